@@ -1,0 +1,1 @@
+"""karui: from PyTorch training to a verified int8 model on a small computer."""
