@@ -1,6 +1,6 @@
 """What stages hand on: frozen, keyword-only dataclasses that survive a round trip through JSON.
 
-Large things (weights, predictions, model files) lie in the store under their sha256; the artifact carries the ``Digest``.
+Large things (weights, predictions, model files) lie in the store under their sha256; artifacts carry the ``Digest``.
 Fields marked ``NOT_IN_KEY`` say where something lies on this machine and do not make two artifacts different.
 
 Shapes: N samples, C channels, H height, W width, K classes, L layers.
@@ -44,6 +44,14 @@ class NetworkRef:
     path: Path = field(metadata=NOT_IN_KEY)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """A weights file of the user's to start from."""
+
+    sha256: Digest
+    path: Path = field(metadata=NOT_IN_KEY)
+
+
 # ── checkpoints ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -76,7 +84,16 @@ class Checkpoint:
     weights: Digest
     edits: tuple[Edit, ...] = ()
     val_accuracy: float  # 0 … 1, of the kept epoch
-    history: tuple[Epoch, ...] = ()
+    history: tuple[Epoch, ...] = field(default=(), metadata=NOT_IN_KEY)  # holds wall-clock times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights to begin fine-tuning with, from another recipe, another run or a weights file."""
+
+    label: str  # "recipe:printed-digits", "run:…", "weights:…"
+    weights: Digest  # .safetensors in the store
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,6 +365,14 @@ class StageNote:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """The report page and its machine-readable twin."""
+
+    html: Digest
+    json: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A whole run: everything that the report and the command line show."""
 
@@ -356,14 +381,14 @@ class Outcome:
     summary: str
     data: DataRef
     network: NetworkRef
-    trained: Checkpoint
+    trained: Checkpoint | None  # from scratch, here: the recipe's own network, or the one that fine-tuning starts from
     finetuned: Finetuned | None
-    pruned: Pruned
+    pruned: Pruned | None  # None, {} and () where --until stopped earlier
     quantized: dict[int, Quantized]  # weight bits → result
     exports: dict[int, ExportSet]  # weight bits → files
     targets: tuple[Validated, ...]
     target_bits: dict[str, int]  # target → weight bits
-    notes: tuple[StageNote, ...]
+    notes: tuple[StageNote, ...] = field(metadata=NOT_IN_KEY)
     versions: dict[str, str]
 
     @property

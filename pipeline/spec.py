@@ -50,8 +50,8 @@ class NetworkSpec(Spec):
 class AugmentSpec(Spec):
     """Seeded augmentation of a training batch (N, C, H, W); 0 or false turns each one off."""
 
-    shift_px: int = Field(0, ge=0)  # whole-pixel shift in both axes, zeros come in
-    crop_padding_px: int = Field(0, ge=0)  # pad by this much, crop back at random
+    shift_px: int = Field(0, ge=0)  # whole-pixel shift in both axes, edges are repeated
+    crop_padding_px: int = Field(0, ge=0)  # the same, as image recipes call it
     flip: bool = False  # mirror left-right with probability 1/2
     noise: float = Field(0.0, ge=0.0)  # standard deviation of Gaussian noise, in normalised units
 

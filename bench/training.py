@@ -1,0 +1,121 @@
+"""Is karui's training loop as fast as a bare PyTorch loop, and what does a QAT step cost?
+
+Same network, data and batch in one process, one epoch of each in turn (A B A B …), so that a busy machine hits all alike;
+printed are the medians and the ratios of each pair.  Asked: at most 1.10 for an epoch, at most 1.4 for a QAT step.
+
+    python bench/training.py [--rounds 5] [--threads 2] [--recipe fashion-resnet8]
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import click
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from pipeline import catalog
+from pipeline.network import build_network
+from pipeline.progress import Silent
+from pipeline.quant.calibrate import calibrate
+from pipeline.quant.prepare import fold, prepare
+from pipeline.spec import AugmentSpec, QuantizeSpec, TrainSpec
+from pipeline.tasks.classification import cross_entropy
+from pipeline.training import Fit, TensorSamples, evaluate, fit
+
+SAMPLES = {"train": 3200, "val": 500}
+
+
+def bare_epoch(network: nn.Module, inputs: Tensor, labels: Tensor, val: TensorSamples, plan: TrainSpec) -> float:
+    """Run the loop of every tutorial, with the same evaluation at its end; return seconds."""
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay, nesterov=True
+    )
+    started = time.perf_counter()
+    network.train()
+    for chosen in torch.randperm(len(labels)).split(plan.batch_size):  # type: ignore[no-untyped-call]
+        loss = F.cross_entropy(network(inputs[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    evaluate(network, val)
+    return time.perf_counter() - started
+
+
+def karui_epoch(network: nn.Module, train: TensorSamples, val: TensorSamples, plan: TrainSpec) -> float:
+    """Run one epoch of pipeline.training.fit; return seconds."""
+    started = time.perf_counter()
+    fit(network, train, val, Fit(plan=plan, phase="bench", seed=0, loss=cross_entropy()), Silent())
+    return time.perf_counter() - started
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--recipe", default="fashion-resnet8", show_default=True)
+@click.option("--augment/--no-augment", default=False, help="karui's loop with the recipe's augmentation.")
+def main(rounds: int, threads: int, recipe: str, augment: bool) -> None:  # noqa: FBT001
+    """Print the table."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    declared, folder = catalog.load_recipe(recipe)
+    card, _ = catalog.load_card(declared.data, beside=folder)
+    classes = len(card.classes)
+    ref = catalog.network_ref(declared.network, beside=folder, input_shape=card.input.shape, classes=classes)
+    data = {name: random_samples(count, card.input.shape, classes) for name, count in SAMPLES.items()}
+    train, val = data["train"], data["val"]
+    plan = declared.train.model_copy(
+        update={"epochs": 1, "schedule": "constant", "learning_rate": 1e-3, "label_smoothing": 0.0, "optimizer": "sgd"}
+        | ({} if augment else {"augment": AugmentSpec()})
+    )
+    network = build_network(ref, seed=0)
+    plain = build_network(ref, seed=0)
+    plain_inputs = train.inputs.contiguous()  # as a tutorial would hold them
+    prepared = prepare(fold(network, card.input.shape), weight_bits=8)
+    calibrate(prepared, train.inputs[:128], QuantizeSpec())
+    learned = copy.deepcopy(prepared)
+    folded = fold(network, card.input.shape)
+    runs: dict[str, Callable[[], float]] = {
+        "bare PyTorch loop": lambda: bare_epoch(plain, plain_inputs, train.labels, val, plan),
+        "bare loop, channels last": lambda: bare_epoch(
+            plain_last, train.inputs, train.labels, val, plan
+        ),
+        "karui": lambda: karui_epoch(network, train, val, plan),
+        "karui, batch norms folded": lambda: karui_epoch(folded, train, val, plan),
+        "karui, QAT": lambda: karui_epoch(prepared, train, val, plan),
+    }
+    plain_last = build_network(ref, seed=0).to(memory_format=torch.channels_last)
+    del learned
+    for run in runs.values():
+        run()  # warm up
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(run())
+    print(f"{recipe}: {SAMPLES['train']} samples, batch {plan.batch_size}, {threads} threads, {rounds} rounds")
+    for name, seconds in times.items():
+        print(f"  {name:26} {statistics.median(seconds):7.2f} s per epoch")
+    for over, under in (
+        ("karui", "bare PyTorch loop"),
+        ("karui", "bare loop, channels last"),
+        ("karui, QAT", "karui"),
+        ("karui, QAT", "karui, batch norms folded"),
+    ):
+        ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
+        print(f"  {over} / {under}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def random_samples(count: int, shape: tuple[int, ...], classes: int) -> TensorSamples:
+    """Draw inputs (count, *shape) and labels."""
+    inputs = torch.randn(count, *shape)
+    if inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return TensorSamples(inputs=inputs, labels=torch.randint(0, classes, (count,)))
+
+
+if __name__ == "__main__":
+    main()

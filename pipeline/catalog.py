@@ -1,0 +1,265 @@
+"""Name → file → what it declares: recipes, targets, data-set cards and network files.
+
+Content is found by file name: first in the working folder (``models/NAME.toml``, ``targets/NAME.toml``,
+``calibration_data/NAME.toml``, ``models/networks/NAME.py``), then among the shipped copies.  What contains a path
+separator or ends in ``.toml`` or ``.py`` is a path; relative paths inside a recipe start at the recipe's folder, then
+at the working folder.  Whatever is wrong becomes a ConfigError with file, table, key and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.artifacts import NetworkRef
+from pipeline.errors import ConfigError, nearest
+from pipeline.host import host_profile
+from pipeline.refusal import Place, named, refusals
+from pipeline.spec import DatasetCard, NetworkSpec, Recipe, Spec, TargetProfile
+
+Kind = Literal["recipe", "target", "data", "network"]
+HOST = "host"  # the target that is this machine, filled by detection
+
+_Declared = TypeVar("_Declared", bound=Spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shelf:
+    folder: str
+    suffix: str
+    noun: str
+
+
+_SHELVES: Mapping[Kind, _Shelf] = {
+    "recipe": _Shelf(folder="models", suffix=".toml", noun="recipe"),
+    "target": _Shelf(folder="targets", suffix=".toml", noun="target"),
+    "data": _Shelf(folder="calibration_data", suffix=".toml", noun="data-set card"),
+    "network": _Shelf(folder="models/networks", suffix=".py", noun="network"),
+}
+
+
+# ── finding files ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Return the names that the working folder and the shipped copies hold, sorted; targets include ``host``."""
+    pattern = f"[!_.]*{_SHELVES[kind].suffix}"  # __init__.py and hidden files are no content
+    found = {path.stem for folder in _folders(kind) for path in folder.glob(pattern)}
+    return tuple(sorted(found | {HOST} if kind == "target" else found))
+
+
+def find(kind: Kind, name: str, *, beside: Path | None = None) -> Path:
+    """Return the absolute path of the file behind a name (a target's alias counts as its name) or a path.
+
+    ``beside`` is the folder where a relative path is looked for first: the folder of the recipe that says it.
+    Raises ConfigError with the nearest known name, or with the places where the path was looked for.
+    """
+    if _is_path(name):
+        return find_file(name, beside=beside)
+    shelf = _SHELVES[kind]
+    candidates = (folder / (name + shelf.suffix) for folder in _folders(kind))
+    aliases = _aliases() if kind == "target" else {}
+    path = next((path for path in candidates if path.is_file()), None) or aliases.get(name)
+    if path is None:
+        raise ConfigError(
+            f"no {shelf.noun} is called '{name}'{nearest(name, {*names(kind), *aliases})}",
+            remedy=f"add {shelf.folder}/{name}{shelf.suffix} to the working folder, or give the path of a file",
+        )
+    return path.resolve()
+
+
+def find_file(path: str, *, beside: Path | None = None) -> Path:
+    """Return the absolute path of an existing file: absolute, relative to ``beside``, or to the working folder.
+
+    For the files that a recipe names itself, such as the weights of ``weights:FILE``.  Raises ConfigError.
+    """
+    given = Path(path).expanduser()
+    tried = list(dict.fromkeys((folder / given).resolve() for folder in (beside, Path.cwd()) if folder is not None))
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"no file '{path}'", remedy="looked for " + " and ".join(map(str, tried)))
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".toml", ".py")) or "/" in name or os.sep in name
+
+
+def _folders(kind: Kind) -> tuple[Path, ...]:
+    """Return the folders of a kind that exist, the user's first."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "_shipped"
+    # without _shipped this is a checkout or an editable install: the content lies beside the package
+    roots = (Path.cwd(), shipped if shipped.is_dir() else package.parent)
+    folders = dict.fromkeys((root / _SHELVES[kind].folder).resolve() for root in roots)
+    return tuple(folder for folder in folders if folder.is_dir())
+
+
+def _aliases() -> dict[str, Path]:
+    """Return alias → target file; a file that cannot be read has none (naming it directly tells why)."""
+    found: dict[str, Path] = {}
+    for folder in _folders("target"):
+        for path in sorted(folder.glob("*.toml")):
+            try:
+                aliases = tomllib.loads(path.read_text(encoding="utf-8")).get("aliases", [])
+            except (OSError, ValueError):
+                continue
+            for alias in aliases if isinstance(aliases, list) else ():
+                found.setdefault(str(alias), path)
+    return found
+
+
+# ── reading what they declare ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_recipe(name: str, overrides: Sequence[str] = (), *, beside: Path | None = None) -> tuple[Recipe, Path]:
+    """Return the recipe behind a name or path, and the folder where its relative paths start.
+
+    ``overrides`` are ``"train.epochs=5"``: dotted keys, values as in TOML (a bare word is a string).  ``beside`` is the
+    folder of the recipe that names this one.  Raises ConfigError: the file and place, or ``--set`` and the key.
+    """
+    path = find("recipe", name, beside=beside)
+    table = _read_toml(path)
+    changes = [_parse_override(text) for text in overrides]
+    if not changes:
+        return _validate(Recipe, table, _in_file(path)), path.parent
+    changed = functools.reduce(_with, changes, table)
+    try:
+        return _validate(Recipe, changed, lambda place: f"--set {_nearest_change(changes, place).text}"), path.parent
+    except ConfigError:
+        _validate(Recipe, table, _in_file(path))  # a mistake of the file itself is not blamed on --set
+        raise
+
+
+def load_target(name: str) -> TargetProfile:
+    """Return the target profile behind a name, alias or path; ``host`` is this machine.  Raises ConfigError."""
+    if name == HOST:
+        return host_profile()
+    path = find("target", name)
+    return _validate(TargetProfile, _read_toml(path), _in_file(path))
+
+
+def load_card(name: str, beside: Path | None = None) -> tuple[DatasetCard, Path]:
+    """Return the data-set card behind a name or path, and the folder where its relative paths start.
+
+    ``beside`` is the folder of the recipe that names the card.  Raises ConfigError.
+    """
+    path = find("data", name, beside=beside)
+    return _validate(DatasetCard, _read_toml(path), _in_file(path)), path.parent
+
+
+def network_ref(
+    spec: NetworkSpec, *, beside: Path | None = None, input_shape: tuple[int, ...], classes: int
+) -> NetworkRef:
+    """Return the reference to a network file: its place, the sha256 of its bytes and what it is built with.
+
+    ``input_shape`` is that of one sample, (C, H, W) or (F,).  The sha256 covers this one file, not what it imports.
+    Raises ConfigError when there is no such file.
+    """
+    path = find("network", spec.file, beside=beside)
+    digest = hashlib.sha256(_read_bytes(path)).hexdigest()
+    return NetworkRef(
+        sha256=digest, options=dict(spec.options), input_shape=tuple(input_shape), classes=classes, path=path
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(_shown(path))) from error
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    shown = _shown(path)
+    try:
+        text = _read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError("not UTF-8 text", where=f"{shown}:{line}", remedy="save the file as UTF-8") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at line (\d+), column \d+\)| \(at end of document\)", str(error))
+        number = int(place[1]) if place and place[1] else max(len(text.splitlines()), 1)
+        message = str(error)[: place.start()] if place else str(error)
+        line_text = (text.splitlines() or [""])[number - 1].strip()
+        raise ConfigError(f"not valid TOML: {message}", where=f"{shown}:{number}", remedy=line_text) from error
+
+
+def _shown(path: Path) -> Path:
+    """Return the path as the user would write it: relative to the working folder where it lies inside."""
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+# ── overrides ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Override:
+    text: str
+    keys: tuple[str, ...]
+    value: object
+
+
+def _parse_override(text: str) -> _Override:
+    key, equals, value = text.partition("=")
+    keys = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(keys):
+        raise ConfigError(f"'{text}' is no setting", where="--set", remedy="write for example --set train.epochs=5")
+    return _Override(text=text, keys=keys, value=_toml_value(value.strip()))
+
+
+def _toml_value(text: str) -> object:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text  # the shell has eaten the quotes of a string
+    return table["value"] if len(table) == 1 else text
+
+
+def _with(table: Mapping[str, object], change: _Override, done: int = 0) -> dict[str, object]:
+    """Return a copy of the table with one key set; missing tables on the way are made."""
+    key, rest = change.keys[done], change.keys[done + 1 :]
+    if not rest:
+        return {**table, key: change.value}
+    below = table.get(key, {})
+    if not isinstance(below, dict):
+        raise ConfigError(f"{named(change.keys[:done])} '{key}' is a value, not a table", where=f"--set {change.text}")
+    return {**table, key: _with(below, change, done + 1)}
+
+
+def _nearest_change(changes: Sequence[_Override], place: Place) -> _Override:
+    """Return the override that shares the longest beginning with this place; of equals the last, it won."""
+
+    def shared(change: _Override) -> int:
+        return sum(
+            1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(change.keys, place, strict=False))
+        )
+
+    return max(reversed(changes), key=shared)
+
+
+def _validate(model: type[_Declared], table: Mapping[str, object], where: Callable[[Place], str]) -> _Declared:
+    """Return the declared thing; ``where`` names the file (or the setting) to which a place belongs."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        (first_place, first), *others = refusals(model, table, error)
+        more = [f"\n{where(place)}: {text}" for place, text in others]
+        raise ConfigError("".join([first, *more]), where=where(first_place)) from error
+
+
+def _in_file(path: Path) -> Callable[[Place], str]:
+    return lambda _: str(_shown(path))

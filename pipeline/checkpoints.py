@@ -1,0 +1,76 @@
+"""From a live network to a checkpoint in the store and back: weights as tensors, structure as replayable edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import safetensors.torch
+from torch import fx, nn
+
+from pipeline.artifacts import Checkpoint, Digest, Edit, Epoch, NetworkRef, Quantized
+from pipeline.network import build_network, load_state
+from pipeline.pruning import apply
+from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
+from pipeline.quant.prepare import fold, freeze, prepare
+from pipeline.store import Store
+
+
+def save(
+    network: nn.Module,
+    store: Store,
+    *,
+    ref: NetworkRef,
+    edits: Sequence[Edit] = (),
+    val_accuracy: float,
+    history: Sequence[Epoch] = (),
+) -> Checkpoint:
+    """Put the network's weights into the store and describe them."""
+    return Checkpoint(
+        network=ref,
+        weights=save_weights(network, store),
+        edits=tuple(edits),
+        val_accuracy=val_accuracy,
+        history=tuple(history),
+    )
+
+
+def save_weights(network: nn.Module, store: Store) -> Digest:
+    """Put ``network.state_dict()`` as safetensors into the store; the same weights always give the same bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return store.put(safetensors.torch.save(tensors))
+
+
+def restore_float(checkpoint: Checkpoint, store: Store) -> nn.Module:
+    """Build the network, replay its edits, load its weights; in evaluation mode.
+
+    Raises ModelError naming the tensors that do not fit.
+    """
+    network = apply(build_network(checkpoint.network, seed=0), checkpoint.edits)
+    load_state(network, safetensors.torch.load(store.get(checkpoint.weights)), where="checkpoint")
+    return network.eval()
+
+
+def restore_prepared(quantized: Quantized, store: Store) -> fx.GraphModule:
+    """Return the fake-quantized network with its trained weights and ranges, in evaluation mode."""
+    checkpoint = quantized.checkpoint
+    network = apply(build_network(checkpoint.network, seed=0), checkpoint.edits)
+    folded = fold(network, checkpoint.network.input_shape)
+    prepared = prepare(folded, weight_bits=quantized.weight_bits, float_layers=quantized.float_layers)
+    weights = safetensors.torch.load(store.get(checkpoint.weights))
+    if any(name.endswith(("log_scale", "log_weight_scale")) for name in weights):
+        learn_step_sizes(prepared)
+    load_state(prepared, weights, where="int8 checkpoint")
+    prepared.eval()
+    return prepared
+
+
+def restore_quantized(quantized: Quantized, store: Store) -> nn.Module:
+    """Return the network that computes with the int8 files' integers, in evaluation mode."""
+    return freeze(restore_prepared(quantized, store))
+
+
+def learn_step_sizes(prepared: fx.GraphModule) -> None:
+    """Go over from moving averages to learned step sizes (LSQ), in place."""
+    for module in prepared.modules():
+        if isinstance(module, ActivationQuantizer | QWeighted):
+            module.learn_step_size()

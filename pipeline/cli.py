@@ -1,0 +1,266 @@
+"""The ``karui`` command: each command parses, calls one function and prints.
+
+Imports stand inside the functions here, and only here: ``karui --help`` must not wait for torch.
+"""
+# ruff: noqa: PLC0415  start-up time: see above
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from pipeline.errors import ConfigError, KaruiError, nearest
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Outcome
+    from pipeline.catalog import Kind
+    from pipeline.flow import StageName
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# as in pipeline.flow, which takes too long to import for --help; a test compares them
+DEFAULT_RECIPE = "digits"
+DEFAULT_TARGET = "raspberry-pi-4"
+STAGES = ("train", "finetune", "prune", "quantize", "export", "validate", "report")
+
+EXIT_LIMIT_MISSED = 3  # a result, not a crash
+EXIT_ERROR = 1
+
+
+class _Commands(click.Group):
+    """A group that suggests the nearest command for one that does not exist."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            ctx.fail(f"no such command '{name}'{nearest(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+def _debug_option(function: F) -> F:
+    """``--debug`` is welcome before and after the subcommand; ``main`` looks for it, since errors may come first."""
+    help_text = "Show the traceback of an error."
+    return click.option("--debug", is_flag=True, expose_value=False, help=help_text)(function)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="karui", message="%(prog)s %(version)s")
+@_debug_option
+def karui() -> None:
+    """Take a neural network from PyTorch training to a verified int8 model for a small computer.
+
+    Start with `karui run`: it trains, prunes, quantizes, exports and validates the recipe `digits` for a
+    Raspberry Pi 4 and writes a report. Running the same command again recalls what is done.
+    """
+
+
+def _is_assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not value.partition("=")[0].strip() or "=" not in value:
+            raise click.BadParameter(f"'{value}' is not KEY=VALUE, for example train.epochs=5")
+    return values
+
+
+@karui.command(short_help="Train, prune, quantize, export and validate a recipe.")
+@click.argument("recipe", default=DEFAULT_RECIPE)
+@click.option(
+    "--target", "targets", multiple=True, default=[DEFAULT_TARGET], show_default=True, metavar="NAME|FILE",
+    help="Device to make the model for; repeat it for several.",
+)  # fmt: skip
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", callback=_is_assignment,
+    help="Change one setting of the recipe, for example train.epochs=5; repeat it for several.",
+)  # fmt: skip
+@click.option("--until", type=click.Choice(STAGES), help="Stop after this stage.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Folder of the run.  [default: runs/RECIPE]",
+)  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Forget what this run folder knows and do every stage again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables, nothing else.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to train.",
+)  # fmt: skip
+@_debug_option
+def run(
+    *,
+    recipe: str,
+    targets: tuple[str, ...],
+    overrides: tuple[str, ...],
+    until: str | None,
+    out: Path | None,
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    device: str,
+) -> int:
+    """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
+
+    Exit status: 0 every limit is met, 3 one is missed, 2 wrong use or configuration, 4 bad data or model file,
+    1 anything else.
+    """
+    from pipeline.console import shown_progress
+    from pipeline.flow import RUNS, RunRequest, run_recipe
+
+    request = RunRequest(
+        recipe=recipe,
+        targets=targets,
+        overrides=overrides,
+        until=cast("StageName | None", until),
+        out=out,
+        fresh=fresh,
+        device=device,
+        command=("karui", *click.get_current_context().obj),
+    )
+    with shown_progress(quiet=quiet) as progress:
+        outcome = run_recipe(request, progress)
+    folder = out or RUNS / outcome.run
+    if as_json:
+        _print_json(outcome, folder)
+    elif outcome.targets:
+        _print_tables(outcome, folder)
+    else:
+        click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
+    return 0 if outcome.passed else EXIT_LIMIT_MISSED
+
+
+@karui.command(name="list", short_help="List recipes, targets or data sets.")
+@click.argument("what", type=click.Choice(["recipes", "targets", "data"]))
+@_debug_option
+def list_(*, what: str) -> None:
+    """List what there is to choose from, WHAT being recipes, targets or data: the shipped ones and your own."""
+    kinds: dict[str, Kind] = {"recipes": "recipe", "targets": "target", "data": "data"}
+    from pipeline.catalog import names
+
+    width = max((len(name) for name in names(kinds[what])), default=0)
+    for name in names(kinds[what]):
+        click.echo(f"{name:<{width}}  {_title(kinds[what], name)}".rstrip())
+
+
+@karui.command(short_help="Put runs side by side.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN]...")
+@_debug_option
+def compare(*, runs: tuple[str, ...]) -> None:
+    """Put runs side by side; each RUN is a run folder, or the name of one under runs/."""
+    from pipeline.console import result_console
+    from pipeline.flow import load_outcome
+    from pipeline.report.table import print_comparison
+
+    print_comparison([load_outcome(_run_folder(run)) for run in runs], result_console())
+
+
+@karui.command(short_help="Say where the HTML report of a run is, or open it.")
+@click.argument("run")
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
+@_debug_option
+def report(*, run: str, in_browser: bool) -> None:
+    """Print the path of the HTML report of RUN (a run folder, or the name of one under runs/)."""
+    from pipeline.flow import REPORT_FILE, load_outcome
+
+    folder = _run_folder(run)
+    outcome = load_outcome(folder)  # says so when the run has not finished
+    page = folder / REPORT_FILE
+    if not page.is_file():
+        remedy = f"make it: karui run {outcome.recipe} --out {folder}"
+        raise ConfigError(f"this run has no {REPORT_FILE}", where=str(folder), remedy=remedy)
+    click.echo(str(page))
+    if in_browser:
+        click.launch(page.resolve().as_uri())
+
+
+@karui.command(short_help="Print the stages and layers of a run.")
+@click.argument("run")
+@_debug_option
+def show(*, run: str) -> None:
+    """Print the stages and layers of RUN (a run folder, or the name of one under runs/)."""
+    from pipeline.console import result_console
+    from pipeline.flow import load_outcome
+    from pipeline.report.table import print_show
+
+    print_show(load_outcome(_run_folder(run)), result_console())
+
+
+def _print_json(outcome: Outcome, folder: Path) -> None:
+    from pipeline.report.document import document
+
+    click.echo(document(outcome, folder).to_json())
+
+
+def _print_tables(outcome: Outcome, folder: Path) -> None:
+    from pipeline.console import result_console
+    from pipeline.report.table import print_outcome
+
+    print_outcome(outcome, folder, result_console())
+
+
+def _title(kind: Kind, name: str) -> str:
+    """One line about an entry of the catalogue; a broken one is listed with what is wrong."""
+    from pipeline import catalog
+
+    try:
+        match kind:
+            case "recipe":
+                return catalog.load_recipe(name)[0].summary
+            case "target":
+                target = catalog.load_target(name)
+                return f"{target.title}, also {', '.join(target.aliases)}" if target.aliases else target.title
+            case _:
+                return catalog.load_card(name)[0].title
+    except KaruiError as error:
+        return f"(broken) {error}".splitlines()[0]
+
+
+def _run_folder(run: str) -> Path:
+    """Find a run by its folder or by its name under runs/."""
+    from pipeline.flow import RUNS
+
+    for folder in (Path(run), RUNS / run):
+        if (folder / "run.json").is_file():
+            return folder
+    known = [file.parent.name for file in RUNS.glob("*/run.json")]
+    remedy = "name a run folder, or the name of one under runs/"
+    raise ConfigError(f"there is no run '{run}'{nearest(run, known)}", remedy=remedy)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; the one place where errors are caught."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments
+    try:
+        status = karui.main(args=arguments, prog_name="karui", standalone_mode=False, obj=arguments)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("stopped", "the same command goes on where this one stopped", debug=debug)
+    except KaruiError as error:
+        return _fail(str(error), "", debug=debug, status=error.exit_code)
+    except BrokenPipeError:
+        sys.stdout = None  # nobody listens; nothing is to be flushed at exit either
+        return EXIT_ERROR
+    except Exception as error:  # noqa: BLE001  the user gets one line, the traceback with --debug
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return _fail(what, "this is a bug in karui; add --debug to see where it happened", debug=debug)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(what: str, remedy: str, *, debug: bool, status: int = EXIT_ERROR) -> int:
+    if debug:
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {what}", err=True)
+    if remedy:
+        click.echo(f"  {remedy}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What people see while a run works: bars on a terminal, plain lines elsewhere, nothing with ``--quiet``.
+
+All of it goes to stderr; stdout carries results only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Live
+
+from pipeline.progress import Progress, Silent
+
+_PIPE_WIDTH = 120  # characters of a table that goes into a file or pipe
+_LINE_EVERY_S = 2.0  # no two plain lines closer than this …
+_LINE_AT_LEAST_EVERY_S = 15.0  # … and a slow job shows that it is alive
+
+
+@contextlib.contextmanager
+def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Give the Progress that suits stderr; what is still drawn at the end of the block is taken away."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        bars = Bars(Console(stderr=True, highlight=False))
+        try:
+            yield bars
+        finally:
+            bars.close()
+    else:
+        yield Lines(sys.stderr)
+
+
+def result_console() -> Console:
+    """Return the console for final results: stdout, wide enough for tables when it is no terminal."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(highlight=False, width=width)
+
+
+class Bars:
+    """Progress on a terminal: one bar with the newest numbers and the time left; finished jobs leave no bar."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+
+    def start(self, title: str, total: int) -> None:
+        """Draw a new bar in the place of the last one."""
+        self.close()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._live = Live(*columns, console=self._console, transient=True)
+        self._live.add_task(title, total=total, numbers="")
+        self._live.start()
+
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        """Move the bar; it goes away when it is full."""
+        if self._live is None:
+            return
+        task = self._live.tasks[0]
+        if numbers:
+            self._live.update(task.id, advance=steps, numbers=numbers_text(numbers))
+        else:
+            self._live.update(task.id, advance=steps)
+        if task.finished:
+            self.close()
+
+    def say(self, text: str) -> None:
+        """Print above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+class Lines:
+    """Progress in a file or pipe: a line per quarter of a job, but not one every moment and not none for long."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._title = ""
+        self._total = self._done = self._quarter = 0
+        self._last_s = clock()
+
+    def start(self, title: str, total: int) -> None:
+        """Remember the job; its first line comes when there is something to tell."""
+        self._title, self._total, self._done, self._quarter = title, total, 0, 0
+        self._last_s = self._clock()
+
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        """Write a line if it is time for one."""
+        self._done += steps
+        quarter = 4 * self._done // max(self._total, 1)
+        silent_s = self._clock() - self._last_s
+        if silent_s >= _LINE_AT_LEAST_EVERY_S or (quarter > self._quarter and silent_s >= _LINE_EVERY_S):
+            self.say(f"{self._title}  {self._done}/{self._total}  {numbers_text(numbers)}".rstrip())
+            self._quarter = quarter
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+        self._last_s = self._clock()
+
+
+def numbers_text(numbers: dict[str, float]) -> str:
+    """Return ``loss 0.1234  accuracy 0.978`` for ``{"loss": 0.12341, "accuracy": 0.978}``."""
+    return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())

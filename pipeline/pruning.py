@@ -1,0 +1,139 @@
+"""Structured pruning in three steps: plan which channels go, apply the plan, replay it on a fresh network.
+
+torch-pruning finds which channels hang together (residual sums, depthwise convolutions, flattened maps) and which
+matter least over the whole network (group magnitude; Fang et al. 2023, arXiv:2301.12900).  A plan is a list of
+``Edit``: layer, side, channel indices.  Applying it needs nothing but these, so a checkpoint stays readable without
+torch-pruning.
+
+Shapes: O output channels, I input channels; weights (O, I, …).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from pipeline.artifacts import Edit
+from pipeline.errors import ModelError
+
+_BISECTIONS = 7  # channel shares are found to 1 %
+_MOST_OF_A_LAYER = 0.9  # no layer loses more of its channels than this
+_SIZES = {"out": ("out_channels", "out_features", "num_features"), "in": ("in_channels", "in_features")}
+
+
+def plan(network: nn.Module, sample_shape: tuple[int, ...], *, channel_share: float, round_to: int) -> tuple[Edit, ...]:
+    """Choose the least important ``channel_share`` (0 … 1) of all channels; the last layer's outputs stay.
+
+    Raises ModelError where the network has layers whose channels cannot be followed.
+    """
+    pruned = copy.deepcopy(network).cpu().train(mode=False)
+    layers = [module for module in pruned.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    example = torch.zeros(1, *sample_shape)
+    try:
+        pruner = tp.pruner.BasePruner(
+            pruned,
+            example,
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
+            global_pruning=True,
+            pruning_ratio=channel_share,
+            max_pruning_ratio=_MOST_OF_A_LAYER,
+            ignored_layers=layers[-1:],
+            round_to=round_to,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch-pruning warns of every parameter that it leaves alone
+            return tuple(edit for group in pruner.step(interactive=True) for edit in _prune(pruned, pruner, group))
+    except (IndexError, KeyError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"the channels of this network cannot be followed: {error}",
+            where="prune",
+            remedy="set prune.amount = 0 in the recipe",
+        ) from error
+
+
+def _prune(network: nn.Module, pruner: tp.pruner.BasePruner, group: tp.Group) -> list[Edit]:
+    names = {module: name for name, module in network.named_modules()}
+    edits = []
+    for dependency, indices in group:
+        layer = dependency.target.module
+        if layer in names and indices:  # not the sums and reshapes in between
+            side: Literal["out", "in"] = "out" if pruner.DG.is_out_channel_pruning_fn(dependency.handler) else "in"
+            edits.append(Edit(layer=names[layer], side=side, indices=tuple(sorted(int(i) for i in set(indices)))))
+    group.prune()
+    return edits
+
+
+def plan_for(
+    network: nn.Module,
+    sample_shape: tuple[int, ...],
+    *,
+    share_left: float,
+    cost: Callable[[nn.Module], float],
+    round_to: int,
+) -> tuple[Edit, ...]:
+    """Return the smallest plan that brings ``cost`` (MACs or a latency) to ``share_left`` of what it is."""
+    whole = cost(network)
+    low, high = 0.0, 1.0
+    best: tuple[Edit, ...] = ()
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        edits = plan(network, sample_shape, channel_share=middle, round_to=round_to)
+        if edits and cost(apply(copy.deepcopy(network), edits)) <= share_left * whole:
+            best, high = edits, middle
+        else:
+            low = middle
+    return best
+
+
+def apply(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
+    """Take the channels away, in place, and return the network; raises ModelError when a plan is another network's."""
+    for edit in edits:
+        try:
+            layer = network.get_submodule(edit.layer)
+        except AttributeError as error:
+            raise ModelError(f"the pruning plan names '{edit.layer}', which this network has not") from error
+        _take_away(layer, edit)
+    return network
+
+
+def _take_away(layer: nn.Module, edit: Edit) -> None:
+    size_name = next((name for name in _SIZES[edit.side] if hasattr(layer, name)), None)
+    if size_name is None or max(edit.indices) >= getattr(layer, size_name):
+        raise ModelError("the pruning plan does not fit this layer", where=f"layer '{edit.layer}'")
+    size = getattr(layer, size_name)
+    gone = set(edit.indices)
+    keep = torch.tensor([index for index in range(size) if index not in gone])
+    grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
+    if edit.side == "out" or grouped:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _select(layer, name, keep, axis=0)
+    else:
+        _select(layer, "weight", keep, axis=1)
+    setattr(layer, size_name, len(keep))
+    if isinstance(layer, nn.Conv2d) and grouped:  # depthwise: every channel is a group of its own
+        layer.groups = layer.in_channels = layer.out_channels = len(keep)
+
+
+def _select(layer: nn.Module, name: str, keep: Tensor, *, axis: int) -> None:
+    tensor = getattr(layer, name, None)
+    if tensor is None:
+        return
+    selected = tensor.detach().index_select(axis, keep.to(tensor.device)).clone()
+    setattr(layer, name, nn.Parameter(selected) if isinstance(tensor, nn.Parameter) else selected)
+
+
+def sparsify(network: nn.Module, share: float) -> nn.Module:
+    """Set the smallest ``share`` of all convolution and linear weights to zero, in place; return the network."""
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    threshold = magnitudes.kthvalue(max(1, int(share * len(magnitudes)))).values
+    with torch.no_grad():
+        for weight in weights:
+            weight.mul_(weight.abs() > threshold)
+    return network

@@ -1,0 +1,1 @@
+"""Quantization: one table of rules (scheme), traced networks (trace), fake-quantization (fakequant, prepare), ONNX."""

@@ -1,0 +1,126 @@
+"""How well each layer stands 8 bits: SQNR of its weights, of its output, and of the network's output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from pipeline.artifacts import LayerQuality
+from pipeline.quant.calibrate import unquantized
+from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
+from pipeline.quant.prepare import QUANTIZERS, WEIGHTED
+from pipeline.quant.scheme import RULES
+from pipeline.quant.trace import compute_nodes, kind_of, module_of
+
+_MOST_SAMPLES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What is quantized together: a layer's weights and the output of its integer kernel."""
+
+    label: str
+    weighted: QWeighted | None
+    quantizer: ActivationQuantizer | None
+
+
+@torch.no_grad()
+def layer_quality(prepared: fx.GraphModule, inputs: Tensor) -> tuple[LayerQuality, ...]:
+    """Measure every layer of a calibrated graph on ``inputs`` (N, …), in order."""
+    inputs = inputs[:_MOST_SAMPLES]
+    prepared.eval()
+    parts = _parts(prepared)
+    with unquantized(prepared):
+        reference = prepared(inputs)
+        rows = []
+        for part in parts:
+            noise = _ActivationNoise()
+            for piece in (part.weighted, part.quantizer):
+                if piece is not None:
+                    piece.enabled = True
+            if part.quantizer is not None:
+                part.quantizer.tap = noise.before
+            output = prepared(inputs)
+            rows.append(
+                LayerQuality(
+                    layer=part.label,
+                    weight_sqnr_db=_weight_sqnr_db(part.weighted),
+                    activation_sqnr_db=noise.sqnr_db(part.quantizer),
+                    output_sqnr_db=sqnr_db(reference, output),
+                    precision="int8",
+                )
+            )
+            _switch_off(part)
+    return tuple(rows)
+
+
+def sqnr_db(signal: Tensor, noisy: Tensor) -> float:
+    """Return 10 log10 of signal power over noise power; infinite without noise is given as 200 dB."""
+    noise = float((signal - noisy).double().square().sum())
+    power = float(signal.double().square().sum())
+    if noise == 0 or power == 0:
+        return 200.0
+    return 10 * math.log10(power / noise)
+
+
+class _ActivationNoise:
+    def __init__(self) -> None:
+        self.values: Tensor | None = None
+
+    def before(self, x: Tensor) -> None:
+        self.values = x
+
+    def sqnr_db(self, quantizer: ActivationQuantizer | None) -> float | None:
+        if quantizer is None or self.values is None:
+            return None
+        quantizer.tap = None
+        return sqnr_db(self.values, quantizer(self.values))
+
+
+def _weight_sqnr_db(layer: QWeighted | None) -> float | None:
+    return None if layer is None else sqnr_db(layer.weight, layer.fake_weight())
+
+
+def _switch_off(part: _Part) -> None:
+    for piece in (part.weighted, part.quantizer):
+        if piece is not None:
+            piece.enabled = False
+
+
+def _parts(prepared: fx.GraphModule) -> list[_Part]:
+    parts = [
+        _Part(label=node.meta["label"], weighted=None, quantizer=_quantizer_after(node))
+        for node in prepared.graph.nodes
+        if node.op == "placeholder"
+    ]
+    for node in compute_nodes(prepared):
+        module = module_of(node)
+        if isinstance(module, QUANTIZERS) or _runs_inside_the_one_before(node):
+            continue
+        weighted = module if isinstance(module, WEIGHTED) else None
+        parts.append(_Part(label=node.meta["label"], weighted=weighted, quantizer=_quantizer_after(node)))
+    return [part for part in parts if part.weighted is not None or part.quantizer is not None]
+
+
+def _quantizer_after(node: fx.Node) -> ActivationQuantizer | None:
+    """Return the quantizer of a node's output, past the activation function that its kernel takes in."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].op != "call_module":
+        return None
+    module = module_of(users[0])
+    if isinstance(module, ActivationQuantizer):
+        return module
+    if isinstance(module, QUANTIZERS) or node.op == "placeholder":
+        return None
+    takes_in = kind_of(module) in RULES[kind_of(module_of(node))].takes_in
+    return _quantizer_after(users[0]) if takes_in else None
+
+
+def _runs_inside_the_one_before(node: fx.Node) -> bool:
+    before = node.args[0]
+    if not isinstance(before, fx.Node) or before.op != "call_module" or isinstance(module_of(before), QUANTIZERS):
+        return False
+    return kind_of(module_of(node)) in RULES[kind_of(module_of(before))].takes_in

@@ -1,0 +1,393 @@
+"""Write a folded (float) or prepared (int8) graph as ONNX: short names, no traces, the same bytes every time.
+
+Needs: a graph from ``prepare.fold`` or ``prepare.prepare`` (in evaluation mode).
+Guarantees: opset 13 and IR 7 unless an operation needs more (so that old runtimes load the file); node names are the
+layers' names in the user's network; dynamic batch ``N``; int8 graphs in QDQ form with uint8 activations, int8 weights
+per output channel, int32 biases; every DequantizeLinear of weights has scale initializers of its own; every value
+between two integer operations passes through one QuantizeLinear and one DequantizeLinear.
+
+Shapes: N batch, C channels, H height, W width, O output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor, fx, nn
+
+from pipeline.errors import UnsupportedOpError
+from pipeline.quant import ops
+from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer
+from pipeline.quant.prepare import QUANTIZERS, WEIGHTED, input_quantizer, quantizer_of
+from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN, RULES, Output
+from pipeline.quant.trace import kind_of, module_of, output_node
+
+LOWEST_OPSET = 13  # the first with one scale per channel
+_OPSET_OF = {"HardSwish": 14}
+_Weighted = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+_IR_OF_OPSET = {13: 7, 14: 7}
+INPUT, OUTPUT, BATCH = "input", "output", "N"
+
+
+class _Graph:
+    """The ONNX graph under construction; ``values`` says under which name each traced value is found."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.values: dict[fx.Node, str] = {}
+        self.opset = LOWEST_OPSET
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        return name
+
+    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.opset = max(self.opset, _OPSET_OF.get(kind, LOWEST_OPSET))
+        name = "" if kind in ("QuantizeLinear", "DequantizeLinear") else output  # a layer's name, and bytes saved
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+        return output
+
+
+def write_onnx(graph: fx.GraphModule, *, name: str) -> onnx.ModelProto:
+    """Return the checked ONNX model of a folded or prepared graph.
+
+    Raises UnsupportedOpError (operation, layer, what to do) for what ONNX opset 13/14 has no operation for.
+    """
+    out = _Graph()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            out.values[node] = INPUT
+        elif node.op == "call_module":
+            out.values[node] = _emit(out, node)
+    _rename_output(out, out.values[output_node(graph)])
+    model = helper.make_model(
+        helper.make_graph(
+            out.nodes,
+            name,
+            [_value_info(INPUT, _placeholder(graph))],
+            [_value_info(OUTPUT, output_node(graph))],
+            out.initializers,
+        ),
+        opset_imports=[helper.make_opsetid("", out.opset)],
+        ir_version=_IR_OF_OPSET[out.opset],
+        producer_name="karui",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """Serialize; the same model always gives the same bytes."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _placeholder(graph: fx.GraphModule) -> fx.Node:
+    placeholder: fx.Node = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    return placeholder
+
+
+def _value_info(name: str, node: fx.Node) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *node.meta["shape"][1:]])
+
+
+def _rename_output(out: _Graph, last: str) -> None:
+    """Call the graph's result ``output`` whatever the last layer is called."""
+    for node in out.nodes:
+        for index, value in enumerate(node.output):
+            if value == last:
+                node.output[index] = OUTPUT
+        for index, value in enumerate(node.input):
+            if value == last:
+                node.input[index] = OUTPUT
+
+
+def _emit(out: _Graph, node: fx.Node) -> str:
+    module = module_of(node)
+    source = node.args[0]
+    if isinstance(module, ActivationQuantizer | FollowingQuantizer):
+        quantizer = module.leader if isinstance(module, FollowingQuantizer) else module
+        assert isinstance(source, fx.Node)  # noqa: S101  (quantizers are inserted after a node)
+        return _quantize(out, out.values[source], source.meta["label"], quantizer)
+    kind = kind_of(module)
+    emitter = _EMITTERS.get(kind)
+    if emitter is None:
+        raise UnsupportedOpError(
+            f"{kind} cannot be written as ONNX",
+            where=f"layer '{node.meta['label']}'",
+            remedy=f"use one of: {', '.join(sorted(_EMITTERS))}",
+        )
+    if _clamped_by_quantizer(node, module):
+        return out.values[source]  # type: ignore[index]
+    value = emitter(out, node, module)
+    if RULES[kind].output is Output.SAME and _on_grid(source):
+        # the value is on its input's grid already: the pair lets the runtime run this operation on integers
+        return _quantize(out, value, node.meta["label"], quantizer_of(node))
+    return value
+
+
+def _clamped_by_quantizer(node: fx.Node, module: nn.Module) -> bool:
+    """Whether ReLU or a clip does nothing that the quantizer after it does not do: ORT fuses Add only without it."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].op != "call_module" or not isinstance(module, nn.ReLU | nn.Hardtanh):
+        return False
+    quantizer = module_of(users[0])
+    if not isinstance(quantizer, ActivationQuantizer):
+        return False
+    scale, zero_point = (float(value) for value in quantizer.qparams())
+    low, high = (0.0, float("inf")) if isinstance(module, nn.ReLU) else (module.min_val, module.max_val)
+    half_step = scale / 2
+    lowest, highest = (ACTIVATION_MIN - zero_point) * scale, (ACTIVATION_MAX - zero_point) * scale
+    return lowest > low - half_step and highest < high + half_step
+
+
+def _on_grid(value: object) -> bool:
+    """Whether a value comes out of a DequantizeLinear."""
+    if not isinstance(value, fx.Node) or value.op != "call_module":
+        return False
+    module = module_of(value)
+    if isinstance(module, QUANTIZERS):
+        return True
+    return RULES[kind_of(module)].output is Output.SAME and _on_grid(value.args[0])
+
+
+def _quantize(out: _Graph, value: str, label: str, quantizer: ActivationQuantizer) -> str:
+    scale, zero_point = quantizer.qparams()
+    parameters = (
+        out.constant(f"{label}:s", _array(scale).reshape(())),
+        out.constant(f"{label}:z", np.array(int(zero_point), np.uint8)),
+    )
+    quantized = out.op("QuantizeLinear", (value, *parameters), f"{label}:q")
+    return out.op("DequantizeLinear", (quantized, *parameters), f"{label}:d")
+
+
+# ── one emitter per operation ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _inputs(out: _Graph, node: fx.Node) -> list[str]:
+    return [out.values[value] for value in node.args if isinstance(value, fx.Node)]
+
+
+def _plain(kind: str) -> Callable[[_Graph, fx.Node, nn.Module], str]:
+    return lambda out, node, _: out.op(kind, _inputs(out, node), node.meta["label"])
+
+
+def _weights(out: _Graph, node: fx.Node, layer: _Weighted) -> list[str]:
+    """Constants of a weighted layer: float as they are, int8 and int32 through DequantizeLinear."""
+    label = node.meta["label"]
+    if not isinstance(layer, WEIGHTED):
+        constants = [out.constant(f"{label}.w", _array(layer.weight))]
+        if layer.bias is not None:
+            constants.append(out.constant(f"{label}.b", _array(layer.bias)))
+        return constants
+    integers = layer.freeze(float(input_quantizer(node).qparams()[0]))
+    # ORT makes an integer kernel of Gemm only when the weights' zero points are spelled out
+    zero_points = out.constant(f"{label}.w:z", np.zeros(integers.weight.shape[0], np.int8))
+    names = [_dequantize(out, f"{label}.w", integers.weight, integers.weight_scale, zero_points)]
+    if integers.bias is not None and integers.bias_scale is not None:
+        names.append(_dequantize(out, f"{label}.b", integers.bias, integers.bias_scale))
+    return names
+
+
+def _dequantize(out: _Graph, name: str, value: Tensor, scale: Tensor, *zero_points: str) -> str:
+    stored, scales = out.constant(f"{name}:q", _array(value)), out.constant(f"{name}:s", _array(scale))
+    return out.op("DequantizeLinear", (stored, scales, *zero_points), name, axis=0)
+
+
+def _conv(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)  # noqa: S101
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        raise UnsupportedOpError(
+            f"padding {layer.padding!r} with mode '{layer.padding_mode}'",
+            where=f"layer '{node.meta['label']}'",
+            remedy="give the padding as numbers, with zeros",
+        )
+    return out.op(
+        "Conv",
+        (*_inputs(out, node), *_weights(out, node, layer)),
+        node.meta["label"],
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=(*layer.padding, *layer.padding),
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _conv_transpose(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.ConvTranspose2d)  # noqa: S101
+    padding = tuple(int(side) for side in layer.padding)
+    return out.op(
+        "ConvTranspose",
+        (*_inputs(out, node), *_weights(out, node, layer)),
+        node.meta["label"],
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=(*padding, *padding),
+        dilations=layer.dilation,
+        output_padding=layer.output_padding,
+        group=layer.groups,
+    )
+
+
+def _gemm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.Linear)  # noqa: S101
+    if len(node.meta["shape"]) != 2:
+        raise UnsupportedOpError(
+            f"Linear on {len(node.meta['shape'])} axes",
+            where=f"layer '{node.meta['label']}'",
+            remedy="flatten to (N, features) first",
+        )
+    return out.op("Gemm", (*_inputs(out, node), *_weights(out, node, layer)), node.meta["label"], transB=1)
+
+
+def _batch_norm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)  # noqa: S101
+    label = node.meta["label"]
+    tensors = {"g": layer.weight, "b": layer.bias, "m": layer.running_mean, "v": layer.running_var}
+    constants = [
+        out.constant(f"{label}.{key}", _array(tensor)) for key, tensor in tensors.items() if tensor is not None
+    ]
+    return out.op("BatchNormalization", (*_inputs(out, node), *constants), label, epsilon=layer.eps)
+
+
+def _clip(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.Hardtanh)  # noqa: S101  (ReLU6 is one)
+    label = node.meta["label"]
+    low = out.constant(f"{label}.low", np.array(layer.min_val, np.float32))
+    high = out.constant(f"{label}.high", np.array(layer.max_val, np.float32))
+    return out.op("Clip", (*_inputs(out, node), low, high), label)
+
+
+def _leaky_relu(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    return out.op("LeakyRelu", _inputs(out, node), node.meta["label"], alpha=layer.negative_slope)
+
+
+def _hard_sigmoid(out: _Graph, node: fx.Node, _: nn.Module) -> str:
+    return out.op("HardSigmoid", _inputs(out, node), node.meta["label"], alpha=1 / 6, beta=0.5)
+
+
+def _softmax(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    axis = layer.dim if isinstance(layer.dim, int) else -1
+    return out.op("Softmax", _inputs(out, node), node.meta["label"], axis=axis)
+
+
+def _max_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
+    assert isinstance(pool, nn.MaxPool1d | nn.MaxPool2d)  # noqa: S101
+    window = _window(node, pool)
+    return out.op("MaxPool", _inputs(out, node), node.meta["label"], **window)
+
+
+def _average_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
+    assert isinstance(pool, nn.AvgPool2d)  # noqa: S101
+    window = _window(node, pool)
+    return out.op(
+        "AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=int(pool.count_include_pad), **window
+    )
+
+
+def _window(node: fx.Node, pool: nn.MaxPool1d | nn.MaxPool2d | nn.AvgPool2d) -> Mapping[str, object]:
+    axes = len(node.meta["shape"]) - 2
+    kernel, stride, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.stride, pool.padding))
+    if pool.ceil_mode or any(side != 1 for side in _per_axis(getattr(pool, "dilation", 1), axes)):
+        raise UnsupportedOpError(
+            "pooling with ceil_mode or dilation",
+            where=f"layer '{node.meta['label']}'",
+            remedy="use floor mode without dilation",
+        )
+    return {"kernel_shape": kernel, "strides": stride, "pads": (*padding, *padding)}
+
+
+def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def _concat(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    return out.op("Concat", _inputs(out, node), node.meta["label"], axis=layer.axis)
+
+
+def _reshape(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Reshape)  # noqa: S101
+    label = node.meta["label"]
+    if len(layer.sample_shape) == 1:
+        return out.op("Flatten", _inputs(out, node), label, axis=1)
+    shape = out.constant(f"{label}.shape", np.array([0, *layer.sample_shape], np.int64))  # 0: as in the input
+    return out.op("Reshape", (*_inputs(out, node), shape), label)
+
+
+def _pad(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Pad)  # noqa: S101
+    rank = len(node.meta["shape"])
+    pairs = [layer.pads[i : i + 2] for i in range(0, len(layer.pads), 2)]  # last axis first, as torch wants them
+    before, after = [0] * rank, [0] * rank
+    for axis, (left, right) in zip(range(rank - 1, -1, -1), pairs, strict=False):
+        before[axis], after[axis] = left, right
+    pads = out.constant(f"{node.meta['label']}.pads", np.array(before + after, np.int64))
+    return out.op("Pad", (*_inputs(out, node), pads), node.meta["label"], mode="constant")
+
+
+def _resize(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.Upsample)  # noqa: S101
+    label = node.meta["label"]
+    source = node.args[0]
+    assert isinstance(source, fx.Node)  # noqa: S101
+    ratio = [after / before for after, before in zip(node.meta["shape"], source.meta["shape"], strict=True)]
+    scales = out.constant(f"{label}.scales", np.array(ratio, np.float32))
+    nearest = layer.mode == "nearest"
+    transformation = "asymmetric" if nearest else "align_corners" if layer.align_corners else "pytorch_half_pixel"
+    extra = {"nearest_mode": "floor"} if nearest else {}
+    return out.op(
+        "Resize",
+        (*_inputs(out, node), "", scales),
+        label,
+        mode="nearest" if nearest else "linear",
+        coordinate_transformation_mode=transformation,
+        **extra,
+    )
+
+
+def _scale(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Scale)  # noqa: S101
+    label = node.meta["label"]
+    factor = out.constant(f"{label}.factor", np.array(layer.factor, np.float32))
+    scaled = out.op("Mul", (*_inputs(out, node), factor), f"{label}:scaled")
+    return out.op("Add", (scaled, out.constant(f"{label}.offset", np.array(layer.offset, np.float32))), label)
+
+
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = tensor.detach().cpu().numpy()
+    return array
+
+
+_EMITTERS: Mapping[str, Callable[[_Graph, fx.Node, nn.Module], str]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "BatchNormalization": _batch_norm,
+    "Relu": _plain("Relu"),
+    "Clip": _clip,
+    "LeakyRelu": _leaky_relu,
+    "HardSwish": _plain("HardSwish"),
+    "HardSigmoid": _hard_sigmoid,
+    "Tanh": _plain("Tanh"),
+    "Sigmoid": _plain("Sigmoid"),
+    "Softmax": _softmax,
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _plain("GlobalAveragePool"),
+    "Add": _plain("Add"),
+    "Sub": _plain("Sub"),
+    "Mul": _plain("Mul"),
+    "Scale": _scale,
+    "Concat": _concat,
+    "Reshape": _reshape,
+    "Pad": _pad,
+    "ResizeNearest": _resize,
+    "ResizeLinear": _resize,
+}

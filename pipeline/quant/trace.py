@@ -1,0 +1,375 @@
+"""From the user's network to a flat graph of known operations: what fake-quantization and the ONNX writer work on.
+
+Needs: a network that ``torch.fx`` can trace (no control flow that depends on values).
+Guarantees: every computing node is a ``call_module`` of a module type that ``KINDS`` names; ``node.meta`` holds
+``label`` (unique; the layer's name in the user's network) and ``shape`` (with the batch first); dropout and identities
+are gone; reshapes keep the batch; the traced network computes the same as the original (checked on the example).
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from pipeline.errors import ModelError, UnsupportedOpError, nearest
+from pipeline.quant import ops
+
+# module type → name of the operation (ONNX operator names, but for the two resizes and Scale)
+KINDS: Mapping[type[nn.Module], str] = {
+    nn.Conv1d: "Conv",
+    nn.Conv2d: "Conv",
+    nn.ConvTranspose2d: "ConvTranspose",
+    nn.Linear: "Gemm",
+    nn.BatchNorm1d: "BatchNormalization",
+    nn.BatchNorm2d: "BatchNormalization",
+    nn.ReLU: "Relu",
+    nn.ReLU6: "Clip",
+    nn.Hardtanh: "Clip",
+    nn.LeakyReLU: "LeakyRelu",
+    nn.Hardswish: "HardSwish",
+    nn.Hardsigmoid: "HardSigmoid",
+    nn.Tanh: "Tanh",
+    nn.Sigmoid: "Sigmoid",
+    nn.Softmax: "Softmax",
+    nn.MaxPool1d: "MaxPool",
+    nn.MaxPool2d: "MaxPool",
+    nn.AvgPool2d: "AveragePool",
+    ops.GlobalAveragePool: "GlobalAveragePool",
+    ops.Add: "Add",
+    ops.Sub: "Sub",
+    ops.Mul: "Mul",
+    ops.Scale: "Scale",
+    ops.Concat: "Concat",
+    ops.Reshape: "Reshape",
+    ops.Pad: "Pad",
+    nn.Upsample: "Resize",
+}
+_VANISH = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_TRACE_BATCH = 3  # unlikely to be a layer's own size, so that a reshape which mixes the batch shows
+
+
+def trace(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the flat graph of ``network`` (evaluation mode) for samples of ``sample_shape``.
+
+    Raises ModelError where tracing fails and UnsupportedOpError (operation, layer, what to do) for unknown operations.
+    """
+    network = network.eval()
+    graph = _symbolic_trace(network)
+    traced = fx.GraphModule(network, graph)
+    example = torch.linspace(-1, 1, _TRACE_BATCH * math.prod(sample_shape)).reshape(_TRACE_BATCH, *sample_shape)
+    with torch.no_grad():
+        expected = network(example)
+        ShapeProp(traced).propagate(example)
+        _to_known_modules(traced)
+        ShapeProp(traced).propagate(example)
+        _annotate(traced)
+        if not torch.allclose(traced(example), expected, rtol=1e-4, atol=1e-5):
+            raise ModelError(
+                "the traced network computes something else than the network itself",
+                remedy="its forward() must not depend on values, on the batch size or on training mode",
+            )
+    return traced
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the operation's name for a module of a traced network."""
+    for known, kind in KINDS.items():
+        if isinstance(module, known):
+            if isinstance(module, nn.Upsample):
+                return "ResizeNearest" if module.mode == "nearest" else "ResizeLinear"
+            return kind
+    raise UnsupportedOpError(f"unknown operation {type(module).__name__}")
+
+
+def module_of(node: fx.Node) -> nn.Module:
+    """Return the module that a ``call_module`` node calls."""
+    return node.graph.owning_module.get_submodule(str(node.target))  # type: ignore[union-attr]
+
+
+def compute_nodes(traced: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes that compute something, in order."""
+    return [node for node in traced.graph.nodes if node.op == "call_module"]
+
+
+def output_node(traced: fx.GraphModule) -> fx.Node:
+    """Return the node whose value the network returns."""
+    result = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+    if not isinstance(result, fx.Node):
+        raise ModelError("the network returns more than one tensor; classification needs the logits alone")
+    return result
+
+
+def _symbolic_trace(network: nn.Module) -> fx.Graph:
+    try:
+        return fx.Tracer().trace(network)
+    except Exception as error:  # whatever the user's code raises under tracing
+        raise ModelError(
+            f"the network cannot be traced: {error}",
+            remedy="forward() may not branch on values or shapes of tensors; compute such things in __init__",
+        ) from error
+
+
+# ── functions and methods become modules ────────────────────────────────────────────────────────────────────────────
+
+_Converted = tuple[nn.Module, tuple[fx.Node, ...]]
+_Converter = Callable[[fx.Node], _Converted]
+
+
+def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    if len(node.args) > position:
+        return node.args[position]
+    return node.kwargs.get(name, default)
+
+
+def _unary(make: Callable[[], nn.Module]) -> _Converter:
+    return lambda node: (make(), (_tensor(node, 0),))
+
+
+def _tensor(node: fx.Node, position: int) -> fx.Node:
+    value = _argument(node, position, "input")
+    if not isinstance(value, fx.Node):
+        _refuse(node, f"{_function_name(node)} of something that is no tensor")
+    return value
+
+
+def _binary(elementwise: type[nn.Module], scale: Callable[[float, bool], ops.Scale]) -> _Converter:
+    def convert(node: fx.Node) -> _Converted:
+        a, b = node.args[0], node.args[1]
+        if isinstance(a, fx.Node) and isinstance(b, fx.Node):
+            return elementwise(), (a, b)
+        tensor, number = (a, b) if isinstance(a, fx.Node) else (b, a)
+        if not isinstance(number, int | float) or not isinstance(tensor, fx.Node):
+            _refuse(node, f"{_function_name(node)} with a constant tensor")
+        return scale(float(number), isinstance(a, fx.Node)), (tensor,)
+
+    return convert
+
+
+def _pool_window(node: fx.Node) -> dict[str, Any]:
+    return {
+        "kernel_size": _argument(node, 1, "kernel_size"),
+        "stride": _argument(node, 2, "stride"),
+        "padding": _argument(node, 3, "padding", 0),
+    }
+
+
+def _reshape(node: fx.Node) -> _Converted:
+    source = _tensor(node, 0)
+    shape_in, shape_out = _shape(source), _shape(node)
+    if not shape_out or shape_out[0] != shape_in[0]:
+        _refuse(node, f"{_function_name(node)} that changes the batch: {shape_in} → {shape_out}")
+    return ops.Reshape(shape_out[1:]), (source,)
+
+
+def _mean(node: fx.Node) -> _Converted:
+    source = _tensor(node, 0)
+    rank = len(_shape(source))
+    axes = _argument(node, 1, "dim")
+    axes = (axes,) if isinstance(axes, int) else tuple(axes or ())
+    if rank < 3 or sorted(axis % rank for axis in axes) != list(range(2, rank)):
+        _refuse(node, f"mean over axes {axes}")
+    return ops.GlobalAveragePool(), (source,)  # without keepdim a Reshape follows, see _convert
+
+
+def _adaptive_pool(node: fx.Node) -> _Converted:
+    source = _tensor(node, 0)
+    return _adaptive(node, source, _argument(node, 1, "output_size")), (source,)
+
+
+def _adaptive(node: fx.Node, source: fx.Node, size: object) -> nn.Module:
+    rank = len(_shape(source))
+    wanted = tuple(size) if isinstance(size, tuple | list) else (size,) * (rank - 2)
+    if any(side != 1 for side in wanted):
+        _refuse(node, f"adaptive average pooling to {wanted}")
+    return ops.GlobalAveragePool()
+
+
+def _interpolate(node: fx.Node) -> _Converted:
+    source = _tensor(node, 0)
+    mode = _argument(node, 3, "mode", "nearest")
+    align = _argument(node, 4, "align_corners")
+    if mode not in ("nearest", "bilinear"):
+        _refuse(node, f"interpolate with mode '{mode}'")
+    return nn.Upsample(size=_shape(node)[2:], mode=mode, align_corners=align), (source,)
+
+
+def _pad(node: fx.Node) -> _Converted:
+    if _argument(node, 2, "mode", "constant") != "constant" or _argument(node, 3, "value", 0):
+        _refuse(node, "padding with anything but zeros")
+    return ops.Pad(tuple(_argument(node, 1, "pad"))), (_tensor(node, 0),)
+
+
+def _concat(node: fx.Node) -> _Converted:
+    parts = node.args[0]
+    axis = _argument(node, 1, "dim", 0) % len(_shape(node))
+    if axis == 0:
+        _refuse(node, "joining along the batch")
+    return ops.Concat(axis), tuple(parts)  # type: ignore[arg-type]
+
+
+_add = _binary(ops.Add, lambda number, _: ops.Scale(1.0, number))
+_sub = _binary(ops.Sub, lambda number, first: ops.Scale(1.0, -number) if first else ops.Scale(-1.0, number))
+_mul = _binary(ops.Mul, lambda number, _: ops.Scale(number, 0.0))
+_div = _binary(ops.Mul, lambda number, _: ops.Scale(1 / number, 0.0))
+_relu, _relu6 = _unary(nn.ReLU), _unary(nn.ReLU6)
+_tanh, _sigmoid = _unary(nn.Tanh), _unary(nn.Sigmoid)
+
+
+def _softmax(node: fx.Node) -> _Converted:
+    return nn.Softmax(dim=_argument(node, 1, "dim", -1)), (_tensor(node, 0),)
+
+
+_FUNCTIONS: Mapping[Any, _Converter] = {
+    operator.add: _add, torch.add: _add, operator.iadd: _add, "add": _add, "add_": _add,
+    operator.sub: _sub, torch.sub: _sub, "sub": _sub,
+    operator.mul: _mul, torch.mul: _mul, "mul": _mul,
+    operator.truediv: _div, torch.div: _div, "div": _div,
+    F.relu: _relu, torch.relu: _relu, "relu": _relu, "relu_": _relu, F.relu6: _relu6,
+    torch.tanh: _tanh, F.tanh: _tanh, "tanh": _tanh,
+    torch.sigmoid: _sigmoid, F.sigmoid: _sigmoid, "sigmoid": _sigmoid,
+    F.hardswish: _unary(nn.Hardswish), F.hardsigmoid: _unary(nn.Hardsigmoid),
+    F.leaky_relu: lambda node: (nn.LeakyReLU(_argument(node, 1, "negative_slope", 0.01)), (_tensor(node, 0),)),
+    F.softmax: _softmax, torch.softmax: _softmax, "softmax": _softmax,
+    torch.flatten: _reshape, torch.reshape: _reshape, "flatten": _reshape, "reshape": _reshape, "view": _reshape,
+    "squeeze": _reshape, torch.squeeze: _reshape, "unsqueeze": _reshape, torch.unsqueeze: _reshape,
+    torch.mean: _mean, "mean": _mean,
+    torch.cat: _concat, torch.concat: _concat,
+    F.max_pool2d: lambda node: (nn.MaxPool2d(**_pool_window(node)), (_tensor(node, 0),)),
+    F.avg_pool2d: lambda node: (nn.AvgPool2d(**_pool_window(node)), (_tensor(node, 0),)),
+    F.adaptive_avg_pool2d: _adaptive_pool, F.adaptive_avg_pool1d: _adaptive_pool,
+    F.interpolate: _interpolate,
+    F.pad: _pad,
+}  # fmt: skip
+_PASS_THROUGH: frozenset[Any] = frozenset({F.dropout, F.dropout2d, "contiguous", "clone", "detach"})
+_NOT_TENSORS: frozenset[Any] = frozenset({getattr, operator.getitem, "size", "dim", operator.floordiv})
+
+
+def _to_known_modules(traced: fx.GraphModule) -> None:
+    originals = {node: module_of(node) for node in compute_nodes(traced)}  # a module may be called more than once
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module":
+            _known_module(traced, node, originals[node])
+        elif node.op in ("call_function", "call_method"):
+            if node.target in _PASS_THROUGH:
+                node.replace_all_uses_with(_tensor(node, 0))
+                traced.graph.erase_node(node)
+            elif _is_tensor(node):
+                _convert(traced, node)
+        elif node.op == "get_attr":
+            _refuse(node, f"a parameter used outside a layer: {node.target}")
+    traced.graph.eliminate_dead_code()
+    traced.graph.lint()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+
+
+def _known_module(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    if isinstance(module, _VANISH):
+        node.replace_all_uses_with(_tensor(node, 0))
+        traced.graph.erase_node(node)
+    elif isinstance(module, nn.Flatten | nn.Unflatten):
+        reshape, inputs = _reshape(node)
+        _replace(traced, node, reshape, inputs, instead_of=module)
+    elif isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
+        pool = _adaptive(node, _tensor(node, 0), module.output_size)
+        _replace(traced, node, pool, (_tensor(node, 0),), instead_of=module)
+    elif isinstance(module, nn.ZeroPad2d):
+        _replace(traced, node, ops.Pad(tuple(module.padding)), (_tensor(node, 0),), instead_of=module)
+    elif not isinstance(module, tuple(KINDS)):
+        known = [known.__name__ for known in KINDS]
+        _refuse(node, f"nn.{type(module).__name__}", hint=nearest(type(module).__name__, known))
+    elif isinstance(module, nn.Upsample):
+        resize = nn.Upsample(size=_shape(node)[2:], mode=module.mode, align_corners=module.align_corners)
+        _replace(traced, node, resize, (_tensor(node, 0),), instead_of=module)
+
+
+def _convert(traced: fx.GraphModule, node: fx.Node) -> None:
+    converter = _FUNCTIONS.get(node.target)
+    if converter is None:
+        known = {key if isinstance(key, str) else key.__name__ for key in _FUNCTIONS}
+        _refuse(node, _function_name(node), hint=nearest(_function_name(node), known))
+    module, inputs = converter(node)
+    _replace(traced, node, module, inputs)
+
+
+def _replace(
+    traced: fx.GraphModule,
+    node: fx.Node,
+    module: nn.Module,
+    inputs: tuple[fx.Node, ...],
+    *,
+    instead_of: nn.Module | None = None,
+) -> None:
+    label = _free_label(traced, node, instead_of)
+    traced.add_submodule(label, module)
+    with traced.graph.inserting_before(node):
+        new = traced.graph.call_module(label, inputs)
+        new.meta.update(node.meta)
+        if isinstance(module, ops.GlobalAveragePool) and len(_shape(node)) == 2:
+            flat = _free_label(traced, node)
+            traced.add_submodule(flat, ops.Reshape(_shape(node)[1:]))
+            new = traced.graph.call_module(flat, (new,))
+            new.meta.update(node.meta)
+    node.replace_all_uses_with(new)
+    traced.graph.erase_node(node)
+
+
+def _free_label(traced: fx.GraphModule, node: fx.Node, instead_of: nn.Module | None = None) -> str:
+    """Name a function after the block it stands in: ``blocks.0.add``; a module keeps its own name."""
+    if node.op == "call_module":
+        wanted = str(node.target)
+    else:
+        inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        wanted = ".".join(part for part in (inside[-1] if inside else "", _function_name(node)) if part)
+    taken = {name for name, module in traced.named_modules() if module is not instead_of and not _is_empty(module)}
+    label, count = wanted, 2
+    while label in taken:
+        label, count = f"{wanted}_{count}", count + 1
+    return label
+
+
+def _is_empty(module: nn.Module) -> bool:
+    return type(module) is nn.Module and not list(module.children())
+
+
+def _annotate(traced: fx.GraphModule) -> None:
+    seen: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        node.meta["shape"] = _shape(node) if node.op != "output" else ()
+        name = str(node.target) if node.op == "call_module" else node.name
+        seen[name] = seen.get(name, 0) + 1
+        node.meta["label"] = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    if node.target in _NOT_TENSORS and node.meta.get("type") is not Tensor:
+        return False
+    return "tensor_meta" in node.meta
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    meta: Any = node.meta.get("tensor_meta")
+    return tuple(meta.shape) if hasattr(meta, "shape") else ()
+
+
+def _function_name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _refuse(node: fx.Node, what: str, *, hint: str = "") -> NoReturn:
+    inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    layer = str(node.target) if node.op == "call_module" else (inside[-1] if inside and inside[-1] else node.name)
+    raise UnsupportedOpError(
+        f"{what} is not supported{hint}",
+        where=f"layer '{layer}'",
+        remedy="write this layer with supported torch.nn modules, or leave it out of the network that is exported",
+    )

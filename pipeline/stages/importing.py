@@ -1,0 +1,19 @@
+"""start: weights from a file (.safetensors, .npz, .pt) become the start of fine-tuning."""
+
+from __future__ import annotations
+
+import safetensors.torch
+
+from pipeline.artifacts import Start, WeightsFile
+from pipeline.network import read_weights
+from pipeline.run import Work, stage
+
+
+@stage(version=1)
+def import_weights(work: Work, *, file: WeightsFile) -> Start:
+    """Read the file without running code from it and put its tensors into the store.
+
+    Raises ModelError for a missing or corrupt file, and for one that holds more than tensors.
+    """
+    weights = {name: tensor.contiguous() for name, tensor in read_weights(file.path).items()}
+    return Start(label=f"weights:{file.path.name}", weights=work.store.put(safetensors.torch.save(weights)))

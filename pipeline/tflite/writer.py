@@ -1,0 +1,63 @@
+"""ONNX → .tflite, float or int8, in one pass over the graph.
+
+Needs: an ONNX model of opset 13 or later with float32 inputs; int8 in QDQ form (see ``pipeline.tflite.graph``).
+Guarantees: NHWC images inside and at the ends, other values in ONNX's order; int8 activations with the numbers of the
+graph's uint8 minus 128; written for a batch of one and right for every other after ``resize_tensor_input``; operator
+versions that tflite-runtime 2.14 knows; the same bytes every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+
+from pipeline.errors import UnsupportedOpError, nearest
+from pipeline.tflite import layout
+from pipeline.tflite.builders import BUILDERS
+from pipeline.tflite.draft import Draft
+from pipeline.tflite.flatbuffer import Port
+from pipeline.tflite.graph import Node, read_graph
+from pipeline.tflite.shapes import infer_shapes
+
+
+def write_tflite(model: onnx.ModelProto) -> bytes:
+    """Return the .tflite file of a float or QDQ-int8 ONNX model.
+
+    The first dimension of the inputs may be dynamic: it is the batch.  Images (N, C, H, W) become (N, H, W, C) at the
+    graph's inputs and outputs; all other shapes stay.  An input that is quantized at once and an output that was
+    dequantized last become int8 tensors.
+
+    Raises UnsupportedOpError (operation, layer, what to do) for what it cannot write, ModelError for a graph that it
+    cannot read.
+    """
+    graph = read_graph(model)
+    _refuse_unknown(graph.nodes)
+    draft = Draft(graph, infer_shapes(model))
+    inputs = [_input(draft, name) for name in graph.inputs]
+    for node in graph.nodes:
+        draft.keep(node.output, BUILDERS[node.op](draft, node))
+    outputs = [_output(draft, name, value) for name, value in graph.outputs.items()]
+    return draft.file.to_bytes(inputs, outputs)
+
+
+def _refuse_unknown(nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        if node.op not in BUILDERS:
+            raise UnsupportedOpError(
+                f"{node.op} cannot be written as TFLite{nearest(node.op, BUILDERS)}",
+                where=f"layer '{node.name}'",
+                remedy=f"rewrite the layer with these ONNX operations: {', '.join(sorted(BUILDERS))}",
+            )
+
+
+def _input(draft: Draft, name: str) -> Port:
+    shape = draft.shape_of(name, f"input '{name}'")
+    stored = draft.new(name, shape, layout.port(shape.rank), draft.graph.goal(name))
+    draft.keep(name, stored)
+    return Port(name=name, tensor=stored.tensor)
+
+
+def _output(draft: Draft, name: str, value: str) -> Port:
+    stored = draft.stored(value, f"output '{name}'")
+    return Port(name=name, tensor=draft.in_axes(stored, layout.port(stored.shape.rank)).tensor)
