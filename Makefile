@@ -70,10 +70,10 @@ $(BIN)/python:
 	  + sys.version.split()[0] + "; name another one: make PYTHON=/path/to/python3.11")'
 	"$(PYTHON)" -m venv $(VENV)
 
-# torch goes first: left free among the others, pip might take the CUDA build. tflite-runtime has wheels for few systems
-# and is only compared against: without it the rest is complete.
+# torch goes first, alone: left free among the others, pip might take the CUDA build; what it needs comes with the rest.
+# tflite-runtime has wheels for few systems and is only compared against: without it the rest is complete.
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --retries 2 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(PIP) --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(PIP) -e '.[test,tflite-runtime]' || $(PIP) -e '.[test]'
 	@touch $@
 

@@ -84,6 +84,7 @@ class _Job:
     data: DataRef
     network: NetworkRef
     wanted: tuple[StageName, ...]
+    command: tuple[str, ...]
 
 
 def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
@@ -104,7 +105,15 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
         command=request.command,
     ) as run:
         wanted = STAGES[: STAGES.index(until) + 1]
-        job = _Job(run=run, recipe=recipe, recipe_folder=recipe_folder, data=data, network=network, wanted=wanted)
+        job = _Job(
+            run=run,
+            recipe=recipe,
+            recipe_folder=recipe_folder,
+            data=data,
+            network=network,
+            wanted=wanted,
+            command=request.command,
+        )
         outcome = _pipeline(job, targets)
         if "report" in wanted:
             _report(job, outcome)
@@ -294,6 +303,8 @@ def _inputs(recipe: Recipe, recipe_folder: Path) -> tuple[DataRef, NetworkRef]:
 
 
 def _report(job: _Job, outcome: Outcome) -> None:
-    files = job.run.step("report", report, outcome=outcome, data=job.data)
+    files = job.run.step(
+        "report", report, outcome=outcome, data=job.data, folder=job.run.folder.as_posix(), command=job.command
+    )
     write_atomic(job.run.folder / REPORT_FILE, job.run.store.get(files.html))
     write_atomic(job.run.folder / REPORT_JSON_FILE, job.run.store.get(files.json))

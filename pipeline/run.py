@@ -281,7 +281,7 @@ def read_run(folder: Path) -> RunInfo:
 def stage_line(note: StageNote) -> str:
     """One line for people: ``train  recalled  97.8 % validation accuracy`` or ``train  12.3 s  97.8 % …``."""
     did = "recalled" if note.recalled else f"{note.duration_s:.1f} s"
-    return f"{note.stage:<12}  {did:>8}  {note.summary}".rstrip()
+    return f"{note.stage:<24}  {did:>8}  {note.summary}".rstrip()
 
 
 @contextlib.contextmanager

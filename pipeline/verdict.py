@@ -58,8 +58,8 @@ class _Tried:
 def decide(evidence: Evidence) -> Verdict:
     """Give the target's precision if it meets every limit (and is not slower on the target itself), else the other.
 
-    The checks are those of the preferred file and, where it does not ship, of the other one as well: so a limit that the
-    preferred file misses is a missed limit, though the other file may be the way out.
+    The checks are those of the preferred file and, where it does not ship, of the other one as well: a limit that the
+    preferred file misses is a missed limit, even where the other file is a way out.
     """
     tried = [_try(candidate, evidence) for candidate in (evidence.int8, evidence.fp32) if candidate]
     tried.sort(key=lambda each: each.candidate.precision != evidence.target.precision)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from pipeline.artifacts import Comparison, Epoch, PruneStep, TransferPoint
@@ -44,7 +44,7 @@ def learning_curves(stages: Sequence[Stage], name: str = "curves") -> Markup:
         grid = drawn.subplots(2, len(stages), sharey="row", squeeze=False, height_ratios=(3, 2), width_ratios=widths)
         for (accuracy, loss), stage in zip(grid.T, stages, strict=True):
             x = np.arange(1, len(stage.epochs) + 1)
-            colour = INT8 if stage.name.startswith("quantize") else FLOAT
+            colour = INT8 if stage.name.startswith(("quantize", "int8")) else FLOAT
             dots = "-" if len(x) > _MANY_EPOCHS else ".-"
             accuracy.plot(x, [100 * epoch.val_accuracy for epoch in stage.epochs], dots, color=colour)
             loss.plot(x, [epoch.train_loss for epoch in stage.epochs], dots, color=MUTED)
@@ -65,7 +65,7 @@ def learning_curves(stages: Sequence[Stage], name: str = "curves") -> Markup:
 
 def _accuracy_range(axes: Axes, values_percent: list[float]) -> None:
     """Leave out the first steep epochs below: they would press everything of interest against the upper edge."""
-    low, high = np.quantile(values_percent, 0.1), max(values_percent)
+    low, high = float(np.quantile(values_percent, 0.1)), max(values_percent)
     room = max(high - low, 1.0) * 0.15
     axes.set_ylim(max(low - room, 0), min(high + room, 100.4))
 
@@ -162,7 +162,7 @@ def difference(found: Comparison, margin_pp: float | None, name: str) -> Markup:
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.set_xlabel("int8 − float, percentage points")
         quiet_axes(axes)
         return to_svg(drawn, name, "Difference in accuracy with its 95 % interval")
@@ -187,7 +187,11 @@ def confusion_difference(change: NDArray[np.int64], class_names: Sequence[str], 
 
 
 def _matrix(
-    numbers: NDArray[np.int64], shade: NDArray[np.float64], colours: NDArray[np.float64], names: Sequence[str], name: str
+    numbers: NDArray[np.int64],
+    shade: NDArray[np.float64],
+    colours: NDArray[np.float64],
+    names: Sequence[str],
+    name: str,
 ) -> Markup:
     classes = len(numbers)
     with drawing():
@@ -245,7 +249,7 @@ def _class_ticks(axes: Axes, names: Sequence[str]) -> None:
 
 def short(text: str, longest: int = _LONGEST_LABEL) -> str:
     """Cut a class name so that it fits beside a matrix."""
-    line = " ".join(text.split())
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
@@ -271,12 +275,15 @@ def latencies(samples_ms: Sequence[tuple[str, NDArray[np.float64]]], name: str) 
             axes.axhline(share, color=RULE, linewidth=1)
         axes.set_yticks([0, 50, 95, 100], ["0", "p50", "p95", ""])
         axes.set_ylim(0, 101)
-        lows, highs = zip(*(np.quantile(times, (0.0, 0.99)) for _, times in samples_ms), strict=True)
-        room = 0.06 * (max(highs) - min(lows) or max(highs) or 1.0)
-        axes.set_xlim(max(min(lows) - room, 0), max(highs) + room)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        # runtimes differ by factors; a busy machine's worst moments lie outside, to the right
+        axes.set_xscale("log")
+        lowest = min(float(times.min()) for _, times in samples_ms)
+        highest = max(float(np.quantile(times, 0.95)) for _, times in samples_ms)
+        axes.set_xlim(0.9 * lowest, 1.3 * highest)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 30 * lowest else (1,)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-        axes.set_xlabel("one inference, ms")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("one inference, ms (logarithmic)")
         drawn.legend(loc="outside upper left", ncols=2)
         quiet_axes(axes)
         return to_svg(drawn, name, "Share of inferences done after so many milliseconds")

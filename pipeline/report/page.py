@@ -6,11 +6,13 @@ The page loads nothing and runs no script; whatever a class, a layer or a file i
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from pipeline.artifacts import Outcome
 from pipeline.report import sentences, words
@@ -19,6 +21,7 @@ from pipeline.report.evidence import ArrayStore, Samples
 from pipeline.report.views import evidence_views, layers_views, target_view, training_view
 from pipeline.store import write_atomic
 
+_QUANTITY = re.compile(r"(?<=[0-9]) (?=(?:%|pp|ms|dB|s|B|KiB|MiB|GiB|k|M|G)(?![A-Za-z0-9]))")
 HTML_NAME, JSON_NAME = "report.html", "report.json"
 
 
@@ -37,9 +40,7 @@ def write_report(
     return page
 
 
-def render(
-    outcome: Outcome, store: ArrayStore, folder: Path, samples: Samples, *, command: Sequence[str] = ()
-) -> str:
+def render(outcome: Outcome, store: ArrayStore, folder: Path, samples: Samples, *, command: Sequence[str] = ()) -> str:
     """Return the page as text; the same for the same outcome."""
     typed = shlex.join(command) if command else _command(outcome)
     return _template().render(
@@ -58,6 +59,13 @@ def render(
     )
 
 
+def _unbroken(value: object) -> object:
+    """Keep a number and its unit on one line; what is markup already stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _QUANTITY.sub("\u00a0", value)
+
+
 def _command(outcome: Outcome) -> str:
     targets = [part for target in outcome.targets for part in ("--target", target.target)]
     return shlex.join(["karui", "run", outcome.recipe, *targets])
@@ -69,6 +77,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unbroken,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.artifacts import Column, ExecutedOp, How, LayerQuality, Measurement, Outcome, Precision, Validated
+from pipeline.artifacts import Column, ExecutedOp, How, LayerQuality, Measurement, Outcome, Validated
+from pipeline.spec import Precision
 
 _HOW_FIRST: tuple[How, ...] = ("measured", "emulated", "estimated", "not measured")
 
@@ -115,7 +116,7 @@ def _names(side: str, column: Column) -> bool:
 
 
 def _program(runtime: str) -> str:
-    return runtime.split(" ")[0].lower()
+    return runtime.partition(" ")[0].lower()
 
 
 # ── layers ──────────────────────────────────────────────────────────────────────────────────────────────────────────

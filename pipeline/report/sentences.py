@@ -21,11 +21,17 @@ def margin_pp(target: Validated) -> float | None:
     return min((each.limit for each in target.verdict.checks if each.name.startswith("accuracy drop")), default=None)
 
 
+def saturates(target: Validated) -> bool:
+    """Tell whether the target adds products in 16 bits: only then the verdict has a check of it."""
+    return any(check.name.startswith("layers that can overflow") for check in target.verdict.checks)
+
+
 def comparison_line(found: Comparison) -> str:
     """All numbers of the comparison in one line."""
+    low = words.points(found.low_pp, signed=True).removesuffix(" pp")
     return (
         f"int8 − float: {words.points(found.difference_pp, signed=True)} "
-        f"[{words.points(found.low_pp, signed=True).removesuffix(' pp')} … {words.points(found.high_pp, signed=True)}], "
+        f"[{low} … {words.points(found.high_pp, signed=True)}], "
         f"McNemar p {words.p_value(found.mcnemar_p)}, "
         f"same class on {words.percent(found.agreement)}; "
         f"{words.plural(found.samples, 'test input')} can show a gap of {words.points(found.detectable_pp)}"
@@ -34,13 +40,8 @@ def comparison_line(found: Comparison) -> str:
 
 def comparison_sentences(found: Comparison, margin: float | None) -> tuple[str, ...]:
     """Say what was seen, whether chance explains it, what this test set can show, and what the margin makes of it."""
-    return (
-        _difference(found),
-        _significance(found),
-        f"With {words.plural(found.samples, 'test input')}, a true gap of {words.points(found.detectable_pp)} or more "
-        "would show (80 % power); a smaller one may stay hidden.",
-        *((_margin(found, margin),) if margin is not None else ()),
-    )
+    said = (_difference(found), _significance(found), _power(found))
+    return said if margin is None else (*said, _margin(found, margin))
 
 
 def _difference(found: Comparison) -> str:
@@ -60,6 +61,13 @@ def _significance(found: Comparison) -> str:
     if found.mcnemar_p < SIGNIFICANT:
         return f"Chance does not explain this ({test})."
     return f"A difference like this, or a larger one, is what chance alone would give ({test})."
+
+
+def _power(found: Comparison) -> str:
+    return (
+        f"With {words.plural(found.samples, 'test input')}, a true gap of {words.points(found.detectable_pp)} or more "
+        "would show (80 % power); a smaller one may stay hidden."
+    )
 
 
 def _margin(found: Comparison, margin: float) -> str:
@@ -102,6 +110,8 @@ def coverage(nodes: tuple[ExecutedOp, ...]) -> str:
 def prune_result(steps: tuple[PruneStep, ...]) -> str:
     """Say what all kept steps together brought."""
     kept = [step for step in steps if step.kept]
+    if not kept and len(steps) == 1:
+        return "The one step that was tried was undone: the network stays as it was trained."
     if not kept:
         return f"None of the {words.plural(len(steps), 'step')} was kept: the network stays as it was trained."
     macs = 1 - kept[-1].macs_after / (kept[0].macs_before or 1)

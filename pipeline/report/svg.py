@@ -12,11 +12,12 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from markupsafe import Markup
 
 INK, MUTED, RULE = "#101011", "#707071", "#d0d0d1"
 FLOAT, INT8, GOOD, BAD = "#3566c5", "#d9730e", "#1a7f4c", "#c2352c"
@@ -24,7 +25,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", FLOAT: "float", INT8: "i
 
 WIDTH_PT = 360.0  # drawn size = size on a phone; the page enlarges it a little on a desktop
 FONT_PT = 10.5
-_STYLE: dict[str, object] = {
+_STYLE: Any = {  # matplotlib types its keys one by one, differently in each version
     "svg.fonttype": "none",
     "svg.hashsalt": "karui",
     "text.parse_math": False,  # a class may be called "$"

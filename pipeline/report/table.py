@@ -149,7 +149,7 @@ def _ways_table(paper: _Paper, rows: Sequence[RunRow], ship: str | None) -> Tabl
 
 def way_title(artifact: str, runtime: str) -> str:
     """Name a way of running; the runtime is named where the format leaves it open: ``TFLite int8, tflite-rt``."""
-    program = runtime.split(" ")[0]
+    program = runtime.partition(" ")[0]
     return words.artifact_title(artifact) + (f", {_SHORT_RUNTIMES[program]}" if program in _SHORT_RUNTIMES else "")
 
 
@@ -197,7 +197,7 @@ def _layers_table(paper: _Paper, rows: Sequence[LayerRow], title: str) -> Table:
         ("params", "right"),
         ("MACs", "right"),
         ("share of MACs", "left"),
-        ("SQNR", "right"),
+        ("SQNR dB", "right"),
         ("runs", "left"),
         title=title,
     )

@@ -111,6 +111,7 @@ class LayersView:
     float_ops: tuple[str, ...]
     executed: tuple[tuple[str, tuple[ExecutedOp, ...], str], ...]  # title, nodes, how many are integer
     saturation: tuple[SaturationRow, ...]
+    saturation_matters: bool  # a target of the run adds in 16 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,9 @@ def _layers_view(outcome: Outcome, bits: int, targets: Sequence[Validated]) -> L
         worst=worst_layers(quantized.layers) if quantized else (),
         quantized=quantized,
         float_ops=tuple(
-            dict.fromkeys(op for each in outcome.exports[bits].files if each.precision == "int8" for op in each.float_ops)
+            dict.fromkeys(
+                op for each in outcome.exports[bits].files if each.precision == "int8" for op in each.float_ops
+            )
         ),
         executed=tuple(
             (words.artifact_title(artifact), nodes, sentences.coverage(nodes))
@@ -295,6 +298,7 @@ def _layers_view(outcome: Outcome, bits: int, targets: Sequence[Validated]) -> L
             if "int8" in artifact
         ),
         saturation=next((target.saturation for target in targets if target.saturation), ()),
+        saturation_matters=any(sentences.saturates(target) for target in targets),
     )
 
 
@@ -311,7 +315,7 @@ def training_view(outcome: Outcome) -> TrainingView:
 
 
 def training_stages(outcome: Outcome) -> tuple[figures.Stage, ...]:
-    """Return the epochs of every stage that trained; a checkpoint that also carries its start's epochs gives its own."""
+    """Return the epochs of every stage that trained; those of its start are not its own."""
     several = len(outcome.quantized) > 1
     histories = [
         ("train", outcome.trained.history if outcome.trained else ()),
@@ -319,7 +323,7 @@ def training_stages(outcome: Outcome) -> tuple[figures.Stage, ...]:
         ("prune", outcome.pruned.checkpoint.history if outcome.pruned else ()),
     ]
     histories += [
-        (f"quantize {bits}-bit" if several else "quantize", each.checkpoint.history)
+        (f"int8 w{bits}" if several else "quantize", each.checkpoint.history)
         for bits, each in sorted(outcome.quantized.items(), reverse=True)
     ]
     stages: list[figures.Stage] = []

@@ -6,6 +6,7 @@ A number that does not exist is ``—``, never 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from pipeline.artifacts import Check
 
@@ -87,19 +88,12 @@ def quantity(value: float | None, unit: str) -> str:
     """Value and unit as a check or a measurement carries them."""
     if value is None or not math.isfinite(value):
         return MISSING
-    match unit:
-        case "ms":
-            return f"{milliseconds(value)} ms"
-        case "bytes":
-            return size(value)
-        case "pp":
-            return points(value)
-        case "share":
-            return percent(value)
-        case "%":
-            return percent(value / 100)
-        case _:
-            return f"{value:.4g} {unit}".rstrip()
+    known: dict[str, Callable[[float], str]] = {"bytes": size, "pp": points, "share": percent}
+    if unit in known:
+        return known[unit](value)
+    if unit in ("ms", "%"):
+        return f"{milliseconds(value) if unit == 'ms' else f'{value:.2f}'} {unit}"
+    return f"{value:.4g} {unit}".rstrip()
 
 
 def shape(sides: tuple[int, ...]) -> str:
@@ -108,18 +102,21 @@ def shape(sides: tuple[int, ...]) -> str:
 
 
 def artifact_title(key: str) -> str:
-    """``onnx-int8`` → ``ONNX int8``; what is not known stays as it is."""
-    base, _, bits = key.partition("-w")
-    return ARTIFACT_TITLES[base] + (f" ({bits}-bit weights)" if bits else "") if base in ARTIFACT_TITLES else key
+    """``onnx-int8`` → ``ONNX int8``, also before `` in onnxruntime 1.32.0``; what is not known stays as it is."""
+    name, place, runtime = key.partition(" in ")
+    base, _, bits = name.partition("-w")
+    if base not in ARTIFACT_TITLES:
+        return key
+    return ARTIFACT_TITLES[base] + (f" ({bits}-bit weights)" if bits else "") + place + runtime
 
 
 def check_limit(check: Check) -> str:
-    """The limit with its direction: shares (``%``) are a least, all others a most: ``≥ 97.00 %``, ``≤ 8.0 MiB``."""
+    """Write a limit with its direction: shares (``%``) are a least, all others a most: ``≥ 97.00 %``, ``≤ 8.0 MiB``."""
     return f"{'≥' if check.unit == '%' else '≤'} {quantity(check.limit, check.unit)}"
 
 
 def check_got(check: Check) -> str:
-    """What was found, or that nothing could be measured."""
+    """Write what was found, or that nothing could be measured."""
     return "not measured" if check.got is None else quantity(check.got, check.unit)
 
 

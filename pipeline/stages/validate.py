@@ -43,7 +43,7 @@ from pipeline.latency.cost import FileCost, LoadedFile, choose, load_files, meas
 from pipeline.run import Work, stage
 from pipeline.saturation import saturation_rows
 from pipeline.spec import RecipeLimits, TargetProfile
-from pipeline.stats import Interval, compare_paired
+from pipeline.stats import Interval, compare_paired, wilson_interval
 from pipeline.tasks.classification import decode
 from pipeline.verdict import Candidate, Evidence, decide
 
@@ -170,12 +170,12 @@ def _measurements(bench: _Bench) -> Iterator[Measurement]:
         if each.file.precision == "int8" and TORCH_INT8 in bench.ran:
             same = agreement(bench.ran[TORCH_INT8], ran).same_class
             yield _measured(bench, ran, what="same_class", value=same, unit="share")
-    for each in {
-        each.file.key: each for each in reversed(bench.loaded)
-    }.values():  # one line for a file in two runtimes
+    first = {each.file.key: each for each in reversed(bench.loaded)}  # one size for a file in two runtimes
+    for each in (each for each in bench.loaded if each is first[each.file.key]):
         yield _measured(bench, bench.ran[each.id], what="file_size", value=each.file.size_bytes, unit="bytes")
     for ran in bench.ran.values():
-        yield _measured(bench, ran, what="accuracy", value=float(ran.correct.mean()), unit="share")
+        share = wilson_interval(int(ran.correct.sum()), len(ran.correct))
+        yield _measured(bench, ran, what="accuracy", value=share.value, unit="share", interval=share)
     if not bench.is_target:
         yield from _open_latencies(bench)
 

@@ -70,8 +70,9 @@ class Constant:
 def quantized_constant(values: Array, scale: Array, zero_point: Array | None, axis: int) -> Constant:
     """Return the constant that ``DequantizeLinear`` of these integers stands for."""
     scales = np.atleast_1d(scale).astype(np.float32)
-    zeros = np.zeros(scales.shape) if zero_point is None else np.broadcast_to(np.atleast_1d(zero_point), scales.shape)
-    zeros = zeros.astype(np.int64)
+    zeros: NDArray[np.int64] = np.zeros(scales.shape, np.int64)
+    if zero_point is not None:
+        zeros += np.asarray(zero_point, np.int64)
     if values.dtype == np.uint8:
         values, zeros = (values.astype(np.int16) - _UINT8_SHIFT).astype(np.int8), zeros - _UINT8_SHIFT
     return Constant(values=values, scale=scales, zero_point=zeros, axis=axis % max(values.ndim, 1))

@@ -27,8 +27,9 @@ from pipeline.tflite.constants import (
 
 LOWEST_OPSET = 13  # Softmax, Squeeze and per-channel quantization changed there
 _FUSING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization"})
+_COMMUTING = frozenset({"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 _ALIASES = frozenset({"Identity", "Dropout"})
-_DATA_INPUTS = {"Reshape": 1, "Resize": 1, "Expand": 1}  # the other inputs only say the shape, which is inferred
+_DATA_INPUTS = {"Reshape": 1, "Resize": 1}  # the other inputs only say the shape, which is inferred
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
@@ -42,7 +43,7 @@ class Activation(enum.Enum):
     RELU6 = "0 … 6"
 
 
-_ACTIVATION_OF_BOUNDS = {
+ACTIVATION_OF_BOUNDS = {
     (0.0, float("inf")): Activation.RELU,
     (-1.0, 1.0): Activation.RELU_N1_TO_1,
     (0.0, 6.0): Activation.RELU6,
@@ -102,11 +103,16 @@ class Graph:
     readers: Mapping[str, tuple[Node, ...]]
 
     def goal(self, value: str) -> Int8Params | None:
-        """Return the parameters to which all readers quantize this value; None when one of them wants it as it is."""
+        """Return the parameters to which all readers quantize this value; None when one of them wants it as it is.
+
+        Rounding to a grid may come before moving and before clamping values as well as after, so this looks through.
+        """
         if value in self.outputs.values():
             return None
-        readers = self.readers.get(value, ())
-        goals = {self.quantized[node.output] if node.op == "QuantizeLinear" else None for node in readers}
+        goals = {
+            self.goal(node.output) if node.op in _COMMUTING else self.quantized.get(node.output)
+            for node in self.readers.get(value, ())
+        }
         return goals.pop() if len(goals) == 1 else None
 
     def final_readers(self, value: str) -> list[Node | None]:
@@ -298,7 +304,7 @@ def _fused(nodes: Sequence[Node], constants: Mapping[str, Constant], ends: set[s
         after = readers.get(node.output, ())
         if node.op not in _FUSING or node.output in ends or len(after) != 1 or after[0].op not in ("Relu", "Clip"):
             continue
-        activation = _ACTIVATION_OF_BOUNDS.get(clip_bounds(after[0], constants))
+        activation = ACTIVATION_OF_BOUNDS.get(clip_bounds(after[0], constants))
         if activation is not None:
             taken.add(after[0].output)
             fused[node.output] = replace(node, output=after[0].output, activation=activation)

@@ -43,12 +43,11 @@ MINIMUM = Opcode(_B.MINIMUM)
 MUL = Opcode(_B.MUL)
 PAD = Opcode(_B.PAD)
 PADV2 = Opcode(_B.PADV2)
-PRELU = Opcode(_B.PRELU)
+PRELU = Opcode(_B.PRELU, int8_version=1)
 QUANTIZE = Opcode(_B.QUANTIZE, int8_version=1)
 REDUCE_MAX = Opcode(_B.REDUCE_MAX)
 RELU = Opcode(_B.RELU)
 RELU6 = Opcode(_B.RELU6)
-REQUANTIZE = Opcode(_B.QUANTIZE)  # int8 to int8
 RESHAPE = Opcode(_B.RESHAPE, int8_version=1)
 RESIZE_BILINEAR = Opcode(_B.RESIZE_BILINEAR, float_version=3, int8_version=3)  # 3: half_pixel_centers
 RESIZE_NEAREST_NEIGHBOR = Opcode(_B.RESIZE_NEAREST_NEIGHBOR, float_version=3, int8_version=3)

@@ -1,11 +1,12 @@
 """Arithmetic, activation functions and batch normalization.
 
-int8: sigmoid and softmax give 1/256 and -128, tanh 1/128 and 0, whatever range the graph asks for (a QUANTIZE follows).
+int8: sigmoid and softmax give 1/256 and -128, tanh 1/128 and 0; a rescaling follows where the graph asks for other
+parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,14 @@ from pipeline.tflite import layout, opcodes
 from pipeline.tflite.constants import INT8_MAX, INT8_MIN, Constant, Int8Params
 from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.flatbuffer import Quantization
-from pipeline.tflite.graph import Activation, Node, clip_bounds
+from pipeline.tflite.graph import ACTIVATION_OF_BOUNDS, Activation, Node, clip_bounds
 from pipeline.tflite.opcodes import Opcode
 from pipeline.tflite.options import options
 
 Builder = Callable[[Draft, Node], Stored]
 
 _HALF_OPEN = Int8Params(scale=1 / 256, zero_point=-128)  # 0 … 255/256
+_CLAMPS: Mapping[Activation, Opcode] = {Activation.RELU: opcodes.RELU, Activation.RELU6: opcodes.RELU6}
 _SYMMETRIC = Int8Params(scale=1 / 128, zero_point=0)  # -1 … 127/128
 
 
@@ -140,14 +142,15 @@ def clip(draft: Draft, node: Node) -> Stored:
     """Relu and Clip that no layer took in."""
     low, high = clip_bounds(node, draft.graph.constants)
     x, goal = draft.value(node), draft.goal(node)
-    if x.params is not None and (low, high) == (0.0, np.inf):
-        params = x.params if goal is None else goal  # zero is on every grid
-        return draft.op(opcodes.RELU, [x], draft.result(node, x.axes, params))
+    if x.params is not None and goal is None and (low, high) == (0.0, np.inf):
+        goal = x.params  # zero is on every grid
     if x.params is None or goal is None:
         x, goal = draft.as_float(x), None
-    if low == 0.0 and high in (6.0, np.inf):
-        opcode = opcodes.RELU6 if high == 6.0 else opcodes.RELU
-        return draft.op(opcode, [x], draft.result(node, x.axes, goal))
+    activation = ACTIVATION_OF_BOUNDS.get((low, high), Activation.NONE)
+    if activation in _CLAMPS:
+        if goal is not None:  # LiteRT's delegate takes no RELU on int8, but MUL with one inside
+            return draft.times_one(x, draft.result(node, x.axes, goal), activation)
+        return draft.op(_CLAMPS[activation], [x], draft.result(node, x.axes, None))
     return _between(draft, node, x if goal is None else draft.as_int8(x, goal), low, high)
 
 

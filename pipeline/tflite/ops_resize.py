@@ -32,12 +32,13 @@ def resize(draft: Draft, node: Node) -> Stored:
         x = draft.as_float(x)  # its values lie between the steps of int8
     x = draft.in_axes(x, layout.image(x.shape.rank))
     shape = draft.shape(node)
-    if shape.dims[:2] != x.shape.dims[:2] or node.integer("antialias", 0):
+    samples_stay = shape.dims[:2] == x.shape.dims[:2] and shape.batch == x.shape.batch
+    if not samples_stay or node.integer("antialias", 0):
         raise UnsupportedOpError("a resize of batch or channels, or antialias", where=node.where, remedy=_REMEDY)
     placement = _placement(node, mode, _axes(draft, node, x))
     table = {"alignCorners": placement == "align_corners", "halfPixelCenters": placement == "half_pixel"}
     result = draft.result(node, x.axes, x.params)
-    inputs = [x, draft.constant(np.array(image_size(shape), np.int32))]
+    inputs: list[Stored | int] = [x, draft.constant(np.array(image_size(shape), np.int32))]
     if mode == "linear":
         return draft.op(opcodes.RESIZE_BILINEAR, inputs, result, options("ResizeBilinear", None, **table))
     return draft.op(opcodes.RESIZE_NEAREST_NEIGHBOR, inputs, result, options("ResizeNearestNeighbor", None, **table))
@@ -56,8 +57,10 @@ def _axes(draft: Draft, node: Node, x: Stored) -> list[_Axis]:
     before, after = image_size(x.shape), image_size(draft.shape(node))
     scales = [wanted / size for size, wanted in zip(before, after, strict=True)]
     if draft.is_constant(node, 2) and draft.constant_of(node, 2).values.size:
-        given = [float(scale) for scale in draft.constant_of(node, 2).values.ravel()[2:]]
-        scales[-len(given) :] = given
+        resized = node.integers("axes", range(x.shape.rank))  # from opset 18 on
+        for axis, scale in zip(resized, draft.constant_of(node, 2).values.ravel(), strict=True):
+            if axis % x.shape.rank >= 2:
+                scales[axis % x.shape.rank - x.shape.rank] = float(scale)
     return [
         _Axis(before=size, after=wanted, scale=scale) for size, wanted, scale in zip(before, after, scales, strict=True)
     ]

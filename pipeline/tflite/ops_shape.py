@@ -5,6 +5,7 @@ Squeeze, Unsqueeze, Transpose and a Flatten of 1x1 maps add nothing to the file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,7 @@ from pipeline.tflite import layout, opcodes
 from pipeline.tflite.constants import Int8Params
 from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.graph import Node
-from pipeline.tflite.ops_pointwise import constant_operand
 from pipeline.tflite.options import options
-from pipeline.tflite.shapes import Shape
 from pipeline.tflite.windows import pad
 
 _WEIGHTED = frozenset({"Gemm", "MatMul"})
@@ -53,21 +52,14 @@ def transpose(draft: Draft, node: Node) -> Stored:
 
 def concat(draft: Draft, node: Node) -> Stored:
     """Concat; int8 inputs are brought to the output's parameters first."""
-    shape = draft.shape(node)
-    params = _joined_params(draft, node)
-    computed = [draft.value(node, i) for i in range(len(node.inputs)) if not draft.is_constant(node, i)]
-    axes = computed[0].axes if computed else layout.plain(shape.rank)
-    axis = node.integer("axis", 0) % shape.rank
-    if axis not in axes or shape.batch == axis:
-        axes = layout.plain(shape.rank)
-    parts: list[Stored | int] = []
-    for index in range(len(node.inputs)):
-        if draft.is_constant(node, index):
-            parts.append(_constant_part(draft, node, index, axes, params))
-        else:
-            part = draft.value(node, index)
-            part = draft.as_float(part) if params is None else draft.as_int8(part, params)
-            parts.append(draft.in_axes(part, axes))
+    parts = [draft.value(node, index) for index in range(len(node.inputs))]
+    params = _joined_params([part.params for part in parts], draft.goal(node))
+    axis = node.integer("axis", 0) % draft.shape(node).rank
+    axes = parts[0].axes
+    if axis not in axes:  # one element there so far: it is not stored
+        axes = layout.plain(draft.shape(node).rank)
+    parts = [draft.as_float(part) if params is None else draft.as_int8(part, params) for part in parts]
+    parts = [draft.in_axes(part, axes) for part in parts]
     result = draft.result(node, axes, params)
     return draft.op(opcodes.CONCATENATION, parts, result, options("Concatenation", axis=axes.index(axis)))
 
@@ -81,9 +73,9 @@ def pad_constant(draft: Draft, node: Node) -> Stored:
     fill = float(draft.constant_of(node, 2).real().reshape(())) if node.input(2) else 0.0
     if fill != 0.0 and draft.goal(node) is None:
         x = draft.as_float(x)  # the fill may lie between two steps
-    axes = range(x.shape.rank)
+    axes = list(range(x.shape.rank))
     if node.input(3):  # from opset 18 on
-        axes = [int(axis) % x.shape.rank for axis in draft.constant_of(node, 3).values.ravel()]  # type: ignore[assignment]
+        axes = [int(axis) % x.shape.rank for axis in draft.constant_of(node, 3).values.ravel()]
     amounts = [int(each) for each in draft.constant_of(node, 1).values.ravel()]
     if min(amounts) < 0:
         raise UnsupportedOpError("negative pads", where=node.where, remedy="crop with a convolution or a pool instead")
@@ -104,29 +96,13 @@ def _feeds_weights_only(draft: Draft, node: Node) -> bool:
 
 def _features(x: Stored) -> NDArray[np.intp] | None:
     """Return ONNX's index of each element of a flattened sample; None when the order is the same."""
-    sample: Shape = x.shape
-    indices = np.arange(np.prod(sample.dims[1:])).reshape(1, *sample.dims[1:])
-    stored = layout.arranged(indices, sample.rank, x.axes).ravel().astype(np.intp)
+    sample = x.shape.dims[1:]
+    indices = np.arange(np.prod(sample)).reshape(1, *sample)
+    stored = layout.arranged(indices, x.shape.rank, x.axes).ravel().astype(np.intp)
     return None if np.array_equal(stored, np.arange(stored.size)) else stored
 
 
-def _joined_params(draft: Draft, node: Node) -> Int8Params | None:
-    found = [
-        draft.constant_of(node, index).params if draft.is_constant(node, index) else draft.value(node, index).params
-        for index in range(len(node.inputs))
-    ]
-    if any(params is None for params in found):
+def _joined_params(found: Sequence[Int8Params | None], goal: Int8Params | None) -> Int8Params | None:
+    if None in found:
         return None
-    goal = draft.goal(node)
     return goal if goal is not None else found[0] if len(set(found)) == 1 else None
-
-
-def _constant_part(draft: Draft, node: Node, index: int, axes: layout.Axes, params: Int8Params | None) -> Stored | int:
-    constant = draft.constant_of(node, index)
-    if draft.shape(node).dims[0] != 1 or draft.shape(node).batch is not None:
-        raise UnsupportedOpError(
-            f"input {index} is a constant: it does not grow with the batch",
-            where=node.where,
-            remedy="join values that are computed from the input",
-        )
-    return constant_operand(draft, constant, draft.shape(node).rank, axes, as_int8=params == constant.params)

@@ -5,6 +5,7 @@ The batch axis is found by inferring shapes for two batch sizes and comparing, s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import onnx
 from onnx import shape_inference
 
 from pipeline.errors import ModelError
+from pipeline.tflite.shape_arithmetic import fold_shape_arithmetic
 
 _SMALL = 1024  # elements; larger constants are weights, of which inference needs the shape only
 _BATCHES = (1, 2)
@@ -73,15 +75,24 @@ def _inferred(skeleton: onnx.ModelProto, batch: int) -> dict[str, tuple[int, ...
     fixed.CopyFrom(skeleton)
     for each in fixed.graph.input:
         _fix_input(each, batch)
-    try:
-        inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
-    except shape_inference.InferenceError as error:
-        raise ModelError(
-            f"the graph does not fit together for a batch of {batch}: {' '.join(str(error).split())}",
-            remedy="keep the batch the first axis; write x.flatten(1) or x.reshape(x.shape[0], …)",
-        ) from error
-    values = [*inferred.input, *inferred.value_info, *inferred.output]
-    return {each.name: dims for each in values if (dims := _dims(each)) is not None}
+    while True:
+        try:
+            inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
+        except shape_inference.InferenceError as error:
+            raise _does_not_fit(batch, str(error)) from error
+        values = [*inferred.input, *inferred.value_info, *inferred.output]
+        shapes = {each.name: dims for each in values if (dims := _dims(each)) is not None}
+        if not fold_shape_arithmetic(fixed.graph, shapes):
+            return shapes
+
+
+def _does_not_fit(batch: int, error: str) -> ModelError:
+    layer = re.search(r"op_type:(\w+), node name: ([^)]+)\)", error)
+    return ModelError(
+        f"the graph does not fit together for a batch of {batch}: {error.rpartition(']')[2].strip() or error}",
+        where=f"layer '{layer[2]}' ({layer[1]})" if layer else "",
+        remedy="keep the batch the first axis: write x.flatten(1) or x.reshape(x.shape[0], …)",
+    )
 
 
 def _fix_input(value: onnx.ValueInfoProto, batch: int) -> None:

@@ -25,11 +25,13 @@ def busy(microseconds: float) -> Callable[[], None]:
 
 def test_times_are_those_of_single_inferences_in_ms() -> None:
     got = measure.measure_interleaved({"short": busy(100), "long": busy(2000)}, rounds=20, budget_s=5)
-    assert got["short"].shape == (20, 10)  # ten make a millisecond
+    rounds, burst = got["short"].shape
+    assert rounds == 20
+    assert 5 <= burst <= 10  # ten make a millisecond, fewer when the first ones were held up
     assert got["long"].shape == (20, 1)
-    # the loop overshoots by less than 20 %; the median shrugs off what other processes do
-    assert np.median(got["short"]) == pytest.approx(0.1, rel=0.2)
-    assert np.median(got["long"]) == pytest.approx(2.0, rel=0.2)
+    # the fastest of 20: the loop overshoots by a microsecond, but on a busy machine half of the runs are held up
+    assert got["short"].min() == pytest.approx(0.1, rel=0.1)
+    assert got["long"].min() == pytest.approx(2.0, rel=0.1)
 
 
 def test_the_order_is_random_and_the_same_for_a_seed() -> None:

@@ -15,28 +15,19 @@ from numpy.typing import NDArray
 from pipeline.artifacts import (
     Agreement,
     Check,
-    Checkpoint,
     Column,
     DataRef,
-    Epoch,
     ExecutedOp,
     Exported,
     ExportSet,
-    Finetuned,
     LatencySamples,
     LayerCost,
-    LayerQuality,
     Measurement,
     NetworkRef,
     Outcome,
-    Pruned,
-    PruneStep,
-    Quantized,
     SaturationRow,
-    SparsityTrial,
     StageNote,
     TensorSpec,
-    TransferPoint,
     Validated,
     Verdict,
 )
@@ -44,11 +35,11 @@ from pipeline.report.evidence import Samples
 from pipeline.spec import DatasetCard, InputSpec
 from pipeline.stats import compare_paired, wilson_interval
 from pipeline.store import Store
+from tests.report.builder_training import SHA, checkpoint, finetuned, history, pruned, quantized
 
 MACHINE = "Example CPU 3.0 GHz (4 cores)"
 HOSTILE = "<script>alert(1)</script>"
 DIGITS = tuple(str(digit) for digit in range(10))
-_SHA = "0123456789abcdef" * 4
 _RUNTIMES = {
     "onnx-fp32": ("onnxruntime 1.32.0",),
     "onnx-int8": ("onnxruntime 1.32.0",),
@@ -90,21 +81,35 @@ def make(
     timed: bool = True,
     layers: Sequence[LayerCost] = _LAYERS,
     run: str = "digits",
+    separation: float = 2.4,
 ) -> Made:
-    """Make a run with these classes and targets (name, weight bits); its store lies in ``folder``."""
+    """Make a run with these classes and targets (name, weight bits); its store lies in ``folder``.
+
+    ``separation``: by how much the right class stands out of the noise.
+    """
     store = Store(folder / "store")
     rng = np.random.default_rng(7)
     labels = rng.integers(0, len(class_names), samples)
     labels[: len(class_names)] = np.arange(len(class_names))  # every class is there
     raw = _raw(rng, labels, sample_shape)
-    logits = _logits(rng, labels, len(class_names))  # (N, K)
+    logits = _logits(rng, labels, len(class_names), separation)  # (N, K)
     widths = sorted({bits for _, bits in targets}, reverse=True)
     network = NetworkRef(
-        sha256=_SHA, options={"width": 32}, input_shape=sample_shape, classes=len(class_names), path=Path("cnn.py")
+        sha256=SHA, options={"width": 32}, input_shape=sample_shape, classes=len(class_names), path=Path("cnn.py")
     )
-    trained = _checkpoint(network, _history("train", 30, 0.3, 0.976))
+    trained = checkpoint(network, history("train", 30, 0.3, 0.976))
     found = tuple(
-        _validated(store, name, bits, labels, logits, class_names, int8=int8, timed=timed, layers=layers)
+        _validated(
+            store=store,
+            target=name,
+            bits=bits,
+            labels=labels,
+            logits=logits,
+            class_names=class_names,
+            int8=int8,
+            timed=timed,
+            layers=layers,
+        )
         for name, bits in targets
     )
     outcome = Outcome(
@@ -114,9 +119,9 @@ def make(
         data=_data(sample_shape),
         network=network,
         trained=trained,
-        finetuned=_finetuned(network),
-        pruned=_pruned(network),
-        quantized={bits: _quantized(network, bits, layers, int8=int8) for bits in widths},
+        finetuned=finetuned(network),
+        pruned=pruned(network),
+        quantized={bits: quantized(network, bits, layers, int8=int8) for bits in widths},
         exports={bits: _exports(bits, layers, int8=int8) for bits in widths},
         targets=found,
         target_bits=dict(targets),
@@ -139,9 +144,11 @@ def _raw(rng: np.random.Generator, labels: NDArray[np.int64], shape: tuple[int, 
     return np.asarray(np.clip(patterns[labels] + rng.integers(-3, 4, (len(labels), *shape)), 0, 16), np.uint8)
 
 
-def _logits(rng: np.random.Generator, labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+def _logits(
+    rng: np.random.Generator, labels: NDArray[np.int64], classes: int, separation: float
+) -> NDArray[np.float32]:
     logits = rng.normal(0, 1, (len(labels), classes))
-    logits[np.arange(len(labels)), labels] += 3.0 + 0.6 * np.log(classes)
+    logits[np.arange(len(labels)), labels] += separation + 0.55 * np.log(classes)
     return logits.astype(np.float32)
 
 
@@ -154,97 +161,7 @@ def _data(shape: tuple[int, ...]) -> DataRef:
         source="https://archive.ics.uci.edu/dataset/80",
         input=InputSpec(shape=shape),
     )
-    return DataRef(card=card, digest=_SHA, folder=Path("calibration_data"))
-
-
-# ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _history(phase: str, epochs: int, start: float, end: float) -> tuple[Epoch, ...]:
-    return tuple(
-        Epoch(
-            phase=phase,
-            index=index,
-            learning_rate=1e-3,
-            train_loss=0.05 + 2.0 * (1 - start) * float(np.exp(-index / 5)),
-            val_accuracy=end - (end - start) * float(np.exp(-index / 4)) + 0.003 * float(np.sin(5 * index)),
-            duration_s=0.41,
-        )
-        for index in range(1, epochs + 1)
-    )
-
-
-def _checkpoint(network: NetworkRef, history: tuple[Epoch, ...]) -> Checkpoint:
-    best = max((epoch.val_accuracy for epoch in history), default=0.9)
-    return Checkpoint(network=network, weights=_SHA, val_accuracy=best, history=history)
-
-
-def _finetuned(network: NetworkRef) -> Finetuned:
-    points = ((10, 0.921, 0.842), (30, 0.955, 0.917), (100, 0.978, 0.969), (None, 0.986, 0.981))
-    return Finetuned(
-        checkpoint=_checkpoint(network, _history("finetune", 30, 0.7, 0.986)),
-        start="recipe:printed-digits",
-        replaced_head=(),
-        transfer=tuple(TransferPoint(labels_per_class=n, transferred=t, from_scratch=s) for n, t, s in points),
-    )
-
-
-def _pruned(network: NetworkRef) -> Pruned:
-    first = PruneStep(
-        index=1,
-        macs_before=1_246_080,
-        macs_after=934_500,
-        parameters_before=64_300,
-        parameters_after=52_100,
-        latency_ratio=0.83,
-        latency_ratio_low=0.79,
-        latency_ratio_high=0.88,
-        val_accuracy_before=0.986,
-        val_accuracy_after=0.985,
-        kept=True,
-        why="17 % faster, 0.10 pp lost",
-    )
-    second = dataclasses.replace(
-        first,
-        index=2,
-        macs_before=934_500,
-        macs_after=622_720,
-        parameters_before=52_100,
-        parameters_after=44_226,
-        latency_ratio=1.01,
-        latency_ratio_low=0.97,
-        latency_ratio_high=1.05,
-        val_accuracy_before=0.985,
-        val_accuracy_after=0.979,
-        kept=False,
-        why="the exported file did not get faster: 1.01 times, 0.97 … 1.05",
-    )
-    trial = SparsityTrial(
-        sparsity=0.9, val_accuracy=0.95, latency_ratio=1.0, size_ratio=1.0, compressed_size_ratio=0.24
-    )
-    history = _history("recovery 1", 6, 0.96, 0.985) + _history("recovery 2", 6, 0.95, 0.979)
-    return Pruned(checkpoint=_checkpoint(network, history), steps=(first, second), sparsity=trial)
-
-
-def _quantized(network: NetworkRef, bits: int, layers: Sequence[LayerCost], *, int8: bool) -> Quantized:
-    rows = tuple(
-        LayerQuality(
-            layer=cost.layer,
-            weight_sqnr_db=41.0 - index if cost.parameters else None,
-            activation_sqnr_db=38.5 - index,
-            output_sqnr_db=24.0 + 3.0 * index,
-            precision="int8",
-        )
-        for index, cost in enumerate(layers)
-    )
-    return Quantized(
-        checkpoint=_checkpoint(network, _history("qat", 6, 0.978, 0.985) if int8 else ()),
-        method="qat" if int8 else "none",
-        weight_bits=bits,
-        ptq_val_accuracy=0.978,
-        layers=rows if int8 else (),
-        float_layers=(),
-    )
+    return DataRef(card=card, digest=SHA, folder=Path("calibration_data"))
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -254,7 +171,7 @@ def _exports(bits: int, layers: Sequence[LayerCost], *, int8: bool) -> ExportSet
     files = tuple(
         Exported(
             key=key,
-            file=_SHA,
+            file=SHA,
             filename=f"digits-{key.split('-')[1]}{'' if bits == 8 else f'-w{bits}'}.{key.split('-')[0]}",
             format="onnx" if key.startswith("onnx") else "tflite",
             precision="int8" if key.endswith("int8") else "fp32",
@@ -273,13 +190,13 @@ def _exports(bits: int, layers: Sequence[LayerCost], *, int8: bool) -> ExportSet
 
 
 def _validated(
+    *,
     store: Store,
     target: str,
     bits: int,
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
     class_names: Sequence[str],
-    *,
     int8: bool,
     timed: bool,
     layers: Sequence[LayerCost],
@@ -291,13 +208,10 @@ def _validated(
     ways = [("torch-fp32", "torch 2.13.0"), *([("torch-fake-quant", "torch 2.13.0")] if int8 else [])]
     ways += [(key, runtime) for key in keys for runtime in _RUNTIMES[key]]
     columns = tuple(
-        _column(store, artifact, runtime, logits if artifact.endswith("fp32") else rounded, labels, float(step))
-        for artifact, runtime in ways
+        _column(store, way, logits if way[0].endswith("fp32") else rounded, labels, float(step)) for way in ways
     )
     by_float, by_int8 = logits.argmax(1), rounded.argmax(1)
-    comparison = (
-        compare_paired(by_float == labels, by_int8 == labels, same_class=by_float == by_int8) if int8 else None
-    )
+    comparison = compare_paired(by_float == labels, by_int8 == labels, same_class=by_float == by_int8) if int8 else None
     return Validated(
         target=target,
         machine=MACHINE,
@@ -333,8 +247,9 @@ def _validated(
 
 
 def _column(
-    store: Store, artifact: str, runtime: str, outputs: NDArray[np.float32], labels: NDArray[np.int64], step: float
+    store: Store, way: tuple[str, str], outputs: NDArray[np.float32], labels: NDArray[np.int64], step: float
 ) -> Column:
+    artifact, runtime = way
     right = wilson_interval(int((outputs.argmax(1) == labels).sum()), len(labels))
     return Column(
         artifact=artifact,
@@ -359,9 +274,7 @@ def _measurements(target: str, ways: Sequence[tuple[str, str]], *, timed: bool) 
         if timed:
             for what, factor in (("latency_p50", 1.0), ("latency_p95", 1.31)):
                 value = time_ms * factor
-                found.append(
-                    dataclasses.replace(about, what=what, value=value, low=0.98 * value, high=1.04 * value)
-                )
+                found.append(dataclasses.replace(about, what=what, value=value, low=0.98 * value, high=1.04 * value))
             found.append(dataclasses.replace(about, what="peak_memory", value=1_310_720.0, unit="bytes"))
         if artifact.endswith("int8"):
             found.append(dataclasses.replace(about, what="same_class", value=1.0, unit="share"))

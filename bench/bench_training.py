@@ -3,7 +3,7 @@
 Same network, data and batch in one process, one epoch of each in turn (A B A B …), so that a busy machine hits all alike;
 printed are the medians and the ratios of each pair.  Asked: at most 1.10 for an epoch, at most 1.4 for a QAT step.
 
-    python bench/training.py [--rounds 5] [--threads 2] [--recipe fashion-resnet8]
+    python bench/bench_training.py [--rounds 5] [--threads 2] [--recipe fashion-resnet8]
 """
 
 from __future__ import annotations

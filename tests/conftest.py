@@ -1,0 +1,63 @@
+"""Shared by all tests: one torch thread (the suite runs in parallel), and small recipes that use every stage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+PRINTED = """
+name = "tiny-printed"
+data = "printed-digits"
+[network]
+file = "cnn"
+options = { width = 16, stages = 2, convs_per_stage = 1 }
+[train]
+epochs = 1
+batch_size = 128
+"""
+
+TINY = """
+name = "tiny"
+data = "digits"
+[network]
+file = "cnn"
+options = { width = 16, stages = 2, convs_per_stage = 1 }
+[finetune]
+start = "recipe:tiny-printed.toml"
+compare_labels_per_class = [10]
+[finetune.train]
+epochs = 2
+batch_size = 64
+[train]
+epochs = 2
+batch_size = 64
+[prune]
+amount = 0.5
+recovery_epochs = 1
+margin_pp = 100
+[quantize]
+epochs = 1
+margin_pp = 100
+[limits]
+accuracy_min = 0.1
+accuracy_drop_pp = 100
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_torch_thread() -> None:
+    """Keep tests that run beside each other from fighting for the cores, in child processes too."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Write a recipe that goes through every stage in seconds; return its path."""
+    (tmp_path / "tiny-printed.toml").write_text(PRINTED)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY)
+    return recipe

@@ -1,0 +1,166 @@
+"""The whole pipeline through its command line, in real processes: run, recall, change, kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+KARUI = (sys.executable, "-m", "pipeline.cli")
+# asked: 3 s on an idle machine; here other tests run beside it
+RECALL_LIMIT_S = 6.0
+STEP_NAMES = ("train", "finetune", "prune", "quantize", "export", "validate-raspberry-pi-4b", "report")
+KILL_AFTER_S = {"train": 0.3, "finetune": 1.0, "prune": 0.8, "quantize": 0.3}
+
+
+def karui(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*KARUI, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def notes(stderr: str) -> dict[str, str]:
+    """Return step → its line."""
+    return {line.split()[0]: line for line in stderr.splitlines() if line.split() and line.split()[0] in STEP_NAMES}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return artifact → sha256 of a finished run."""
+    outcome = json.loads((folder / "outcome.json").read_text())
+    return {file["key"]: file["file"] for export in outcome["exports"].values() for file in export["files"]}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the tiny recipe once, undisturbed; return its folder."""
+    from tests.conftest import PRINTED, TINY  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("flow")
+    (folder / "tiny-printed.toml").write_text(PRINTED)
+    (folder / "tiny.toml").write_text(TINY)
+    done = karui("run", "tiny.toml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "first.json").write_text(done.stdout)
+    return folder
+
+
+def test_first_run_prints_one_document_and_leaves_readable_files(finished: Path) -> None:
+    document = json.loads((finished / "first.json").read_text())
+    assert document["recipe"] == "tiny"
+    assert set(document["artifacts"]) == {"onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8"}
+    for artifact in document["artifacts"].values():
+        path = finished / artifact["path"]
+        assert path.stat().st_size == artifact["size_bytes"]
+    [target] = document["targets"]
+    assert target["passed"] is True
+    assert target["ship"]["artifact"] in document["artifacts"]
+    assert {"report.html", "report.json", "run.json"} <= {path.name for path in (finished / "runs/tiny").iterdir()}
+    assert not list((finished / "runs/tiny/work").glob("*"))
+
+
+def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) -> None:
+    [target] = json.loads((finished / "first.json").read_text())["targets"]
+    on_target = [m for m in target["measurements"] if m["where"] == "raspberry-pi-4b"]
+    assert on_target
+    assert all(m["how"] == "not measured" and m["value"] is None for m in on_target)
+
+
+def test_second_run_recalls_everything_without_torch(finished: Path) -> None:
+    before = digests(finished / "runs/tiny")
+    started = time.monotonic()
+    again = karui("run", "tiny.toml", cwd=finished)
+    assert time.monotonic() - started < RECALL_LIMIT_S
+    assert again.returncode == 0
+    assert all("recalled" in line for line in notes(again.stderr).values())
+    assert set(notes(again.stderr)) == set(STEP_NAMES)
+    assert digests(finished / "runs/tiny") == before
+    probe = (
+        "import sys; from pipeline.cli import main; main(['run', 'tiny.toml', '--quiet']);"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    code = subprocess.run([sys.executable, "-c", probe], cwd=finished, capture_output=True, text=True, check=True)
+    assert code.stderr.splitlines()[-1] == "False"
+
+
+def test_changing_pruning_runs_pruning_and_what_follows(finished: Path) -> None:
+    changed = karui("run", "tiny.toml", "--set", "prune.amount=0.3", cwd=finished)
+    assert changed.returncode == 0, changed.stderr
+    lines = notes(changed.stderr)
+    assert all("recalled" in lines[step] for step in ("train", "finetune"))
+    assert not any("recalled" in lines[step] for step in STEP_NAMES[2:])
+    back = karui("run", "tiny.toml", cwd=finished)  # the first result is still known
+    assert all("recalled" in line for line in notes(back.stderr).values())
+
+
+def test_kill_in_every_stage_then_the_same_command_gives_the_same_files(finished: Path, tiny: Path) -> None:
+    for step in STEP_NAMES:
+        process = subprocess.Popen(
+            [*KARUI, "run", "tiny.toml"], cwd=tiny.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_step(tiny.parent / "runs/tiny/journal.jsonl", step, process)
+        time.sleep(KILL_AFTER_S.get(step, 0.05))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"{step} was already over"
+    done = karui("run", "tiny.toml", cwd=tiny.parent)
+    assert done.returncode == 0, done.stderr
+    assert digests(tiny.parent / "runs/tiny") == digests(finished / "runs/tiny")
+
+
+def wait_for_step(journal: Path, step: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until this process has begun the step."""
+    for _ in range(6000):
+        if journal.exists():
+            events = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+            mine = [event for event in events if event["pid"] == process.pid]
+            if any(event["event"] == "started" and event.get("step") == step for event in mine):
+                return
+        assert process.poll() is None, f"ended before {step}"
+        time.sleep(0.01)
+    pytest.fail(f"{step} did not begin")
+
+
+def test_missed_limit_is_a_result_with_its_own_status(finished: Path) -> None:
+    missed = karui("run", "tiny.toml", "--set", "limits.accuracy_min=0.999999", "--json", cwd=finished)
+    assert missed.returncode == 3
+    [target] = json.loads(missed.stdout)["targets"]
+    assert target["passed"] is False
+    assert any(check["passed"] is False for check in target["checks"])
+
+
+def test_until_stops_there(finished: Path) -> None:
+    stopped = karui("run", "tiny.toml", "--until", "prune", "--out", "other", cwd=finished)
+    assert stopped.returncode == 0, stopped.stderr
+    assert set(notes(stopped.stderr)) == {"train", "finetune", "prune"}
+    assert not list((finished / "other").glob("*.onnx"))
+
+
+def test_two_weight_widths_make_two_int8_sets(finished: Path) -> None:
+    both = karui(
+        "run", "tiny.toml", "--target", "raspberry-pi-4", "--target", "x86-laptop-avx2", "--json", cwd=finished
+    )
+    assert both.returncode in (0, 3), both.stderr
+    document = json.loads(both.stdout)
+    assert {"onnx-int8", "onnx-int8-w7", "tflite-int8", "tflite-int8-w7"} <= set(document["artifacts"])
+    assert [target["name"] for target in document["targets"]] == ["raspberry-pi-4b", "x86-laptop-avx2"]
+
+
+def test_second_process_in_the_same_folder_says_so(finished: Path) -> None:
+    first = subprocess.Popen(
+        [*KARUI, "run", "tiny.toml", "--fresh", "--out", "busy"],
+        cwd=finished,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        wait_for_step(finished / "busy/journal.jsonl", "train", first)
+        second = karui("run", "tiny.toml", "--out", "busy", cwd=finished)
+        assert second.returncode == 1
+        assert f"pid {first.pid}" in second.stderr
+    finally:
+        first.kill()
+        first.wait()
