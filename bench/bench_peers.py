@@ -95,10 +95,7 @@ def compare(outcome: Outcome, run: Path, budget_s: float, folder: Path) -> None:
 def answers(session: Session, dataset: Dataset) -> NDArray[np.int64]:
     """Return the class of every test input, read in pieces."""
     pieces = np.array_split(np.arange(len(dataset.test)), max(1, len(dataset.test) // 1000))
-    classes = [
-        session.run(normalize(dataset.test.read(piece), dataset.card.input)).argmax(1)
-        for piece in pieces
-    ]
+    classes = [session.run(normalize(dataset.test.read(piece), dataset.card.input)).argmax(1) for piece in pieces]
     return np.concatenate(classes)
 
 

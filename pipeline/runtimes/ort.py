@@ -19,6 +19,8 @@ from pipeline.runtimes.executed import executed_in_onnx
 from pipeline.runtimes.session import BATCH, Floats
 
 _PROVIDERS = ["CPUExecutionProvider"]
+# would turn layers that were left float to keep the accuracy margin into int8 ones, between two quantized neighbours
+_DISABLED = ["WeightBiasQuantization"]
 # what the library raises, all straight from Exception
 _REFUSALS = (
     state.Fail,
@@ -39,7 +41,9 @@ class OrtSession:
     def __init__(self, path: Path, *, threads: int) -> None:
         self._path = path
         try:
-            self._session = onnxruntime.InferenceSession(str(path), _options(threads), providers=_PROVIDERS)
+            self._session = onnxruntime.InferenceSession(
+                str(path), _options(threads), providers=_PROVIDERS, disabled_optimizers=_DISABLED
+            )
         except _REFUSALS as error:
             raise ModelError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load this file: {_first_line(error)}",
@@ -89,7 +93,7 @@ class OrtSession:
             optimised = Path(folder) / "optimised.onnx"
             options = _options(1)
             options.optimized_model_filepath = str(optimised)
-            onnxruntime.InferenceSession(str(self._path), options, providers=_PROVIDERS)
+            onnxruntime.InferenceSession(str(self._path), options, providers=_PROVIDERS, disabled_optimizers=_DISABLED)
             return executed_in_onnx(onnx.load(optimised))
 
     def invoker(self, x: Floats) -> Callable[[], None]:
