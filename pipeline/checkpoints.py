@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import safetensors.torch
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from pipeline.artifacts import Checkpoint, Digest, Edit, Epoch, NetworkRef, Quantized
 from pipeline.network import build_network, load_state
@@ -36,7 +37,14 @@ def save(
 
 def save_weights(network: nn.Module, store: Store) -> Digest:
     """Put ``network.state_dict()`` as safetensors into the store; the same weights always give the same bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return put_weights(network.state_dict(), store)
+
+
+def put_weights(weights: Mapping[str, Tensor], store: Store) -> Digest:
+    """Put named tensors as safetensors into the store; layers that share a tensor get a copy each."""
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
     return store.put(safetensors.torch.save(tensors))
 
 

@@ -152,6 +152,8 @@ def _source(file: Path, module: str) -> _Source:
     imports: set[str] = set()
     for name in _imported(ast.parse(data, filename=str(file)), package):
         imports |= {name, _top(name)}
+    if file.name == "__init__.py":  # what a package shows people is made from these
+        data += b"".join(template.read_bytes() for template in sorted(file.parent.glob("templates/*")))
     return _Source(digest=hashlib.sha256(data).hexdigest(), imports=frozenset(imports))
 
 

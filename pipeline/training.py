@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pipeline.artifacts import Epoch
 from pipeline.data.preprocess import normalize
 from pipeline.data.source import ArraySource, Source
-from pipeline.errors import ModelError, TrainingDivergedError
+from pipeline.errors import ConfigError, ModelError, TrainingDivergedError
 from pipeline.progress import Progress
 from pipeline.spec import AugmentSpec, InputSpec, TrainSpec
 from pipeline.store import write_atomic
@@ -86,18 +86,24 @@ class StreamedSamples:
                 yield batch
 
     def _read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        inputs = torch.from_numpy(normalize(self.source.read(chosen), self.spec))
-        return inputs.to(self.device), torch.from_numpy(self.source.labels[chosen]).to(self.device)
+        labels = torch.from_numpy(self.source.labels[chosen])
+        return _inputs(self.source, chosen, self.spec).to(self.device), labels.to(self.device)
 
 
 def samples(source: Source, spec: InputSpec, device: torch.device) -> Samples:
     """Hold a source as tensors if it is in memory, else stream it."""
     if isinstance(source, ArraySource):
-        inputs = torch.from_numpy(normalize(source.read(np.arange(len(source))), spec))
-        if inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)  # half the time per step on CPUs
+        inputs = _inputs(source, np.arange(len(source)), spec)
         return TensorSamples(inputs=inputs.to(device), labels=torch.from_numpy(source.labels).to(device))
     return StreamedSamples(source=source, spec=spec, device=device)
+
+
+def _inputs(source: Source, chosen: NDArray[np.int64], spec: InputSpec) -> Tensor:
+    """Read and normalize; pictures channels last, held or streamed: noise is drawn in the order of the memory."""
+    inputs = torch.from_numpy(normalize(source.read(chosen), spec))
+    if inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)  # half the time per step on CPUs
+    return inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +133,14 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
     """Train ``network`` in place and leave the best epoch's weights in it; return the learning curve.
 
     Best means highest validation accuracy, then lowest training loss.  Raises TrainingDivergedError when the loss stops
-    being finite, naming the epoch, the learning rate and what to try.
+    being finite, naming the epoch, the learning rate and what to try; ModelError when forward() fails in training mode.
     """
     plan = job.plan
     if _is_picture_network(network):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(network, plan)
     state = _load(job.resume_file, network, optimizer)
-    steps_per_epoch = math.ceil(len(train) / plan.batch_size)
+    steps_per_epoch = steps_in(len(train), plan.batch_size)
     progress.start(job.phase, plan.epochs * steps_per_epoch)
     progress.advance(len(state.history) * steps_per_epoch)
     saved_at = time.monotonic()
@@ -143,12 +149,14 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
             break
         started = time.monotonic()
         rate, loss = _one_epoch(network, train, job, optimizer=optimizer, index=index, progress=progress)
+        logits, labels = evaluate(network, val)
+        _check_finite(np.isfinite(logits).all(), job, index, rate)  # the last step's weights made no loss yet
         epoch = Epoch(
             phase=job.phase,
             index=index,
             learning_rate=rate,
             train_loss=loss,
-            val_accuracy=accuracy(*evaluate(network, val)),
+            val_accuracy=accuracy(logits, labels),
             duration_s=time.monotonic() - started,
         )
         _remember(state, epoch, network)
@@ -171,10 +179,20 @@ def evaluate(network: nn.Module, data: Samples) -> tuple[NDArray[np.float32], ND
     return np.concatenate(logits), np.concatenate(labels)
 
 
+def steps_in(count: int, batch_size: int) -> int:
+    """Return how many steps one epoch over ``count`` samples takes."""
+    return math.ceil(_used(count, batch_size) / batch_size)
+
+
+def _used(count: int, batch_size: int) -> int:
+    """A last batch of a single sample is left out (another one every epoch): batch norm cannot train on it."""
+    return count - 1 if count > batch_size > 1 and count % batch_size == 1 else count
+
+
 def pick_device(wanted: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a device; raises ModelError when CUDA is asked for and absent."""
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a device; raises ConfigError when CUDA is asked for and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device here", where="--device cuda", remedy="use --device auto or --device cpu")
+        raise ConfigError("no CUDA device here", where="--device cuda", remedy="use --device auto or --device cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -225,29 +243,42 @@ def _one_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch; return the last learning rate and the mean loss."""
     torch.manual_seed(job.seed * 100_003 + index)  # order, augmentation and dropout of this epoch
-    order = torch.randperm(len(train))
+    order = torch.randperm(len(train))[: _used(len(train), job.plan.batch_size)]
     job.train_mode(network)
     total = torch.zeros(())
-    steps = math.ceil(len(train) / job.plan.batch_size)
+    steps = steps_in(len(train), job.plan.batch_size)
     rate = job.plan.learning_rate
     for step, (plain, labels) in enumerate(train.batches(order, job.plan.batch_size), 1):
         rate = learning_rate_at(job.plan, (index - 1 + (step - 1) / steps) / job.plan.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
         inputs = augment(plain, job.plan.augment)
-        loss = job.loss(network(inputs), labels, inputs)
+        loss = job.loss(_forward(network, inputs), labels, inputs)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total = total + loss.detach().cpu()
         if step % _CHECK_EVERY_STEPS == 0 or step == steps:
-            _check_finite(total, job, index, rate)
+            _check_finite(torch.isfinite(total), job, index, rate)
             progress.advance(step - ((step - 1) // _CHECK_EVERY_STEPS) * _CHECK_EVERY_STEPS, loss=float(total) / step)
     return rate, float(total) / steps
 
 
-def _check_finite(total: Tensor, job: Fit, epoch: int, rate: float) -> None:
-    if not torch.isfinite(total):
+def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        logits: Tensor = network(inputs)
+    except Exception as error:  # the user's code: what works in evaluation mode may not in training mode
+        reason = (str(error) or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"forward() raised {type(error).__name__} in training mode for a batch {tuple(inputs.shape)}: {reason}",
+            where="training",
+            remedy="correct the network file, or choose another batch_size in the recipe",
+        ) from error
+    return logits
+
+
+def _check_finite(finite: object, job: Fit, epoch: int, rate: float) -> None:
+    if not finite:
         raise TrainingDivergedError(
             f"the loss is no longer a finite number in epoch {epoch} of '{job.phase}' at learning rate {rate:.3g}",
             where="training",
@@ -268,6 +299,8 @@ def _remember(state: _State, epoch: Epoch, network: nn.Module) -> None:
 def _optimizer(network: nn.Module, plan: TrainSpec) -> torch.optim.Optimizer:
     """Weight decay is for matrices and kernels only; norms, biases and step sizes go without."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ModelError("the network has no weights to train", where="training", remedy="add layers with weights to it")
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": plan.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import safetensors.torch
-
 from pipeline.artifacts import Start, WeightsFile
+from pipeline.checkpoints import put_weights
 from pipeline.network import read_weights
 from pipeline.run import Work, stage
 
@@ -15,5 +14,4 @@ def import_weights(work: Work, *, file: WeightsFile) -> Start:
 
     Raises ModelError for a missing or corrupt file, and for one that holds more than tensors.
     """
-    weights = {name: tensor.contiguous() for name, tensor in read_weights(file.path).items()}
-    return Start(label=f"weights:{file.path.name}", weights=work.store.put(safetensors.torch.save(weights)))
+    return Start(label=f"weights:{file.path.name}", weights=put_weights(read_weights(file.path), work.store))
