@@ -163,6 +163,40 @@ def _check_forward(network: nn.Module, ref: NetworkRef) -> None:
         )
 
 
+def called_layers(network: nn.Module, sample_shape: tuple[int, ...]) -> list[str]:
+    """Return the names of the layers (modules without children) in the order in which forward() first calls them.
+
+    The order in which a network's __init__ makes them may be another one.
+    """
+    names = {module: name for name, module in network.named_modules() if not list(module.children())}
+    called: dict[str, None] = {}
+    hooks = [module.register_forward_pre_hook(lambda module, _: called.setdefault(names[module])) for module in names]
+    was_training, device = network.training, next(iter(network.parameters()), torch.zeros(())).device
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(CHECK_BATCH, *sample_shape, device=device))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return list(called)
+
+
+def head_name(network: nn.Module, sample_shape: tuple[int, ...]) -> str:
+    """Return the name of the last layer with weights that forward() calls: the one that makes the logits."""
+    layers = [
+        name
+        for name in called_layers(network, sample_shape)
+        if isinstance(network.get_submodule(name), nn.Linear | nn.Conv2d | nn.Conv1d)
+    ]
+    if not layers:
+        raise ModelError(
+            "forward() calls no Linear or Conv layer",
+            where="network",
+            remedy="make the logits with a torch.nn.Linear or Conv layer",
+        )
+    return layers[-1]
+
+
 def _user_error(error: BaseException, path: Path, what: str, *, expected: str = "") -> ModelError:
     """Return the error with the line of the user's own file in which it arose."""
     if isinstance(error, SyntaxError) and error.filename == str(path):

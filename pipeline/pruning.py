@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import Edit
 from pipeline.errors import ModelError
+from pipeline.network import head_name
 
 _BISECTIONS = 7  # channel shares are found to 1 %
 _MOST_OF_A_LAYER = 0.9  # no layer loses more of its channels than this
 _SIZES = {"out": ("out_channels", "out_features", "num_features"), "in": ("in_channels", "in_features")}
+_Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 
 
 def plan(network: nn.Module, sample_shape: tuple[int, ...], *, channel_share: float, round_to: int) -> tuple[Edit, ...]:
@@ -33,28 +35,37 @@ def plan(network: nn.Module, sample_shape: tuple[int, ...], *, channel_share: fl
     Raises ModelError where the network has layers whose channels cannot be followed.
     """
     pruned = copy.deepcopy(network).cpu().train(mode=False)
-    layers = [module for module in pruned.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    head = pruned.get_submodule(head_name(pruned, sample_shape))
     example = torch.zeros(1, *sample_shape)
+    outputs = pruned(example).shape
     try:
-        pruner = tp.pruner.BasePruner(
-            pruned,
-            example,
-            importance=tp.importance.GroupMagnitudeImportance(p=2),
-            global_pruning=True,
-            pruning_ratio=channel_share,
-            max_pruning_ratio=_MOST_OF_A_LAYER,
-            ignored_layers=layers[-1:],
-            round_to=round_to,
-        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch-pruning warns of every parameter that it leaves alone
-            return tuple(edit for group in pruner.step(interactive=True) for edit in _prune(pruned, pruner, group))
-    except (IndexError, KeyError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"the channels of this network cannot be followed: {error}",
-            where="prune",
-            remedy="set prune.amount = 0 in the recipe",
-        ) from error
+            pruner = tp.pruner.BasePruner(
+                pruned,
+                example,
+                importance=tp.importance.GroupMagnitudeImportance(p=2),
+                global_pruning=True,
+                pruning_ratio=channel_share,
+                max_pruning_ratio=_MOST_OF_A_LAYER,
+                ignored_layers=[head],
+                round_to=round_to,
+            )
+            edits = [edit for group in pruner.step(interactive=True) for edit in _prune(pruned, pruner, group)]
+        kept = pruned(example).shape == outputs
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_followed(str(error)) from error
+    if not kept:
+        raise _not_followed("its outputs would become fewer")
+    return tuple(edits)
+
+
+def _not_followed(reason: str) -> ModelError:
+    return ModelError(
+        f"the channels of this network cannot be followed: {reason}",
+        where="prune",
+        remedy="set prune.amount = 0 in the recipe",
+    )
 
 
 def _prune(network: nn.Module, pruner: tp.pruner.BasePruner, group: tp.Group) -> list[Edit]:
@@ -97,27 +108,58 @@ def apply(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
         try:
             layer = network.get_submodule(edit.layer)
         except AttributeError as error:
-            raise ModelError(f"the pruning plan names '{edit.layer}', which this network has not") from error
+            raise ModelError(
+                f"the pruning plan names '{edit.layer}', which this network has not",
+                where="network",
+                remedy="it was made for another network: use the network file and options that it was made with",
+            ) from error
         _take_away(layer, edit)
     return network
 
 
 def _take_away(layer: nn.Module, edit: Edit) -> None:
     size_name = next((name for name in _SIZES[edit.side] if hasattr(layer, name)), None)
-    if size_name is None or max(edit.indices) >= getattr(layer, size_name):
-        raise ModelError("the pruning plan does not fit this layer", where=f"layer '{edit.layer}'")
-    size = getattr(layer, size_name)
+    size = getattr(layer, size_name) if size_name else 0
     gone = set(edit.indices)
     keep = torch.tensor([index for index in range(size) if index not in gone])
-    grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
-    if edit.side == "out" or grouped:
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            _select(layer, name, keep, axis=0)
-    else:
-        _select(layer, "weight", keep, axis=1)
+    if size_name is None or not gone <= set(range(size)) or not len(keep):
+        raise _misfit(edit)
+    transposed = isinstance(layer, nn.ConvTranspose2d)  # its weights are (I, O, …)
+    groups = layer.groups if isinstance(layer, _Convolution) else 1
     setattr(layer, size_name, len(keep))
-    if isinstance(layer, nn.Conv2d) and grouped:  # depthwise: every channel is a group of its own
-        layer.groups = layer.in_channels = layer.out_channels = len(keep)
+    if groups > 1 and groups == size:  # depthwise: every channel is a group of its own
+        for name in ("groups", "in_channels", "out_channels"):
+            setattr(layer, name, len(keep))
+        _select(layer, "weight", keep, axis=0)
+        _select(layer, "bias", keep, axis=0)
+    elif edit.side == "in":
+        _select(layer, "weight", _in_each_group(keep, size, groups, edit), axis=0 if transposed else 1)
+    else:
+        _in_each_group(keep, size, groups, edit)
+        _select(layer, "weight", keep, axis=1 if transposed else 0)
+        for name in ("bias", "running_mean", "running_var"):
+            _select(layer, name, keep, axis=0)
+
+
+def _in_each_group(keep: Tensor, size: int, groups: int, edit: Edit) -> Tensor:
+    """Return what is kept of one group's channels; a grouped convolution has to lose equally many in each.
+
+    Its weights hold one group's input channels only, so of these the very same have to go.
+    """
+    kept = [keep[keep // (size // groups) == group] % (size // groups) for group in range(groups)]
+    if any(len(each) != len(kept[0]) for each in kept):
+        raise _misfit(edit)
+    if edit.side == "in" and not all(torch.equal(each, kept[0]) for each in kept):
+        raise _misfit(edit)
+    return kept[0]
+
+
+def _misfit(edit: Edit) -> ModelError:
+    return ModelError(
+        "the pruning plan does not fit this layer",
+        where=f"layer '{edit.layer}'",
+        remedy="it was made for another network: use the network file and options that it was made with",
+    )
 
 
 def _select(layer: nn.Module, name: str, keep: Tensor, *, axis: int) -> None:
@@ -132,7 +174,10 @@ def sparsify(network: nn.Module, share: float) -> nn.Module:
     """Set the smallest ``share`` of all convolution and linear weights to zero, in place; return the network."""
     weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    threshold = magnitudes.kthvalue(max(1, int(share * len(magnitudes)))).values
+    count = round(share * len(magnitudes))
+    if not count:
+        return network
+    threshold = magnitudes.kthvalue(count).values
     with torch.no_grad():
         for weight in weights:
             weight.mul_(weight.abs() > threshold)

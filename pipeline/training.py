@@ -185,7 +185,7 @@ def steps_in(count: int, batch_size: int) -> int:
 
 
 def _used(count: int, batch_size: int) -> int:
-    """A last batch of a single sample is left out (another one every epoch): batch norm cannot train on it."""
+    """Leave out a last batch of a single sample (another one every epoch): batch norm cannot train on it."""
     return count - 1 if count > batch_size > 1 and count % batch_size == 1 else count
 
 
@@ -300,7 +300,9 @@ def _optimizer(network: nn.Module, plan: TrainSpec) -> torch.optim.Optimizer:
     """Weight decay is for matrices and kernels only; norms, biases and step sizes go without."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trained:
-        raise ModelError("the network has no weights to train", where="training", remedy="add layers with weights to it")
+        raise ModelError(
+            "the network has no weights to train", where="training", remedy="add layers with weights to it"
+        )
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": plan.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -136,7 +136,7 @@ def _wanted(node: fx.Node, quantized: set[fx.Node]) -> bool:
     """Quantize what an int8 layer reads, and the network's output if an int8 layer makes it."""
     if node in quantized:
         rule = RULES[kind_of(module_of(node))]
-        if rule.output is Output.SAME and _read_quantized(node.args[0]):
+        if rule.output is Output.SAME and on_grid(node.args[0]):
             return False
         if _taken_in(node, quantized):
             return False
@@ -144,14 +144,14 @@ def _wanted(node: fx.Node, quantized: set[fx.Node]) -> bool:
     return any(user in quantized for user in node.users) and "tensor_meta" in node.meta
 
 
-def _read_quantized(value: object) -> bool:
-    """Whether a value is already on a grid (quantizers are inserted in graph order)."""
+def on_grid(value: object) -> bool:
+    """Whether a value lies on a quantizer's grid: it comes out of one, or out of an operation that keeps grids."""
     if not isinstance(value, fx.Node) or value.op != "call_module":
         return False
     module = module_of(value)
     if isinstance(module, QUANTIZERS):
         return True
-    return RULES[kind_of(module)].output is Output.SAME and _read_quantized(value.args[0])
+    return RULES[kind_of(module)].output is Output.SAME and on_grid(value.args[0])
 
 
 def _taken_in(node: fx.Node, quantized: set[fx.Node]) -> bool:
@@ -190,7 +190,7 @@ def freeze(prepared: fx.GraphModule) -> fx.GraphModule:
             plan.append((node, FrozenQuantizer(float(scale), int(zero_point))))
         elif isinstance(module, WEIGHTED):
             plan.append((node, FrozenWeighted(module, float(input_quantizer(node).qparams()[0]))))
-        elif kind_of(module) in ("AveragePool", "GlobalAveragePool") and _read_quantized(node.args[0]):
+        elif kind_of(module) in ("AveragePool", "GlobalAveragePool") and on_grid(node.args[0]):
             scale = input_quantizer(node).qparams()[0]
             plan.append((node, FrozenPool(module, float(scale), round_result=kind_of(module) == "AveragePool")))
     for node, module in plan:

@@ -58,11 +58,13 @@ def layer_quality(prepared: fx.GraphModule, inputs: Tensor) -> tuple[LayerQualit
 
 
 def sqnr_db(signal: Tensor, noisy: Tensor) -> float:
-    """Return 10 log10 of signal power over noise power; infinite without noise is given as 200 dB."""
+    """Return 10 log10 of signal power over noise power: 200 dB without noise, -200 dB where there is noise alone."""
     noise = float((signal - noisy).double().square().sum())
     power = float(signal.double().square().sum())
-    if noise == 0 or power == 0:
+    if noise == 0:
         return 200.0
+    if power == 0:
+        return -200.0
     return 10 * math.log10(power / noise)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from pipeline.errors import UnsupportedOpError
 from pipeline.quant import ops
 from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer
-from pipeline.quant.prepare import QUANTIZERS, WEIGHTED, input_quantizer, quantizer_of
+from pipeline.quant.prepare import WEIGHTED, input_quantizer, on_grid, quantizer_of
 from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN, RULES, Output
 from pipeline.quant.trace import kind_of, module_of, output_node
 
@@ -126,7 +126,7 @@ def _emit(out: _Graph, node: fx.Node) -> str:
     if _clamped_by_quantizer(node, module):
         return out.values[source]  # type: ignore[index]
     value = emitter(out, node, module)
-    if RULES[kind].output is Output.SAME and _on_grid(source):
+    if RULES[kind].output is Output.SAME and on_grid(source):
         # the value is on its input's grid already: the pair lets the runtime run this operation on integers
         return _quantize(out, value, node.meta["label"], quantizer_of(node))
     return value
@@ -145,16 +145,6 @@ def _clamped_by_quantizer(node: fx.Node, module: nn.Module) -> bool:
     half_step = scale / 2
     lowest, highest = (ACTIVATION_MIN - zero_point) * scale, (ACTIVATION_MAX - zero_point) * scale
     return lowest > low - half_step and highest < high + half_step
-
-
-def _on_grid(value: object) -> bool:
-    """Whether a value comes out of a DequantizeLinear."""
-    if not isinstance(value, fx.Node) or value.op != "call_module":
-        return False
-    module = module_of(value)
-    if isinstance(module, QUANTIZERS):
-        return True
-    return RULES[kind_of(module)].output is Output.SAME and _on_grid(value.args[0])
 
 
 def _quantize(out: _Graph, value: str, label: str, quantizer: ActivationQuantizer) -> str:

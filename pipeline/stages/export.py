@@ -12,12 +12,13 @@ from pipeline.checkpoints import restore_float, restore_prepared
 from pipeline.errors import ModelError
 from pipeline.quant.costs import layer_costs
 from pipeline.quant.prepare import float_reasons, fold, freeze
+from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.run import Work, stage
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.session import Floats
 from pipeline.spec import Precision, RuntimeName
-from pipeline.tflite import write_tflite
+from pipeline.tflite import read_ends, write_tflite
 
 _CHECK_BATCHES = (1, 3)  # the batch is dynamic: both must run
 _FLOAT_TOLERANCE = 1e-4  # of the largest logit; kernels sum in another order than torch
@@ -47,6 +48,10 @@ def export(work: Work, *, name: str, checkpoint: Checkpoint, quantized: Quantize
         contents: dict[FileFormat, bytes] = {"onnx": to_bytes(model), "tflite": write_tflite(model)}
         if contents != {"onnx": to_bytes(write_onnx(graph, name=name)), "tflite": write_tflite(model)}:
             raise ModelError("writing the same network twice gave different bytes", where="export")
+        ends: dict[FileFormat, tuple[TensorSpec, TensorSpec]] = {
+            "onnx": (_tensor_spec(model.graph.input[0]), _tensor_spec(model.graph.output[0])),
+            "tflite": read_ends(contents["tflite"]),
+        }
         for file_format, content in contents.items():
             exported = Exported(
                 key=f"{file_format}-{precision}",
@@ -55,8 +60,8 @@ def export(work: Work, *, name: str, checkpoint: Checkpoint, quantized: Quantize
                 format=file_format,
                 precision=precision,
                 size_bytes=len(content),
-                input=_tensor_spec(model.graph.input[0]),
-                output=_tensor_spec(model.graph.output[0]),
+                input=ends[file_format][0],
+                output=ends[file_format][1],
                 opset=model.opset_import[0].version if file_format == "onnx" else None,
                 float_ops=float_reasons(graph) if precision == "int8" else (),
             )
@@ -93,7 +98,10 @@ def _check(work: Work, exported: Exported, reference: nn.Module, shape: tuple[in
         with torch.no_grad():
             wanted = reference(torch.from_numpy(inputs)).numpy()
         got = session.run(inputs)
-        if got.shape != wanted.shape or not _close(got, wanted, session.output_scale):
+        step = session.output_scale
+        if step is None and exported.precision == "int8":  # a float layer makes the output of integers
+            step = float(np.ptp(wanted)) / (ACTIVATION_MAX - ACTIVATION_MIN)
+        if got.shape != wanted.shape or not _close(got, wanted, step):
             raise ModelError(
                 f"the written file computes something else than the network: largest difference "
                 f"{np.abs(got - wanted).max():.3g} of {np.abs(wanted).max():.3g} (batch {batch}, {session.label})",

@@ -6,25 +6,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.artifacts import DataRef, Epoch, Finetuned, NetworkRef, Start, TransferPoint
 from pipeline.checkpoints import save
 from pipeline.data.load import load
-from pipeline.data.source import Source
-from pipeline.errors import ModelError
-from pipeline.network import build_network, load_state
+from pipeline.data.source import Source, take
+from pipeline.network import build_network, called_layers, head_name, load_state
 from pipeline.pruning import apply
 from pipeline.run import Work, stage
-from pipeline.spec import FinetuneSpec, InputSpec, TrainSpec
+from pipeline.spec import FinetuneSpec, TrainSpec
 from pipeline.tasks.classification import accuracy, cross_entropy
-from pipeline.training import Fit, Samples, TensorSamples, evaluate, fit, pick_device, samples
+from pipeline.training import Fit, Samples, evaluate, fit, pick_device, samples, steps_in
 
 _FEWEST_STEPS = 200  # with a handful of labels an epoch is a step or two; train at least this long
 _GRADUAL = (("head", 0.0, 1.0), ("upper half", 0.5, 0.5), ("all", 1.0, 0.25))  # phase, layers freed, learning rate
@@ -82,7 +79,7 @@ def finetune(
     history = _finetune(task, module, train, name="finetune")
     fewest = int(np.bincount(dataset.train.labels).min())
     points = [
-        _compare(task, count, _few(dataset.train, count, data.card.input, seed, device))
+        _compare(task, count, samples(_few(dataset.train, count, seed), data.card.input, device))
         for count in spec.compare_labels_per_class
         if count < fewest
     ]
@@ -96,7 +93,7 @@ def finetune(
             work.store,
             ref=network,
             edits=start.edits,
-            val_accuracy=max(epoch.val_accuracy for epoch in history),
+            val_accuracy=accuracy(*evaluate(module, task.val)),  # of the last phase, which need not be the best one
             history=history,
         ),
         start=start.label,
@@ -105,20 +102,11 @@ def finetune(
     )
 
 
-def head_name(module: nn.Module) -> str:
-    """Return the name of the last layer with weights: the one that makes the logits."""
-    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv1d)]
-    if not names:
-        raise ModelError("the network has no Linear or Conv layer to fine-tune", where="finetune")
-    last: str = names[-1]
-    return last
-
-
 def _transferred(task: _Task) -> tuple[nn.Module, tuple[str, ...]]:
     """Build the network with the start's weights; the head's tensors that do not fit stay new and are named."""
     module = apply(build_network(task.network, seed=task.seed), task.start.edits)
     own = module.state_dict()
-    head = head_name(module)
+    head = head_name(module, task.network.input_shape)
     new = tuple(
         name
         for name, tensor in own.items()
@@ -138,7 +126,7 @@ def _finetune(task: _Task, module: nn.Module, train: Samples, *, name: str) -> l
                 "learning_rate": task.spec.train.learning_rate * rate,
             }
         )
-        frozen = _freeze_all_but(module, freed)
+        frozen = _freeze_all_but(module, task.network.input_shape, freed)
         job = Fit(
             plan=_long_enough(plan, train),
             phase=name if len(phases) == 1 else f"{name}: {phase}",
@@ -152,15 +140,18 @@ def _finetune(task: _Task, module: nn.Module, train: Samples, *, name: str) -> l
     return history
 
 
-def _freeze_all_but(module: nn.Module, share: float) -> list[nn.Module]:
+def _freeze_all_but(module: nn.Module, sample_shape: tuple[int, ...], share: float) -> list[nn.Module]:
     """Freeze all but the head and the upper ``share`` of the layers below it; return the frozen layers."""
-    head = head_name(module)
-    layers = [layer for name, layer in module.named_modules() if not list(layer.children()) and name != head]
-    frozen = layers[: round(len(layers) * (1 - share))]
-    module.requires_grad_(requires_grad=True)
-    for layer in frozen:
-        layer.requires_grad_(requires_grad=False)
-    return frozen
+    if share == 1:
+        module.requires_grad_(requires_grad=True)
+        return []
+    head = head_name(module, sample_shape)
+    layers = [name for name in called_layers(module, sample_shape) if name != head]
+    free = {head, *layers[round(len(layers) * (1 - share)) :]}
+    module.requires_grad_(requires_grad=False)  # also what belongs to no layer
+    for name in free:
+        module.get_submodule(name).requires_grad_(requires_grad=True)
+    return [layer for name, layer in module.named_modules() if not list(layer.children()) and name not in free]
 
 
 def _train_mode(module: nn.Module, frozen: list[nn.Module]) -> None:
@@ -171,37 +162,15 @@ def _train_mode(module: nn.Module, frozen: list[nn.Module]) -> None:
 
 
 def _long_enough(plan: TrainSpec, train: Samples) -> TrainSpec:
-    steps_per_epoch = math.ceil(len(train) / plan.batch_size)
+    steps_per_epoch = steps_in(len(train), plan.batch_size)
     return plan.model_copy(update={"epochs": max(plan.epochs, math.ceil(_FEWEST_STEPS / steps_per_epoch))})
 
 
-def _few(source: Source, per_class: int, spec: InputSpec, seed: int, device: torch.device) -> TensorSamples:
+def _few(source: Source, per_class: int, seed: int) -> Source:
     """Draw so many samples of every class."""
     generator = np.random.default_rng(seed)
-    chosen = np.concatenate(
-        [
-            generator.permutation(np.flatnonzero(source.labels == label))[:per_class]
-            for label in np.unique(source.labels)
-        ]
-    )
-    few = samples(_Subset(source, chosen), spec, device)
-    inputs, labels = next(few.batches(torch.arange(len(few)), len(few)))
-    return TensorSamples(inputs=inputs, labels=labels)
-
-
-class _Subset:
-    """Some samples of a source, as a source."""
-
-    def __init__(self, source: Source, chosen: NDArray[np.int64]) -> None:
-        self.source, self.chosen = source, chosen
-        self.labels = source.labels[chosen]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Read by index into the chosen samples."""
-        return self.source.read(self.chosen[indices])
+    of_class = [np.flatnonzero(source.labels == label) for label in np.unique(source.labels)]
+    return take(source, np.concatenate([generator.permutation(indices)[:per_class] for indices in of_class]))
 
 
 def _compare(task: _Task, per_class: int, few: Samples) -> TransferPoint:

@@ -99,7 +99,8 @@ def _steps(task: _Task, current: _Network) -> tuple[_Network, list[PruneStep]]:
     for index in range(1, task.spec.steps + 1) if task.spec.amount else ():
         candidate = _take_channels(task, current, index)
         if candidate is None:
-            task.work.progress.say(f"pruning step {index}: no channels can go in multiples of {task.spec.round_to}")
+            steps.append(_nothing_can_go(task, current, index))
+            task.work.progress.say(f"pruning step {index}: {steps[-1].why}")
             break
         step = _judge(task, current, candidate, index)
         steps.append(step)
@@ -108,6 +109,26 @@ def _steps(task: _Task, current: _Network) -> tuple[_Network, list[PruneStep]]:
             break
         current = candidate
     return current, steps
+
+
+def _nothing_can_go(task: _Task, current: _Network, index: int) -> PruneStep:
+    """Record a step that could not even be tried: the network, and so its file, stays the same."""
+    costs = layer_costs(fold(current.module, task.sample_shape))
+    macs, parameters = sum(row.macs for row in costs), sum(row.parameters for row in costs)
+    return PruneStep(
+        index=index,
+        macs_before=macs,
+        macs_after=macs,
+        parameters_before=parameters,
+        parameters_after=parameters,
+        latency_ratio=1.0,
+        latency_ratio_low=1.0,
+        latency_ratio_high=1.0,
+        val_accuracy_before=current.val_accuracy,
+        val_accuracy_after=current.val_accuracy,
+        kept=False,
+        why=f"so many channels cannot go while their counts stay multiples of {task.spec.round_to}",
+    )
 
 
 def _take_channels(task: _Task, current: _Network, index: int) -> _Network | None:

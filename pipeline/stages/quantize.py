@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -58,11 +59,12 @@ def quantize(
     ptq_accuracy = accuracy(*evaluate(prepared.to(device), val))
     history: list[Epoch] = []
     if spec.method == "qat":
-        start = {name: tensor.clone() for name, tensor in prepared.state_dict().items()}
+        calibrated = copy.deepcopy(prepared)
         history = _train(work, prepared, folded, dataset, val=val, spec=spec, train=train, seed=seed)
-        if max(epoch.val_accuracy for epoch in history) < ptq_accuracy and spec.ranges == "ema":
-            prepared.load_state_dict(start)
+        if max(epoch.val_accuracy for epoch in history) < ptq_accuracy:
+            prepared = calibrated
     prepared.cpu()
+    folded.cpu()  # as a teacher it went to the device
     quality = layer_quality(prepared, calibration)
     prepared, float_layers, reached = _within_margin(
         prepared, folded, quality, val=samples(dataset.val, data.card.input, torch.device("cpu")),
@@ -135,11 +137,14 @@ def _within_margin(
     labels = quantized_labels(prepared)
     worst_first = [row.layer for row in sorted(quality, key=lambda row: row.output_sqnr_db) if row.layer in labels]
     weights = prepared.state_dict()
+    learned = any(name.endswith("log_scale") for name in weights)
     best = prepared, list[str](), accuracy(*evaluate(prepared, val))
     for count in range(1, len(worst_first) + 1):
         if best[2] >= wanted:
             break
         candidate = prepare(folded, weight_bits=weight_bits, float_layers=worst_first[:count])
+        if learned:
+            learn_step_sizes(candidate)
         candidate.load_state_dict(weights, strict=False)  # the quantizers of float layers are gone
         reached = accuracy(*evaluate(candidate, val))
         work.progress.say(f"{worst_first[count - 1]} back to float: {100 * reached:.1f} % on the validation split")

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from pipeline.artifacts import TensorSpec
 from pipeline.tflite.opcodes import Opcode
 
 ALIGNMENT = 16  # kernels map constants straight from the file and read them with vector instructions
@@ -143,6 +144,22 @@ class Flatbuffer:
         builder = flatbuffers.Builder(constants_bytes + _ROOM_BYTES)
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
+
+
+def read_ends(content: bytes) -> tuple[TensorSpec, TensorSpec]:
+    """Return input and output of a .tflite file of one subgraph with one of each, as they are stored in it."""
+    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
+    given, made = (graph.tensors[int(ends[0])] for ends in (graph.inputs, graph.outputs))
+    return _spec(given), _spec(made)
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return TensorSpec(
+        name=tensor.name.decode(),
+        dtype=next(name for name, code in _TYPES.items() if code == tensor.type),
+        shape=tuple(None if side < 0 else int(side) for side in signature),
+    )
 
 
 def _pack_quantization(quantization: Quantization) -> Any:
