@@ -52,6 +52,14 @@ class WeightsFile:
     path: Path = field(metadata=NOT_IN_KEY)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkCheck:
+    """A network that can be trained, pruned, quantized and written, seen before any training."""
+
+    layers: int  # operations of the float files
+    parameters: int
+
+
 # ── checkpoints ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,13 +8,15 @@ at the working folder.  Whatever is wrong becomes a ConfigError with file, table
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
+import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -71,8 +73,10 @@ def find(kind: Kind, name: str, *, beside: Path | None = None) -> Path:
     aliases = _aliases() if kind == "target" else {}
     path = next((path for path in candidates if path.is_file()), None) or aliases.get(name)
     if path is None:
+        here = ((beside or Path.cwd()) / (name + shelf.suffix)).is_file() if name else False
+        guess = f"; did you mean the file '{name}{shelf.suffix}'?" if here else nearest(name, {*names(kind), *aliases})
         raise ConfigError(
-            f"no {shelf.noun} is called '{name}'{nearest(name, {*names(kind), *aliases})}",
+            f"no {shelf.noun} is called '{name}'{guess}",
             remedy=f"add {shelf.folder}/{name}{shelf.suffix} to the working folder, or give the path of a file",
         )
     return path.resolve()
@@ -89,6 +93,21 @@ def find_file(path: str, *, beside: Path | None = None) -> Path:
         if candidate.is_file():
             return candidate
     raise ConfigError(f"no file '{path}'", remedy="looked for " + " and ".join(map(str, tried)))
+
+
+@contextlib.contextmanager
+def said_in(recipe: Path, key: str, value: str, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Add to a ConfigError about a name that is found nowhere who says it: the recipe's file and key, or ``--set``."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.where:  # it was found, and something is wrong inside
+            raise
+        *tables, last = key.split(".")
+        place = f"{named(tuple(tables))} {last}" if tables else last
+        changes = [change for change in map(_parse_override, overrides) if change.keys == tuple(key.split("."))]
+        where = f"--set {changes[-1].text}" if changes else f"{_shown(recipe)}: {place} = {json.dumps(value)}"
+        raise ConfigError(error.what, where=where, remedy=error.remedy) from error
 
 
 def _is_path(name: str) -> bool:
@@ -155,7 +174,26 @@ def load_card(name: str, beside: Path | None = None) -> tuple[DatasetCard, Path]
     ``beside`` is the folder of the recipe that names the card.  Raises ConfigError.
     """
     path = find("data", name, beside=beside)
-    return _validate(DatasetCard, _read_toml(path), _in_file(path)), path.parent
+    card = _validate(DatasetCard, _read_toml(path), _in_file(path))
+    if missing := _missing_of_kind(card):
+        raise ConfigError(missing, where=str(_shown(path)))
+    return card, path.parent
+
+
+def _missing_of_kind(card: DatasetCard) -> str:
+    """Say what a card of this kind needs and has not; empty when it has all."""
+    if card.kind == "image-folder" and card.folder is None:
+        return "kind = \"image-folder\" needs 'folder': the folder that holds one folder per class"
+    if card.kind == "csv" and card.label_column is None:
+        return "kind = \"csv\" needs 'label_column': the name of the column that holds the class"
+    if card.kind in ("csv", "npz"):
+        known = ("all", "train", "val", "test")
+        unknown = [role for role in card.files if role not in known]
+        if unknown:
+            return f"[files] has no '{unknown[0]}'{nearest(unknown[0], known)}"
+        if not {"all", "train"} & card.files.keys():
+            return f'kind = "{card.kind}" needs [files.all] with the path of the file, or [files.train]'
+    return ""
 
 
 def network_ref(

@@ -6,11 +6,14 @@ Imports stand inside the functions here, and only here: ``karui --help`` must no
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 
@@ -127,7 +130,7 @@ def run(
     if as_json:
         _print_json(outcome, folder)
     elif outcome.targets:
-        _print_tables(outcome, folder)
+        _print_tables(outcome, folder, request.command)
     else:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
     return 0 if outcome.passed else EXIT_LIMIT_MISSED
@@ -164,14 +167,13 @@ def compare(*, runs: tuple[str, ...]) -> None:
 @_debug_option
 def report(*, run: str, in_browser: bool) -> None:
     """Print the path of the HTML report of RUN (a run folder, or the name of one under runs/)."""
-    from pipeline.flow import REPORT_FILE, load_outcome
+    from pipeline.flow import REPORT_FILE, again, load_outcome
 
     folder = _run_folder(run)
-    outcome = load_outcome(folder)  # says so when the run has not finished
+    load_outcome(folder)  # says so when the run has not finished
     page = folder / REPORT_FILE
     if not page.is_file():
-        remedy = f"make it: karui run {outcome.recipe} --out {folder}"
-        raise ConfigError(f"this run has no {REPORT_FILE}", where=str(folder), remedy=remedy)
+        raise ConfigError(f"this run has no {REPORT_FILE}", where=str(folder), remedy=f"make it: {again(folder)}")
     click.echo(str(page))
     if in_browser:
         click.launch(page.resolve().as_uri())
@@ -192,14 +194,17 @@ def show(*, run: str) -> None:
 def _print_json(outcome: Outcome, folder: Path) -> None:
     from pipeline.report.document import document
 
-    click.echo(document(outcome, folder).to_json())
+    text = document(outcome, folder).to_json()
+    # a terminal or pipe that knows ASCII alone gets \u00fc instead of a question mark
+    click.echo(text if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
-def _print_tables(outcome: Outcome, folder: Path) -> None:
+def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
     from pipeline.console import result_console
     from pipeline.report.table import print_outcome
+    from pipeline.run import repeatable
 
-    print_outcome(outcome, folder, result_console())
+    print_outcome(outcome, folder, result_console(), command=repeatable(command))
 
 
 def _title(kind: Kind, name: str) -> str:
@@ -233,6 +238,7 @@ def _run_folder(run: str) -> Path:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; the one place where errors are caught."""
+    _usable_streams()
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
     try:
@@ -240,26 +246,54 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("stopped", "the same command goes on where this one stopped", debug=debug)
-    except KaruiError as error:
-        return _fail(str(error), "", debug=debug, status=error.exit_code)
     except BrokenPipeError:
         sys.stdout = None  # nobody listens; nothing is to be flushed at exit either
         return EXIT_ERROR
-    except Exception as error:  # noqa: BLE001  the user gets one line, the traceback with --debug
-        what = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return _fail(what, "this is a bug in karui; add --debug to see where it happened", debug=debug)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
+        return _fail(error, debug=debug)
     return status if isinstance(status, int) else 0
 
 
-def _fail(what: str, remedy: str, *, debug: bool, status: int = EXIT_ERROR) -> int:
+def _fail(error: BaseException, *, debug: bool) -> int:
+    what, remedy, status = _in_words(error)
     if debug:
         click.echo(traceback.format_exc(), err=True, nl=False)
     click.echo(f"{click.style('error:', fg='red', bold=True)} {what}", err=True)
     if remedy:
         click.echo(f"  {remedy}", err=True)
     return status
+
+
+def _in_words(error: BaseException) -> tuple[str, str, int]:
+    """Return what happened, what to do about it, and the exit status."""
+    match error:
+        case KaruiError():
+            return str(error), "", error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return "stopped", "the same command goes on where this one stopped", EXIT_ERROR
+        case UnicodeEncodeError():  # half a character: bytes of a file name that are no UTF-8
+            near = error.object[max(0, error.start - 20) : error.end + 20]
+            remedy = "rename it; if it looks right in a file browser, set PYTHONUTF8=1"
+            return f"a name or path is no UTF-8 text, near {near!a}", remedy, ConfigError.exit_code
+        case OSError():
+            what = f"{error.filename}: {error.strerror}" if error.filename else f"the result cannot be printed: {error}"
+            return what, "the run folder keeps what was done; the same command goes on from there", EXIT_ERROR
+    what = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return what, "this is a bug in karui; add --debug to see where it happened", EXIT_ERROR
+
+
+def _usable_streams() -> None:
+    """Let what is printed never raise: a closed stream swallows it, one without UTF-8 shows question marks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  until the process ends
+        elif not _is_utf8(stream) and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 if __name__ == "__main__":

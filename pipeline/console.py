@@ -18,6 +18,7 @@ from rich.progress import Progress as Live
 
 from pipeline.progress import Progress, Silent
 
+_ROOM_FOR_ALL = 70  # characters; a narrower terminal gets a short bar and no number of steps
 _PIPE_WIDTH = 120  # characters of a table that goes into a file or pipe
 _LINE_EVERY_S = 2.0  # no two plain lines closer than this …
 _LINE_AT_LEAST_EVERY_S = 15.0  # … and a slow job shows that it is alive
@@ -28,14 +29,16 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
     """Give the Progress that suits stderr; what is still drawn at the end of the block is taken away."""
     if quiet:
         yield Silent()
-    elif sys.stderr.isatty():
-        bars = Bars(Console(stderr=True, highlight=False))
-        try:
-            yield bars
-        finally:
-            bars.close()
-    else:
+        return
+    console = Console(stderr=True, highlight=False)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:  # a dumb one cannot take a bar away
         yield Lines(sys.stderr)
+        return
+    bars = Bars(console)
+    try:
+        yield bars
+    finally:
+        bars.close()
 
 
 def result_console() -> Console:
@@ -54,10 +57,11 @@ class Bars:
     def start(self, title: str, total: int) -> None:
         """Draw a new bar in the place of the last one."""
         self.close()
+        room = self._console.width >= _ROOM_FOR_ALL
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=30 if room else 5),
+            *([MofNCompleteColumn()] if room else []),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(compact=True),
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 40  # so many known words are listed, the rest counted
+
 
 class KaruiError(Exception):
     """Root of all errors meant for the user.
@@ -65,9 +67,10 @@ class StorageError(KaruiError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known word, or all known words when none is close."""
+    """Return ``"; did you mean 'x'?"`` for the closest known word, or the known words when none is close."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(words)}" if words else ""
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return f"; known: {', '.join(words[:_LISTED])}{more}" if words else ""

@@ -5,7 +5,7 @@ Stages are named, not imported (``deferred``): a run that is recalled whole neve
 
 from __future__ import annotations
 
-import hashlib
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,17 +25,19 @@ from pipeline.artifacts import (
     Validated,
     WeightsFile,
 )
+from pipeline.data.files import sha256_of
 from pipeline.data.load import load, reference
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.host import machine_name
 from pipeline.keys import library_versions
 from pipeline.progress import Progress
 from pipeline.records import from_json, to_json
-from pipeline.run import Run, deferred, open_run, read_run
+from pipeline.run import UNREADABLE, Run, deferred, open_run, read_run, repeatable
 from pipeline.spec import Recipe, TargetProfile, TrainSpec
 from pipeline.store import Store, write_atomic
 
 if TYPE_CHECKING:
+    from pipeline.stages.check import check
     from pipeline.stages.export import export
     from pipeline.stages.finetune import finetune
     from pipeline.stages.importing import import_weights
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from pipeline.stages.train import train
     from pipeline.stages.validate import validate
 else:
+    check = deferred("pipeline.stages.check", "check")
     train = deferred("pipeline.stages.train", "train")
     import_weights = deferred("pipeline.stages.importing", "import_weights")
     finetune = deferred("pipeline.stages.finetune", "finetune")
@@ -80,7 +83,8 @@ class _Job:
 
     run: Run
     recipe: Recipe
-    recipe_folder: Path
+    recipe_file: Path
+    start: Path | None  # what fine-tuning begins with: a recipe, a run folder or a weights file
     data: DataRef
     network: NetworkRef
     wanted: tuple[StageName, ...]
@@ -92,9 +96,11 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
 
     Raises ConfigError, DataError, ModelError … as the stages do; what was done before is recalled next time.
     """
-    recipe, recipe_folder = catalog.load_recipe(request.recipe, request.overrides)
+    recipe, _ = catalog.load_recipe(request.recipe, request.overrides)
+    recipe_file = catalog.find("recipe", request.recipe)
     targets = _targets(request.targets)
-    data, network = _inputs(recipe, recipe_folder)
+    start = _find_start(recipe, recipe_file, request.overrides)
+    data, network = _inputs(recipe, recipe_file, request.overrides)
     until = request.until or STAGES[-1]
     with open_run(
         request.out or RUNS / recipe.name,
@@ -108,11 +114,12 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
         job = _Job(
             run=run,
             recipe=recipe,
-            recipe_folder=recipe_folder,
+            recipe_file=recipe_file,
+            start=start,
             data=data,
             network=network,
             wanted=wanted,
-            command=request.command,
+            command=repeatable(request.command),
         )
         outcome = _pipeline(job, targets)
         if "report" in wanted:
@@ -124,6 +131,13 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
 def _pipeline(job: _Job, targets: Sequence[TargetProfile]) -> Outcome:
     """Train once, quantize and export once per weight width, validate once per target."""
     run, recipe, wanted = job.run, job.recipe, job.wanted
+    run.step(
+        "check",
+        check,
+        network=job.network,
+        pruned=recipe.prune.amount > 0,
+        quantized=recipe.quantize.method != "none",
+    )
     trained, finetuned = _train(job)
     latest = finetuned.checkpoint if finetuned else trained
     plan = recipe.finetune.train if recipe.finetune else recipe.train
@@ -218,7 +232,8 @@ def _train(job: _Job) -> tuple[Checkpoint | None, Finetuned | None]:
         return job.run.step(
             "train", train, data=job.data, network=job.network, spec=recipe.train, seed=recipe.seed
         ), None
-    trained, start = _start(job, recipe.finetune.start)
+    assert job.start is not None  # noqa: S101  there is one wherever [finetune] is
+    trained, start = _start(job, recipe.finetune.start, job.start)
     if "finetune" not in job.wanted:
         return trained, None
     finetuned = job.run.step(
@@ -234,22 +249,32 @@ def _train(job: _Job) -> tuple[Checkpoint | None, Finetuned | None]:
     return trained, finetuned
 
 
-def _start(job: _Job, where: str) -> tuple[Checkpoint | None, Start]:
+def _start(job: _Job, where: str, found: Path) -> tuple[Checkpoint | None, Start]:
     """Weights to begin with: ``recipe:NAME`` is trained here, ``run:FOLDER`` and ``weights:FILE`` are brought in."""
     kind, _, name = where.partition(":")
     if kind == "recipe":
-        recipe, folder = catalog.load_recipe(name, beside=job.recipe_folder)
-        data, network = _inputs(recipe, folder)
+        recipe, _ = catalog.load_recipe(name, beside=job.recipe_file.parent)
+        data, network = _inputs(recipe, found)
         trained = job.run.step("train", train, data=data, network=network, spec=recipe.train, seed=recipe.seed)
         return trained, Start(label=where, weights=trained.weights, edits=trained.edits)
     if kind == "run":
-        checkpoint, store = _float_checkpoint(find_run(name))
+        checkpoint, store = _float_checkpoint(found)
         return None, Start(
             label=where, weights=job.run.store.put(store.get(checkpoint.weights)), edits=checkpoint.edits
         )
-    path = catalog.find_file(name, beside=job.recipe_folder)
-    file_ref = WeightsFile(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), path=path)
+    file_ref = WeightsFile(sha256=sha256_of(found), path=found)
     return None, job.run.step("start", import_weights, file=file_ref)
+
+
+def _find_start(recipe: Recipe, file: Path, overrides: Sequence[str]) -> Path | None:
+    """Find what fine-tuning begins with, before anything is trained for it."""
+    if recipe.finetune is None:
+        return None
+    kind, _, name = recipe.finetune.start.partition(":")
+    with catalog.said_in(file, "finetune.start", recipe.finetune.start, overrides):
+        if kind == "recipe":
+            return catalog.find("recipe", name, beside=file.parent)
+        return find_run(name) if kind == "run" else catalog.find_file(name, beside=file.parent)
 
 
 def _float_checkpoint(folder: Path) -> tuple[Checkpoint, Store]:
@@ -275,30 +300,49 @@ def find_run(name: str) -> Path:
 
 def load_outcome(folder: Path) -> Outcome:
     """Return what a finished run found out.  Raises ConfigError when ``folder`` is no finished run."""
-    info = read_run(folder)
+    read_run(folder)
     file = folder / OUTCOME_FILE
     if not file.is_file():
         raise ConfigError(
             "this run has not finished",
             where=str(folder),
-            remedy=f"finish it: karui run {info.recipe.name if info.recipe else ''}".rstrip(),
+            remedy=f"finish it: {again(folder)}",
         )
-    return from_json(Outcome, file.read_bytes())
+    try:
+        return from_json(Outcome, file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(UNREADABLE, where=str(file), remedy=f"make it anew: {again(folder)}") from error
+
+
+def again(folder: Path) -> str:
+    """Return the command that finishes the run in ``folder``, or makes its results anew."""
+    info = read_run(folder)
+    recipe = info.recipe.name if info.recipe else info.name
+    return info.again or shlex.join(("karui", "run", recipe, "--out", str(folder)))
 
 
 def _targets(names: Iterable[str]) -> tuple[TargetProfile, ...]:
     """Load the profiles; naming one twice (or by its alias) counts once."""
-    profiles = {profile.name: profile for profile in map(catalog.load_target, names)}
+    profiles: dict[str, TargetProfile] = {}
+    for profile in map(catalog.load_target, names):
+        if profiles.setdefault(profile.name, profile) != profile:
+            raise ConfigError(
+                f"two different targets are called '{profile.name}'",
+                where="--target",
+                remedy="give one of them another name, in the first lines of its file",
+            )
     return tuple(profiles.values())
 
 
-def _inputs(recipe: Recipe, recipe_folder: Path) -> tuple[DataRef, NetworkRef]:
-    card, folder = catalog.load_card(recipe.data, beside=recipe_folder)
+def _inputs(recipe: Recipe, file: Path, overrides: Sequence[str] = ()) -> tuple[DataRef, NetworkRef]:
+    with catalog.said_in(file, "data", recipe.data, overrides):
+        card, folder = catalog.load_card(recipe.data, beside=file.parent)
     data = reference(card, folder)
     classes = card.classes or load(data).classes
-    network = catalog.network_ref(
-        recipe.network, beside=recipe_folder, input_shape=card.input.shape, classes=len(classes)
-    )
+    with catalog.said_in(file, "network.file", recipe.network.file, overrides):
+        network = catalog.network_ref(
+            recipe.network, beside=file.parent, input_shape=card.input.shape, classes=len(classes)
+        )
     return data, network
 
 

@@ -5,12 +5,14 @@ Shapes: N batch, K classes; a sample is (C, H, W) or (F,).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.abc
 import importlib.util
 import inspect
 import linecache
 import pickle  # only for the name of the error that torch.load raises
+import re
 import sys
 import traceback
 import types
@@ -197,14 +199,35 @@ def head_name(network: nn.Module, sample_shape: tuple[int, ...]) -> str:
     return layers[-1]
 
 
+def check_training_step(network: nn.Module, ref: NetworkRef) -> None:
+    """Let two samples through a copy of the network in training mode and their gradient back.
+
+    What works in evaluation mode may not here.  Raises ModelError with the line of the user's file.
+    """
+    copied = copy.deepcopy(network).train()  # batch norms of the original keep their statistics
+    batch = torch.rand(CHECK_BATCH, *ref.input_shape)  # (2, C, H, W) or (2, F)
+    if not any(parameter.requires_grad for parameter in copied.parameters()):
+        raise ModelError("the network has no weights to train", where=str(ref.path), remedy="add layers with weights")
+    try:
+        copied(batch).sum().backward()
+    except Exception as error:
+        expected = f"forward() gets {tuple(batch.shape)} in training mode, and a gradient must flow back"
+        raise _user_error(error, ref.path, "a training step raised", expected=expected) from error
+
+
+def line_in(error: BaseException, path: Path) -> tuple[int | None, str]:
+    """Return the number and text of the last line of ``path`` that the error came through; (None, "") if none."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return (own[-1].lineno, own[-1].line or "") if own else (None, "")
+
+
 def _user_error(error: BaseException, path: Path, what: str, *, expected: str = "") -> ModelError:
     """Return the error with the line of the user's own file in which it arose."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         line_number, line = error.lineno, (error.text or "").strip()
         message = error.msg
     else:
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line_number, line = (own[-1].lineno, own[-1].line or "") if own else (None, "")
+        line_number, line = line_in(error, path)
         message = str(error)
     return ModelError(
         f"{what} {type(error).__name__}: {message}",
@@ -228,12 +251,14 @@ def load_state(module: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     """
     own = module.state_dict()
     complaints = [
-        f"'{name}': expected {tuple(own[name].shape)}, found {tuple(tensor.shape)}"
-        for name, tensor in weights.items()
-        if name in own and own[name].shape != tensor.shape
+        f"'{name}': expected {tuple(tensor.shape)}, found {tuple(weights[name].shape)}"
+        for name, tensor in own.items()  # in the network's order: files have any
+        if name in weights and weights[name].shape != tensor.shape
     ]
     complaints += [f"'{name}': missing, expected {tuple(own[name].shape)}" for name in own if name not in weights]
-    complaints += [f"'{name}': unexpected, found {tuple(weights[name].shape)}" for name in weights if name not in own]
+    complaints += [
+        f"'{name}': unexpected, found {tuple(weights[name].shape)}" for name in sorted(weights) if name not in own
+    ]
     if complaints:
         more = [f"and {len(complaints) - _LISTED} more"] if len(complaints) > _LISTED else []
         raise ModelError(
@@ -258,7 +283,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     if not path.is_file():
         raise ModelError("there is no such weights file", where=str(path))
-    return reader(path)
+    weights = reader(path)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelError(
+                f"'{name}' holds values that are no finite numbers",
+                where=str(path),
+                remedy="the training that made it diverged: take the weights of an earlier epoch",
+            )
+    return weights
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -283,8 +316,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # about pickle protocols: it is read or refused all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ModelError(
-            f"holds pickled code or is corrupt; only plain tensors are read ({_first_line(error)})",
+            f"holds pickled code{f' ({named[1]})' if named else ' or is corrupt'}; only plain tensors are read",
             where=str(path),
             remedy="save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors",
         ) from error

@@ -11,9 +11,11 @@ Shapes: O output channels, I input channels; weights (O, I, …).
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch_pruning as tp
@@ -32,7 +34,8 @@ _Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 def plan(network: nn.Module, sample_shape: tuple[int, ...], *, channel_share: float, round_to: int) -> tuple[Edit, ...]:
     """Choose the least important ``channel_share`` (0 … 1) of all channels; the last layer's outputs stay.
 
-    Raises ModelError where the network has layers whose channels cannot be followed.
+    Channel counts become multiples of ``round_to`` where there are enough channels.  Raises ModelError where the
+    network has layers whose channels cannot be followed.
     """
     pruned = copy.deepcopy(network).cpu().train(mode=False)
     head = pruned.get_submodule(head_name(pruned, sample_shape))
@@ -41,17 +44,10 @@ def plan(network: nn.Module, sample_shape: tuple[int, ...], *, channel_share: fl
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch-pruning warns of every parameter that it leaves alone
-            pruner = tp.pruner.BasePruner(
-                pruned,
-                example,
-                importance=tp.importance.GroupMagnitudeImportance(p=2),
-                global_pruning=True,
-                pruning_ratio=channel_share,
-                max_pruning_ratio=_MOST_OF_A_LAYER,
-                ignored_layers=[head],
-                round_to=round_to,
-            )
-            edits = [edit for group in pruner.step(interactive=True) for edit in _prune(pruned, pruner, group)]
+            graph = tp.DependencyGraph().build_dependency(pruned, example)
+            coupled = _coupled(graph, head)
+            threshold = _threshold(coupled, channel_share)
+            edits = [edit for one in coupled for edit in _prune(pruned, graph, one, _gone(one, threshold, round_to))]
         kept = pruned(example).shape == outputs
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise _not_followed(str(error)) from error
@@ -68,13 +64,72 @@ def _not_followed(reason: str) -> ModelError:
     )
 
 
-def _prune(network: nn.Module, pruner: tp.pruner.BasePruner, group: tp.Group) -> list[Edit]:
+@dataclass(frozen=True, kw_only=True)
+class _Coupled:
+    """Layers whose channels can only go together."""
+
+    layer: nn.Module
+    take_out: object  # torch-pruning's function for it
+    importance: Tensor  # (D,); of a convolution in G groups, channels d, D + d, 2 D + d … go together
+    groups: int  # C = G * D
+
+
+def _coupled(graph: tp.DependencyGraph, head: nn.Module) -> list[_Coupled]:
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+    kinds = [*get_args(_Convolution), nn.Linear]
+    found = []
+    for group in graph.get_all_groups(ignored_layers=[head], root_module_types=kinds):
+        makers = [one for one, _ in group if graph.is_out_channel_pruning_fn(one.handler)]
+        roots = [one for one in makers if type(one.target.module) in kinds and not _is_depthwise(one.target.module)]
+        if not roots:  # depthwise filters of the network's own input
+            continue
+        layer, take_out = roots[0].target.module, roots[0].handler
+        channels = graph.get_out_channels(layer)
+        # asked again from this layer on: from a depthwise one, torch-pruning loses its way through a flatten
+        values = importance(graph.get_pruning_group(layer, take_out, list(range(channels))))
+        groups = max(_groups(one.target.module) for one, _ in group)
+        if values is not None and len(values) == channels:
+            mean = values.view(groups, -1).mean(0)  # (D,)
+            found.append(_Coupled(layer=layer, take_out=take_out, importance=mean, groups=groups))
+    return found
+
+
+def _groups(layer: nn.Module) -> int:
+    return layer.groups if isinstance(layer, _Convolution) and not _is_depthwise(layer) else 1
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, _Convolution) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def _threshold(coupled: Sequence[_Coupled], share: float) -> float:
+    """Return the importance that so many of all channels do not exceed."""
+    every = torch.cat([one.importance.repeat(one.groups) for one in coupled] or [torch.zeros(0)])
+    count = int(share * len(every))
+    return float(every.kthvalue(count).values) if count else -math.inf
+
+
+def _gone(one: _Coupled, threshold: float, round_to: int) -> Tensor:
+    """Return the channels that go: the least important ones, as many as leave a multiple of ``round_to``."""
+    channels = len(one.importance)
+    step = math.lcm(round_to, one.groups) // one.groups
+    least = max(1, math.ceil(channels * (1 - _MOST_OF_A_LAYER)))
+    left = max(int((one.importance > threshold).sum()), least)
+    rounded = max(math.floor(left / step + 0.5), math.ceil(least / step)) * step
+    gone = one.importance.argsort(stable=True)[: max(0, channels - rounded)]  # (D - rounded,)
+    return (gone[None] + channels * torch.arange(one.groups)[:, None]).flatten()
+
+
+def _prune(network: nn.Module, graph: tp.DependencyGraph, one: _Coupled, gone: Tensor) -> list[Edit]:
+    if not len(gone):
+        return []
+    group = graph.get_pruning_group(one.layer, one.take_out, gone.tolist())
     names = {module: name for name, module in network.named_modules()}
     edits = []
     for dependency, indices in group:
         layer = dependency.target.module
         if layer in names and indices:  # not the sums and reshapes in between
-            side: Literal["out", "in"] = "out" if pruner.DG.is_out_channel_pruning_fn(dependency.handler) else "in"
+            side: Literal["out", "in"] = "out" if graph.is_out_channel_pruning_fn(dependency.handler) else "in"
             edits.append(Edit(layer=names[layer], side=side, indices=tuple(sorted(int(i) for i in set(indices)))))
     group.prune()
     return edits

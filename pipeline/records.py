@@ -12,7 +12,17 @@ from typing import TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from pipeline import artifacts
-from pipeline.artifacts import Checkpoint, Digest, ExportSet, Finetuned, Pruned, Quantized, Validated
+from pipeline.artifacts import (
+    Checkpoint,
+    Digest,
+    ExportSet,
+    Finetuned,
+    NetworkCheck,
+    Pruned,
+    Quantized,
+    Start,
+    Validated,
+)
 from pipeline.keys import Ingredients, canonical
 
 T = TypeVar("T")
@@ -148,10 +158,15 @@ def summary_of(artifact: object) -> str:
     """Return the one number or two that people want to see of an artifact; empty for kinds that have none."""
     summary = ""
     match artifact:
+        case NetworkCheck():
+            summary = f"{artifact.layers} layers, {artifact.parameters:,} parameters: can be trained and exported"
         case Checkpoint():
             summary = _accuracy(artifact)
         case Finetuned():
-            summary = f"{_accuracy(artifact.checkpoint)}, from {artifact.start}"
+            head = f", new {', '.join(artifact.replaced_head)}" if artifact.replaced_head else ""
+            summary = f"{_accuracy(artifact.checkpoint)}, from {artifact.start}{head}"
+        case Start():
+            summary = artifact.label
         case Pruned():
             summary = _pruned(artifact)
         case Quantized():
@@ -159,8 +174,7 @@ def summary_of(artifact: object) -> str:
         case ExportSet():
             summary = ", ".join(f"{file.key} {file.size_bytes / 1024:.1f} KiB" for file in artifact.files)
         case Validated():
-            ship = artifact.verdict.ship
-            summary = f"ship {ship}" if ship else f"not fit: {artifact.verdict.why}"
+            summary = f"ship {artifact.verdict.ship}" if artifact.verdict.ship else artifact.verdict.why
     return summary
 
 

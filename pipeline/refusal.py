@@ -31,6 +31,9 @@ _EXPECTED = {  # first word of pydantic's error type → what a user calls it
 }
 _WORDS = (  # pydantic's words → shorter ones
     ("Input should be ", ""),
+    ("String should match pattern '^[a-z0-9][a-z0-9_.-]*$'", "small letters, digits, '-', '_' and '.' alone"),
+    ("String should match pattern '^(recipe|run|weights):.+'", "'recipe:NAME', 'run:FOLDER' or 'weights:FILE'"),
+    ("String should match pattern '^[0-9a-f]{64}$'", "a sha256: 64 digits 0-9 and a-f"),
     ("String should match pattern", "text that matches"),
     ("greater than or equal to", "at least"),
     ("less than or equal to", "at most"),

@@ -20,8 +20,9 @@ import json
 import os
 import platform
 import re
+import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +53,8 @@ P = ParamSpec("P")
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., object])
 
+UNREADABLE = "cannot be read: it is damaged, or another version of karui wrote it"
+_THIS_TIME_ONLY = frozenset({"--fresh", "--json", "--quiet", "--debug"})
 _STEP_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _VERSION_MARK = "karui_stage_version"
 
@@ -125,6 +128,11 @@ class RunInfo:
     device: str
     platform: str
     versions: dict[str, str]
+
+    @property
+    def again(self) -> str:
+        """The command that finishes this run, or makes its results anew; empty when it is not known."""
+        return shlex.join(repeatable(self.command))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +281,18 @@ def read_run(folder: Path) -> RunInfo:
         raise ConfigError("is no run folder: it has no run.json", where=str(folder), remedy=remedy) from error
     except ValidationError as error:
         remedy = "run its recipe again with the same --out: this file is written anew"
-        raise ConfigError(f"cannot be read: {_first_line(error)}", where=str(file), remedy=remedy) from error
+        raise ConfigError(UNREADABLE, where=str(file), remedy=remedy) from error
     except OSError as error:
         raise storage_error(error, file) from error
+
+
+def repeatable(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without what was meant for one time: how to print, how far to go, what to forget."""
+    kept = [word for word in command if word not in _THIS_TIME_ONLY and not word.startswith("--until=")]
+    if "--until" in kept:
+        place = kept.index("--until")
+        kept[place : place + 2] = []
+    return tuple(kept)
 
 
 def stage_line(note: StageNote) -> str:

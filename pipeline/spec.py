@@ -29,12 +29,13 @@ def _parse_size(value: object) -> object:
 
 SizeBytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every random generator in use takes
 
 
 class Spec(BaseModel):
     """Root of all declared things: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # ── recipe ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,7 +120,7 @@ class Recipe(Spec):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     summary: str = ""
     data: str  # name of a card in calibration_data/, or a path to one
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     network: NetworkSpec
     train: TrainSpec = TrainSpec()
     finetune: FinetuneSpec | None = None
@@ -213,7 +214,7 @@ class InputSpec(Spec):
 class SplitSpec(Spec):
     """How samples are divided: by the source's own splits where it has them, else by a seeded stratified draw."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     val: float | int = 0.1  # share (< 1) or number of training samples held out for validation
     test: float | int = 0.2  # the same for the test split; unused where the source brings one
 

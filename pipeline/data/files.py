@@ -122,7 +122,8 @@ def _locate_file(file: FileSpec, card: DatasetCard, beside: Path, progress: Prog
             remedy=_how_to_get(file, cached, "take this file away, or put the right one in its place"),
         )
     if file.url is None:
-        raise _missing(file.path, candidates[:-1], card, _how_to_get(file, cached, "put it beside the card"))
+        remedy = _how_to_get(file, cached, "put it beside the card")
+        raise _missing(file.path, candidates[:-1], card, remedy, sha256=file.sha256)
     return _fetch(file, cached, card, progress)
 
 
@@ -137,10 +138,13 @@ def _locate_folder(card: DatasetCard, beside: Path) -> Path:
     )
 
 
-def _missing(name: str, candidates: Sequence[Path], card: DatasetCard, remedy: str) -> DataError:
+def _missing(
+    name: str, candidates: Sequence[Path], card: DatasetCard, remedy: str, *, sha256: Digest | None = None
+) -> DataError:
     looked = "looked for " + ", ".join(map(str, candidates))
+    expected = f" (expected sha256 {sha256})" if sha256 else ""
     return DataError(
-        f"'{name}' of the data set '{card.name}' is missing", where=card.name, remedy=f"{remedy}; {looked}"
+        f"'{name}' of the data set '{card.name}' is missing{expected}", where=card.name, remedy=f"{remedy}; {looked}"
     )
 
 

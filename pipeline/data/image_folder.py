@@ -132,6 +132,7 @@ def _source(root: Path, folder: Path, classes: tuple[str, ...], shape: tuple[int
 def _folders_in(root: Path, folder: Path) -> list[Path]:
     found = sorted(path for path in _entries(root) if path.is_dir())
     for path in found:
+        _check_name(path)
         _check_inside(path, folder)
     if not found:
         raise DataError(
@@ -171,6 +172,17 @@ def _size_bytes(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):  # a pipe would keep the reader waiting for ever
         raise DataError("is no file but something else with a file's name", where=str(path), remedy="take it away")
     return status.st_size
+
+
+def _check_name(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the folder's name is no UTF-8 text ({path.name!a})",
+            where=str(path.parent),
+            remedy="rename it; if it looks right in a file browser, set PYTHONUTF8=1",
+        ) from error
 
 
 def _check_inside(path: Path, folder: Path) -> None:

@@ -121,6 +121,8 @@ def _check_classes(parts: Parts, card: DatasetCard) -> None:
 
 
 def _check_every_class(split: str, source: Source, classes: tuple[str, ...], card: DatasetCard) -> None:
+    if not len(source):
+        raise DataError(f"the {split} split is empty: 0 samples", where=card.name, remedy="add samples")
     per_class = np.bincount(source.labels, minlength=len(classes))
     missing = [classes[number] for number in np.flatnonzero(per_class == 0)]
     if missing:

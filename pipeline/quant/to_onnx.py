@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
@@ -54,6 +55,7 @@ class _Graph:
         return output
 
 
+@torch.no_grad()
 def write_onnx(graph: fx.GraphModule, *, name: str) -> onnx.ModelProto:
     """Return the checked ONNX model of a folded or prepared graph.
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -54,6 +56,7 @@ KINDS: Mapping[type[nn.Module], str] = {
     nn.Upsample: "Resize",
 }
 _VANISH = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_TORCH = Path(torch.__file__).parent
 _TRACE_BATCH = 3  # unlikely to be a layer's own size, so that a reshape which mixes the batch shows
 
 
@@ -109,8 +112,10 @@ def output_node(traced: fx.GraphModule) -> fx.Node:
 
 
 def _symbolic_trace(network: nn.Module) -> fx.Graph:
+    tracer = fx.Tracer()
+    tracer.record_stack_traces = True  # an unknown operation is then shown in the user's own file
     try:
-        return fx.Tracer().trace(network)
+        return tracer.trace(network)
     except Exception as error:  # whatever the user's code raises under tracing
         raise ModelError(
             f"the network cannot be traced: {error}",
@@ -143,7 +148,9 @@ def _tensor(node: fx.Node, position: int) -> fx.Node:
 
 def _binary(elementwise: type[nn.Module], scale: Callable[[float, bool], ops.Scale]) -> _Converter:
     def convert(node: fx.Node) -> _Converted:
-        a, b = node.args[0], node.args[1]
+        a, b = _argument(node, 0, "input"), _argument(node, 1, "other")
+        if node.kwargs.get("alpha", 1) != 1:
+            _refuse(node, f"{_function_name(node)} with alpha")
         if isinstance(a, fx.Node) and isinstance(b, fx.Node):
             return elementwise(), (a, b)
         tensor, number = (a, b) if isinstance(a, fx.Node) else (b, a)
@@ -209,17 +216,23 @@ def _pad(node: fx.Node) -> _Converted:
 
 
 def _concat(node: fx.Node) -> _Converted:
-    parts = node.args[0]
+    parts = _argument(node, 0, "tensors")
     axis = _argument(node, 1, "dim", 0) % len(_shape(node))
     if axis == 0:
         _refuse(node, "joining along the batch")
-    return ops.Concat(axis), tuple(parts)  # type: ignore[arg-type]
+    return ops.Concat(axis), tuple(parts)
+
+
+def _div(node: fx.Node) -> _Converted:
+    divisor = _argument(node, 1, "other")
+    if not isinstance(divisor, int | float) or not divisor:
+        _refuse(node, "division by anything but a number")
+    return ops.Scale(1 / divisor, 0.0), (_tensor(node, 0),)
 
 
 _add = _binary(ops.Add, lambda number, _: ops.Scale(1.0, number))
 _sub = _binary(ops.Sub, lambda number, first: ops.Scale(1.0, -number) if first else ops.Scale(-1.0, number))
 _mul = _binary(ops.Mul, lambda number, _: ops.Scale(number, 0.0))
-_div = _binary(ops.Mul, lambda number, _: ops.Scale(1 / number, 0.0))
 _relu, _relu6 = _unary(nn.ReLU), _unary(nn.ReLU6)
 _tanh, _sigmoid = _unary(nn.Tanh), _unary(nn.Sigmoid)
 
@@ -368,8 +381,20 @@ def _function_name(node: fx.Node) -> str:
 def _refuse(node: fx.Node, what: str, *, hint: str = "") -> NoReturn:
     inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
     layer = str(node.target) if node.op == "call_module" else (inside[-1] if inside and inside[-1] else node.name)
+    place, line = _own_line(node)
     raise UnsupportedOpError(
         f"{what} is not supported{hint}",
-        where=f"layer '{layer}'",
-        remedy="write this layer with supported torch.nn modules, or leave it out of the network that is exported",
+        where=f"{place}layer '{layer}'",
+        remedy=f"{line}write this layer with supported torch.nn modules, "
+        "or leave it out of the network that is exported",
     )
+
+
+def _own_line(node: fx.Node) -> tuple[str, str]:
+    """Return place and text of the line of the user's forward() that made this node; empty where it is not known."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)', node.stack_trace or "")
+    own = [frame for frame in frames if not Path(frame[0]).is_relative_to(_TORCH)]
+    if not own:
+        return "", ""
+    file, number, text = own[-1]
+    return f"{file}:{number}: ", f"{text}\n  "

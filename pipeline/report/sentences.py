@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artifacts import Comparison, ExecutedOp, Measurement, Outcome, PruneStep, SparsityTrial, Validated
@@ -132,18 +133,19 @@ def sparsity_result(trial: SparsityTrial) -> str:
     )
 
 
-def next_commands(outcome: Outcome, folder: Path) -> tuple[tuple[str, str], ...]:
-    """Return commands worth typing next, each with what it does."""
+def next_commands(outcome: Outcome, folder: Path, command: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """Return commands worth typing next, each with what it does; ``command`` is the one that made the run."""
     typed = shlex.quote(str(folder))
+    again = shlex.join(command or ("karui", "run", outcome.recipe))
     if not outcome.targets:
         return (
             (f"karui show {typed}", "stages and layers"),
-            (f"karui run {shlex.quote(outcome.recipe)} --out {typed}", "go on to the verdict"),
+            (shlex.join(command) if command else f"{again} --out {typed}", "go on to the verdict"),
         )
     commands = [
         (f"karui report {typed} --open", "the whole report in a browser"),
         (f"karui compare {typed} RUN", "beside another run"),
     ]
     if all(target.target != "host" for target in outcome.targets):
-        commands.append((f"karui run {shlex.quote(outcome.recipe)} --target host", "the verdict for this machine"))
+        commands.append((f"{again} --target host", "the verdict for this machine"))
     return tuple(commands)

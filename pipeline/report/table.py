@@ -24,6 +24,7 @@ _ASCII = str.maketrans(
     | {"∞": "inf", "µ": "u", "\u202f": " ", "█": "#", "°": " deg", "±": "+-"}
 )
 _BAR_CELLS = 12
+_NARROWEST_FOLD = 8  # characters that a column which may wrap needs to be readable
 _ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _COMPARED_AT_ONCE = 3  # runs that fit beside the names of the numbers
 _SHORT_RUNTIMES = {"tflite-runtime": "tflite-rt", "tflite_runtime": "tflite-rt"}
@@ -74,21 +75,38 @@ class _Paper:
         table.add_row(*(self.text(cell) for cell in cells), style=style)
 
     def print(self, table: Table) -> None:
-        """Print a table with an empty line after it; its columns move together where they do not fit."""
-        if Measurement.get(self.console, self.console.options.update(width=1000), table).maximum > self.console.width:
+        """Print a table with an empty line after it; columns that do not fit move together, then become a list."""
+        room = self.console.width
+        if Measurement.get(self.console, self.console.options.update(width=1000), table).maximum > room:
             table.padding = (0, 0)
-        self.console.print(table)
+        fixed = [column for column in table.columns if column.no_wrap]
+        widest = sum(max(len(str(cell)) for cell in [column.header, *column.cells]) + 1 for column in fixed)
+        if widest + _NARROWEST_FOLD * (len(table.columns) - len(fixed)) > room:
+            self._list(table)
+        else:
+            self.console.print(table)
         self.console.print()
+
+    def _list(self, table: Table) -> None:
+        """Print each row as a paragraph: the first cell, and below it the others with their headings."""
+        if table.title:
+            self.line(str(table.title), "bold")
+        headings = [str(column.header) for column in table.columns]
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            first, *rest = (str(cell) for cell in row)
+            self.line(first, "bold")
+            said = [" ".join(filter(None, pair)) for pair in zip(headings[1:], rest, strict=True) if pair[1].strip()]
+            self.line(" · ".join(said), indent=2)
 
 
 # ── the end of `karui run` ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
+def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: Sequence[str] = ()) -> None:
     """Print verdict, ways of running, comparison and checks of every target, then the report's path and what to type.
 
     A run that was asked to stop before its validation gets its stages instead.
-    ``folder``: the run folder as the user would type it.
+    ``folder``: the run folder as the user would type it; ``command``: what the user typed.
     """
     paper = _Paper(console=console)
     paper.line()
@@ -98,11 +116,11 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
         paper.line(f"Report  {folder / 'report.html'}")
     else:
         paper.print(_stages_table(paper, outcome))
-    commands = sentences.next_commands(outcome, folder)
-    width = max(len(command) for command, _ in commands)
-    for number, (command, what) in enumerate(commands):
+    commands = sentences.next_commands(outcome, folder, command)
+    width = max(len(typed) for typed, _ in commands)
+    for number, (typed, what) in enumerate(commands):
         room = console.width >= 8 + width + 2 + len(what)
-        paper.line(f"{'' if number else 'Next':<8}{command:<{width}}" + (f"  {what}" if room else ""))
+        paper.line(f"{'' if number else 'Next':<8}{typed:<{width}}" + (f"  {what}" if room else ""))
 
 
 def _print_target(paper: _Paper, outcome: Outcome, target: Validated) -> None:
@@ -173,7 +191,8 @@ def print_show(outcome: Outcome, console: Console) -> None:
     """Print the stages of a run and, for each set of weights, the table of layers."""
     paper = _Paper(console=console)
     paper.line(f"{outcome.run}: {outcome.recipe}", "bold")
-    paper.line(outcome.summary)
+    if outcome.summary:
+        paper.line(outcome.summary)
     paper.line()
     paper.print(_stages_table(paper, outcome))
     for bits in sorted(outcome.exports, reverse=True):

@@ -18,7 +18,7 @@ from pipeline.spec import DatasetCard
 from tests.data.sets import card
 
 COUNTS = st.lists(st.integers(5, 40), min_size=2, max_size=6)  # samples per class
-SEEDS = st.integers(0, 2**32)
+SEEDS = st.integers(0, 2**32 - 1)
 FROZEN_DRAW = [7, 10, 11, 15, 18, 23]
 
 
@@ -139,7 +139,6 @@ def test_sources_beyond_the_budget_are_viewed_not_held(monkeypatch: pytest.Monke
         ([40, 40], 0.001, 0.2, r"val = 0.001 of 80 samples leaves a split empty"),
         ([40, 40], 0.2, 80, r"test = 80.* of 80 samples leaves a split empty"),
         ([40, 40], -1, 0.2, r"val = -1.* leaves a split empty"),
-        ([40, 40], float("nan"), 0.2, r"val = nan of 80"),
         ([40, 40], 0.5, 0.5, r"a val split of 40 of 80 samples cannot leave every class in every split"),
         ([40, 40], 1, 0.2, r"a val split of 1 of 80 samples cannot leave every class in every split \(2 classes"),
         ([40, 2], 0.2, 0.2, r"the rarest, 'c1', has 2 samples"),
@@ -159,7 +158,7 @@ def test_what_cannot_be_divided(per_class: list[int], val: float, test: float, s
 def test_an_own_split_that_is_empty() -> None:
     parts = parts_of([20, 20])
     nothing = ArraySource(samples=np.empty((0, 1)), labels=np.empty(0, dtype=np.int64))
-    with pytest.raises(DataError, match=r"the test split \(0 samples\) holds none of the class 'c0' and 1 others"):
+    with pytest.raises(DataError, match="the test split is empty: 0 samples"):
         divide(Parts(classes=parts.classes, train=parts.train, test=nothing), declared(0.2, 0.2))
 
 
