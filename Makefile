@@ -32,7 +32,7 @@ run: $(READY)
 	$(BIN)/karui run $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .

@@ -168,7 +168,9 @@ def _why_none(tried: list[_Tried], evidence: Evidence) -> str:
 def _listed(tried: _Tried) -> str:
     words = []
     for check in tried.missed:
-        name = check.name.rsplit(" (", 1)[0]
+        name, _, whose = check.name.removesuffix(")").rpartition(" (")
+        if whose != tried.candidate.precision:  # the float accuracy is asked of both files
+            name = f"{name} of {whose}"
         limit = _amount(check.limit, check.unit)
         bound = f"at least {limit} wanted" if check.unit == "%" else f"at most {limit} allowed"
         words.append(f"{name} ({_amount(check.got, check.unit)}, {bound})")

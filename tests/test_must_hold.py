@@ -80,7 +80,7 @@ def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
     assert time.monotonic() - started < RECALL_LIMIT_S
     assert again.stdout == (digits / "document.json").read_text()
     steps = [line for line in again.stderr.splitlines() if " recalled " in line]
-    assert len(steps) == 7
+    assert len(steps) == 8
 
 
 def test_pruning_kept_only_what_got_faster(digits: Path) -> None:
