@@ -1,7 +1,7 @@
 """A network of your own: any torch.nn.Module that turns a batch of pictures into logits.
 
-karui calls ``build(input_shape, classes, **options)``.  ``input_shape`` and ``classes`` come from the data-set card, the
-options from [network.options] in the recipe.
+karui calls ``build(input_shape, classes, **options)``: shape and classes come from the data-set card, the options from
+[network.options] in the recipe.
 
 ``build((3, 32, 32), 2)`` has 6,154 parameters.
 

@@ -205,13 +205,13 @@ def check_training_step(network: nn.Module, ref: NetworkRef) -> None:
     What works in evaluation mode may not here.  Raises ModelError with the line of the user's file.
     """
     copied = copy.deepcopy(network).train()  # batch norms of the original keep their statistics
-    batch = torch.rand(CHECK_BATCH, *ref.input_shape)  # (2, C, H, W) or (2, F)
     if not any(parameter.requires_grad for parameter in copied.parameters()):
         raise ModelError("the network has no weights to train", where=str(ref.path), remedy="add layers with weights")
     try:
-        copied(batch).sum().backward()
+        with torch.random.fork_rng(devices=[]):
+            copied(torch.rand(CHECK_BATCH, *ref.input_shape)).sum().backward()  # (2, C, H, W) or (2, F)
     except Exception as error:
-        expected = f"forward() gets {tuple(batch.shape)} in training mode, and a gradient must flow back"
+        expected = f"forward() gets {(CHECK_BATCH, *ref.input_shape)} in training mode, and a gradient must flow back"
         raise _user_error(error, ref.path, "a training step raised", expected=expected) from error
 
 

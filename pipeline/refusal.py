@@ -102,6 +102,10 @@ def _subject(place: Place) -> str:
 
 def _expected(details: ErrorDetails) -> str:
     kind = details["type"].split("_")[0]
+    if details["type"] == "too_short":
+        return f"a list of at least {details['ctx']['min_length']}"
+    if details["type"] == "too_long":
+        return f"a list of at most {details['ctx']['max_length']}"
     if details["type"].endswith(("_type", "_parsing", "_from_float")) and kind in _EXPECTED:
         return _EXPECTED[kind]
     message = details["msg"]
@@ -132,7 +136,7 @@ def _nearest_key(model: type[BaseModel], place: Place) -> str:
     alike = _close(key, level)
     elsewhere = [dotted for dotted in _dotted(model) if dotted.rpartition(".")[2] == key]
     if elsewhere and (len(place) == 1 or not alike):
-        return f"; did you mean '{elsewhere[0]}'?"
+        return f"; did you mean '{elsewhere[0]}'{'' if '.' in elsewhere[0] else ' at the top of the file'}?"
     return alike or nearest(key, level)
 
 

@@ -7,9 +7,10 @@ Unknown keys are refused.  Units stand in the names; ``"512 KiB"`` is turned int
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 OptionValue = bool | int | float | str
 Precision = Literal["int8", "fp32"]
@@ -30,6 +31,16 @@ def _parse_size(value: object) -> object:
 SizeBytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every random generator in use takes
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"'{twice[0]}' stands there twice")
+    return names
+
+
+Classes = Annotated[tuple[str, ...], AfterValidator(_each_once)]
 
 
 class Spec(BaseModel):
@@ -198,7 +209,8 @@ class FileSpec(Spec):
 class InputSpec(Spec):
     """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std."""
 
-    shape: tuple[Annotated[int, Field(ge=1)], ...]  # (C, H, W) for pictures, (F,) for tables
+    # (C, H, W) for pictures, (F,) for tables
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, max_length=3)
     divide: float = Field(1.0, gt=0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
@@ -235,7 +247,7 @@ class DatasetCard(Spec):
     task: Literal["classification"] = "classification"
     licence: str = ""
     source: str = ""
-    classes: tuple[str, ...] = Field((), max_length=10_000)  # empty: taken from the data (folders, CSV)
+    classes: Classes = Field((), max_length=10_000)  # empty: taken from the data (folders, CSV)
     input: InputSpec
     files: dict[str, FileSpec] = {}  # role → file; npz: "all" or "train"+"test"; idx: "train-images" …; csv: "all"
     folder: str | None = None  # image-folder: FOLDER/CLASS/*.png, or FOLDER/{train,val,test}/CLASS/*.png

@@ -97,6 +97,19 @@ def test_results_into_a_pipe_are_wide_enough(monkeypatch: pytest.MonkeyPatch) ->
     assert result_console().width == 70
 
 
+def test_a_dumb_terminal_gets_lines() -> None:
+    code = """
+from pipeline.console import Lines, shown_progress
+with shown_progress() as progress:
+    assert isinstance(progress, Lines)
+"""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "dumb"}
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment, check=True)
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_bars_on_a_real_terminal() -> None:
     code = """
 from pipeline.console import Bars, shown_progress

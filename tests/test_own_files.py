@@ -65,7 +65,7 @@ def test_rgb_folders_with_awkward_names_and_mobilenet(karui: Karui) -> None:
     draw(karui.folder / "pictures", names, 20)
     karui.picture_card(title="<script>alert(1)</script> [bold]x[/bold]")
     karui.recipe(data="pictures-card.toml", network="mobilenet_v2", options="width = 0.25")
-    said = karui("run", "mine.toml", "--until", "export", "--set", "quantize.method='ptq'")
+    said = karui("run", "mine.toml", "--until", "export", "--set", "quantize.method=ptq")
     assert said.status == 0, said.err
     [exports] = outcome("mine").exports.values()
     assert {file.key for file in exports.files} == {"onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8"}
@@ -77,7 +77,7 @@ def test_class_names_reach_the_report_as_text(karui: Karui) -> None:
     draw(karui.folder / "pictures", ["<b>cat", "[red]dög"], 20, side=8)
     karui.picture_card(side=8, title="<script>alert(1)</script>")
     karui.recipe(data="pictures-card.toml")
-    said = karui("run", "mine.toml", "--set", "quantize.method='none'")
+    said = karui("run", "mine.toml", "--set", "quantize.method=none")
     assert said.status == 0, said.err
     page = Path("runs/mine/report.html").read_text()
     assert "&lt;b&gt;cat" in page
@@ -119,7 +119,7 @@ def test_an_npz_keeps_its_own_splits(karui: Karui) -> None:
         }
     )
     karui.recipe(data="set-card.toml", options='hidden = "16"')
-    said = karui("run", "mine.toml", "--set", "quantize.method='none'", "--json")
+    said = karui("run", "mine.toml", "--set", "quantize.method=none", "--json")
     assert said.status == 0, said.err
     ran = outcome("mine").targets[0]
     assert sum(samples for _, samples, *_ in ran.per_class) == 30

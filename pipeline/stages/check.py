@@ -25,14 +25,13 @@ _SHARE = 0.3  # of the channels, in a trial of pruning
 
 
 @stage(version=1)
-def check(work: Work, *, network: NetworkRef, pruned: bool, quantized: bool) -> NetworkCheck:
+def check(_work: Work, *, network: NetworkRef, pruned: bool, quantized: bool) -> NetworkCheck:
     """Take the untrained network through every step that may refuse it; nothing is kept.
 
     ``pruned``, ``quantized``: whether the recipe asks for these steps.
 
     Raises ModelError and UnsupportedOpError as those steps do, with the line of the user's file where one is known.
     """
-    work.progress.start("check", 1)
     module = build_network(network, seed=0)
     check_training_step(module, network)
     module.eval()
@@ -46,7 +45,6 @@ def check(work: Work, *, network: NetworkRef, pruned: bool, quantized: bool) -> 
             write_tflite(write_onnx(prepared, name="check"))
         if pruned:
             plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
-    work.progress.advance()
     costs = layer_costs(folded)
     return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs))
 

@@ -79,6 +79,26 @@ def test_numbers_stand_in_one_line_with_their_row(tmp_path: Path) -> None:
     assert "0.0381" in row
 
 
+@pytest.mark.parametrize("width", [24, 40, 60])
+def test_a_narrow_terminal_gets_lists_with_every_number(tmp_path: Path, width: int) -> None:
+    outcome = make(tmp_path).outcome
+    paper = Paper(width=width)
+    print_outcome(outcome, FOLDER, paper.console)
+    print_show(outcome, paper.console)
+    words = paper.text().split()
+    assert max(map(len, paper.text().splitlines())) <= max(width, len("runs/digits/report.html"))
+    assert "…" not in paper.text().replace(" … ", "")  # nothing was cut off
+    for part in ("ONNX", "29.4", "0.0291", "0.0381", "accuracy"):
+        assert part in words
+
+
+def test_commands_to_type_next_are_those_that_were_typed(tmp_path: Path) -> None:
+    paper = Paper(width=120)
+    command = ("karui", "run", "my recipe.toml", "--set", "seed=1")
+    print_outcome(make(tmp_path).outcome, FOLDER, paper.console, command=command)
+    assert "karui run 'my recipe.toml' --set seed=1 --target host" in paper.text()
+
+
 def test_a_missed_limit_is_seen(tmp_path: Path) -> None:
     outcome = make(tmp_path).outcome
     check = Check(name="accuracy (int8)", limit=97.0, got=91.2, unit="%", passed=False)
