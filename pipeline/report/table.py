@@ -50,6 +50,10 @@ class _Paper:
             part.rstrip()
             self.console.print(Text(" " * indent) + part, highlight=False, soft_wrap=True)
 
+    def command(self, text: str) -> None:
+        """Print one line that stays one line, however narrow the terminal: it is there to be copied."""
+        self.console.print(self.text(text), highlight=False, soft_wrap=True)
+
     def table(self, *columns: tuple[str, str], title: str = "") -> Table:
         """Return an empty table; each column: a heading and ``left``, ``right`` or ``fold`` (left, may wrap)."""
         table = Table(
@@ -120,7 +124,7 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
     width = max(len(typed) for typed, _ in commands)
     for number, (typed, what) in enumerate(commands):
         room = console.width >= 8 + width + 2 + len(what)
-        paper.line(f"{'' if number else 'Next':<8}{typed:<{width}}" + (f"  {what}" if room else ""))
+        paper.command(f"{'' if number else 'Next':<8}{typed:<{width}}" + (f"  {what}" if room else ""))
 
 
 def _print_target(paper: _Paper, outcome: Outcome, target: Validated) -> None:

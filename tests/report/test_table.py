@@ -86,7 +86,8 @@ def test_a_narrow_terminal_gets_lists_with_every_number(tmp_path: Path, width: i
     print_outcome(outcome, FOLDER, paper.console)
     print_show(outcome, paper.console)
     words = paper.text().split()
-    assert max(map(len, paper.text().splitlines())) <= max(width, len("runs/digits/report.html"))
+    lines = [line for line in paper.text().splitlines() if "karui " not in line]  # commands stay whole, to be copied
+    assert max(map(len, lines)) <= max(width, len("runs/digits/report.html"))
     assert "…" not in paper.text().replace(" … ", "")  # nothing was cut off
     for part in ("ONNX", "29.4", "0.0291", "0.0381", "accuracy"):
         assert part in words
