@@ -50,6 +50,36 @@ class _Lsq(torch.autograd.Function):
         return gradient * inside, gradient_scale / (gradient.numel() / scale.numel() * high) ** 0.5, None, None
 
 
+class _StraightThrough(torch.autograd.Function):
+    """Round to the grid; the gradient passes where the rounded value is on it.
+
+    The same as ``torch.fake_quantize_per_tensor_affine``, which keeps a mask and takes half as long again: here the
+    clamp's own backward kernel finds the range from x, which the layer before keeps anyway.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, x: Tensor, scale: float, lowest: float, highest: float
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.passes = lowest - scale / 2, highest + scale / 2  # type: ignore[attr-defined]
+        return x.clamp(lowest, highest).mul_(1 / scale).round_().mul_(scale)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        low, high = ctx.passes  # type: ignore[attr-defined]
+        passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, low, high)
+        return passed, None, None, None
+
+
+def _round_straight_through(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    step, zero = float(scale), float(zero_point)
+    lowest, highest = (ACTIVATION_MIN - zero) * step, (ACTIVATION_MAX - zero) * step
+    rounded: Tensor = _StraightThrough.apply(x, step, lowest, highest)  # type: ignore[no-untyped-call]
+    return rounded
+
+
 def _round_with_step_gradient(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> Tensor:
     rounded: Tensor = _Lsq.apply(x, scale, zero_point, limits)  # type: ignore[no-untyped-call]
     return rounded
@@ -102,10 +132,12 @@ class ActivationQuantizer(nn.Module):
         scale, zero_point = self.qparams()
         if self.log_scale is not None:
             return _round_with_step_gradient(x, scale, zero_point, (ACTIVATION_MIN, ACTIVATION_MAX))
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point.int(), ACTIVATION_MIN, ACTIVATION_MAX)
+        return _round_straight_through(x, scale, zero_point)
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            x = x.permute(0, 2, 3, 1)  # the order in memory; aminmax would copy it otherwise
         low, high = torch.aminmax(x)
         self.low.lerp_(low.clamp(max=0.0), _EMA_MOMENTUM)
         self.high.lerp_(high.clamp(min=0.0), _EMA_MOMENTUM)
@@ -128,9 +160,7 @@ class FollowingQuantizer(nn.Module):
         if not self.leader.enabled:
             return x
         scale, zero_point = self.leader.qparams()
-        return torch.fake_quantize_per_tensor_affine(
-            x, scale.detach(), zero_point.int(), ACTIVATION_MIN, ACTIVATION_MAX
-        )
+        return _round_straight_through(x, scale.detach(), zero_point)
 
 
 @dataclass(frozen=True, kw_only=True)
