@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def opened(folder: Path, runtime: RuntimeName, *, int8: bool) -> Session:
         pytest.skip(f"{runtime}: {reason}")
     suffix = "onnx" if runtime in RUNTIME_OF_FORMAT["onnx"] else "tflite"
     return open_session(files(folder, int8=int8)[suffix], runtime, threads=1)
+
+
+def test_ci_has_every_runtime_that_this_python_can_have() -> None:
+    """A runtime that is missing is skipped by the tests below; where they are to prove something, that must not be."""
+    if os.environ.get("CI") == "true":
+        wanted = RUNTIME_NAMES if sys.version_info < (3, 12) else ("onnxruntime", "litert")
+        assert {runtime: unavailable(runtime) for runtime in wanted} == dict.fromkeys(wanted)
 
 
 @pytest.mark.parametrize("runtime", RUNTIME_NAMES)
