@@ -1,5 +1,6 @@
 # karui from a fresh checkout: `make run` trains, quantizes and validates the default recipe, `make test` runs the tests.
-# Both make .venv first (once; again when pyproject.toml or constraints.txt change).
+# Both make .venv first (once; again when pyproject.toml or the constraints change), and in it .venv/tflite-runtime, an
+# environment of its own for the runtime that needs numpy 1.
 #
 #   make run ARGS="digits-mlp --target host"    arguments for karui run
 #   make test ARGS="tests/test_store.py -k full"  arguments for pytest
@@ -7,6 +8,8 @@
 #   make run TORCH_INDEX=                       torch from PyPI: on x86-64 Linux the CUDA build, several gigabytes
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# tflite-runtime ended with Python 3.11 and numpy 1: it gets an environment of its own
+TFLITE_PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3.9 || command -v python3)
 VENV ?= .venv
 # the CPU build of torch; where this address cannot be reached, pip goes on without it
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -17,21 +20,23 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+TFLITE := $(VENV)/tflite-runtime
+READY_TFLITE := $(TFLITE)/.ready
 WHEEL := build/wheel
 # what can tell that the wheel carries code and content and runs without the checkout
-WHEEL_TESTS ?= __init__.py test_store.py test_keys.py test_records.py test_run.py test_console.py test_cli.py
+WHEEL_TESTS ?= __init__.py runs test_console.py test_cli.py
 
-.PHONY: help run test lint wheel bench clean
+.PHONY: help run test lint wheel bench tflite-runtime clean
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: run test lint wheel bench clean"
+	@echo "targets: run test lint wheel bench tflite-runtime clean"
 
-run: $(READY)
+run: $(READY) $(READY_TFLITE)
 	$(BIN)/karui run $(ARGS)
 
-test: $(READY)
+test: $(READY) $(READY_TFLITE)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(READY_DEV)
@@ -39,7 +44,7 @@ lint: $(READY_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(READY) $(READY_TFLITE)
 	@for file in bench/bench_*.py; do \
 	  test -e "$$file" || { echo "bench/ has no bench_*.py"; exit 1; }; \
 	  echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \
@@ -55,7 +60,7 @@ wheel: $(READY_DEV)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	  > "$$(echo $(WHEEL)/venv/lib/python*/site-packages)/libraries.pth"
 	mkdir -p $(WHEEL)/elsewhere/tests
-	cp $(WHEEL_TESTS:%=tests/%) $(WHEEL)/elsewhere/tests/
+	tar -cf - -C tests $(WHEEL_TESTS) | tar -xf - -C $(WHEEL)/elsewhere/tests
 	cp pyproject.toml $(WHEEL)/elsewhere/
 	cd $(WHEEL)/elsewhere && ../venv/bin/python -c "import pathlib, pipeline, sys; \
 	  sys.exit(pathlib.Path(sys.prefix) not in pathlib.Path(pipeline.__file__).parents and pipeline.__file__)"
@@ -71,12 +76,23 @@ $(BIN)/python:
 	"$(PYTHON)" -m venv $(VENV)
 
 # torch goes first, alone: left free among the others, pip might take the CUDA build; what it needs comes with the rest.
-# tflite-runtime has wheels for few systems and is only compared against: without it the rest is complete.
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(PIP) -e '.[test,tflite-runtime]' || $(PIP) -e '.[test]'
+	$(PIP) -e '.[test]'
 	@touch $@
 
 $(READY_DEV): $(READY)
 	$(PIP) -e '.[dev]'
 	@touch $@
+
+tflite-runtime: $(READY_TFLITE)
+	@test -x $(TFLITE)/bin/python || { echo "tflite-runtime could not be installed; to try again: rm $(READY_TFLITE)"; exit 1; }
+
+# tflite-runtime has wheels for few systems and is only compared against: without it the rest is complete. Tried again
+# when its constraints change, or by "rm $(READY_TFLITE)".
+$(READY_TFLITE): constraints-tflite-runtime.txt | $(READY)
+	@rm -rf $(TFLITE)
+	@{ "$(TFLITE_PYTHON)" -m venv $(TFLITE) && $(TFLITE)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  -c constraints-tflite-runtime.txt tflite-runtime; } || { rm -rf $(TFLITE); \
+	  echo "karui goes on without tflite-runtime: it could not be installed for $(TFLITE_PYTHON) (it needs Python 3.9 to 3.11)"; }
+	@mkdir -p $(TFLITE) && touch $@

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from pipeline.artifacts import Outcome
+from pipeline.artifacts.outcome import Outcome
 from pipeline.data.calibration import calibration_indices
 from pipeline.data.load import load
-from pipeline.data.preprocess import normalize
+from pipeline.onboard.frontend.normalize import normalize
 from pipeline.data.source import Dataset
 from pipeline.flow import find_run, load_outcome
-from pipeline.latency.measure import measure_interleaved, ratio
+from pipeline.onboard.timing import measure_interleaved, ratio
 from pipeline.runtimes import Session, open_session
-from pipeline.stats import compare_paired
+from pipeline.judging.stats import compare_paired
 
 OURS, AGAIN = "karui int8", "karui int8 again (noise)"
 PEERS = {"quantize_static U8S8": QuantType.QUInt8, "quantize_static S8S8": QuantType.QInt8}

@@ -1,7 +1,8 @@
-"""A network of your own: any torch.nn.Module that turns a batch of pictures into logits.
+"""A network of your own: any torch.nn.Module that turns a batch of samples into a row of values for each.
 
-karui calls ``build(input_shape, classes, **options)``: shape and classes come from the data-set card, the options from
-[network.options] in the recipe.
+karui calls ``build(input_shape, classes, **options)``: shape and classes come from the data-set card (for regression,
+``classes`` is the number of targets), the options from [network.options] in the recipe.  Modules beside this file can
+be imported; when one of them is edited, the network is trained anew.
 
 ``build((3, 32, 32), 2)`` has 6,154 parameters.
 

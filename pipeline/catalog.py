@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -23,11 +22,16 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline.artifacts import NetworkRef
+from pipeline.artifacts.networks import NetworkRef
+from pipeline.declare.card import DatasetCard
+from pipeline.declare.recipe import NetworkSpec, Recipe
+from pipeline.declare.target import TargetProfile
+from pipeline.declare.words import Spec
 from pipeline.errors import ConfigError, nearest
 from pipeline.host import host_profile
+from pipeline.onboard.arrays import Signature
 from pipeline.refusal import Place, named, refusals
-from pipeline.spec import DatasetCard, NetworkSpec, Recipe, Spec, TargetProfile
+from pipeline.runs.sources import code_digest, local_imports
 
 Kind = Literal["recipe", "target", "data", "network"]
 HOST = "host"  # the target that is this machine, filled by detection
@@ -106,7 +110,7 @@ def said_in(recipe: Path, key: str, value: str, overrides: Sequence[str] = ()) -
         *tables, last = key.split(".")
         place = f"{named(tuple(tables))} {last}" if tables else last
         changes = [change for change in map(_parse_override, overrides) if change.keys == tuple(key.split("."))]
-        where = f"--set {changes[-1].text}" if changes else f"{_shown(recipe)}: {place} = {json.dumps(value)}"
+        where = f"--set {changes[-1].text}" if changes else f"{shown(recipe)}: {place} = {json.dumps(value)}"
         raise ConfigError(error.what, where=where, remedy=error.remedy) from error
 
 
@@ -175,39 +179,23 @@ def load_card(name: str, beside: Path | None = None) -> tuple[DatasetCard, Path]
     """
     path = find("data", name, beside=beside)
     card = _validate(DatasetCard, _read_toml(path), _in_file(path))
-    if missing := _missing_of_kind(card):
-        raise ConfigError(missing, where=str(_shown(path)))
     return card, path.parent
 
 
-def _missing_of_kind(card: DatasetCard) -> str:
-    """Say what a card of this kind needs and has not; empty when it has all."""
-    if card.kind == "image-folder" and card.folder is None:
-        return "kind = \"image-folder\" needs 'folder': the folder that holds one folder per class"
-    if card.kind == "csv" and card.label_column is None:
-        return "kind = \"csv\" needs 'label_column': the name of the column that holds the class"
-    if card.kind in ("csv", "npz"):
-        known = ("all", "train", "val", "test")
-        unknown = [role for role in card.files if role not in known]
-        if unknown:
-            return f"[files] has no '{unknown[0]}'{nearest(unknown[0], known)}"
-        if not {"all", "train"} & card.files.keys():
-            return f'kind = "{card.kind}" needs [files.all] with the path of the file, or [files.train]'
-    return ""
+def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Signature) -> NetworkRef:
+    """Return the reference to a network file: its place, what is in it, and what it is built with.
 
-
-def network_ref(
-    spec: NetworkSpec, *, beside: Path | None = None, input_shape: tuple[int, ...], classes: int
-) -> NetworkRef:
-    """Return the reference to a network file: its place, the sha256 of its bytes and what it is built with.
-
-    ``input_shape`` is that of one sample, (C, H, W) or (F,).  The sha256 covers this one file, not what it imports.
-    Raises ConfigError when there is no such file.
+    Its digests are those of the code, comments and docstrings left out: of the file, and of all that it imports from
+    its own folder.  ``signature``: what the data's task asks of it.  Raises ConfigError when there is no such file.
     """
     path = find("network", spec.file, beside=beside)
-    digest = hashlib.sha256(_read_bytes(path)).hexdigest()
+    imports = {name: code_digest(_read_bytes(file)) for name, file in local_imports(path).items()}
     return NetworkRef(
-        sha256=digest, options=dict(spec.options), input_shape=tuple(input_shape), classes=classes, path=path
+        sha256=code_digest(_read_bytes(path)),
+        imports=imports,
+        options=dict(spec.options),
+        signature=signature,
+        path=path,
     )
 
 
@@ -215,16 +203,16 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(_shown(path))) from error
+        raise ConfigError(f"cannot be read: {error.strerror}", where=shown(path)) from error
 
 
 def _read_toml(path: Path) -> dict[str, object]:
-    shown = _shown(path)
+    place_of_file = shown(path)
     try:
         text = _read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError("not UTF-8 text", where=f"{shown}:{line}", remedy="save the file as UTF-8") from error
+        raise ConfigError("not UTF-8 text", where=f"{place_of_file}:{line}", remedy="save the file as UTF-8") from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -232,13 +220,13 @@ def _read_toml(path: Path) -> dict[str, object]:
         number = int(place[1]) if place and place[1] else max(len(text.splitlines()), 1)
         message = str(error)[: place.start()] if place else str(error)
         line_text = (text.splitlines() or [""])[number - 1].strip()
-        raise ConfigError(f"not valid TOML: {message}", where=f"{shown}:{number}", remedy=line_text) from error
+        raise ConfigError(f"not valid TOML: {message}", where=f"{place_of_file}:{number}", remedy=line_text) from error
 
 
-def _shown(path: Path) -> Path:
+def shown(path: Path) -> str:
     """Return the path as the user would write it: relative to the working folder where it lies inside."""
     folder = Path.cwd()
-    return path.relative_to(folder) if path.is_relative_to(folder) else path
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 # ── overrides ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,4 +288,4 @@ def _validate(model: type[_Declared], table: Mapping[str, object], where: Callab
 
 
 def _in_file(path: Path) -> Callable[[Place], str]:
-    return lambda _: str(_shown(path))
+    return lambda _: shown(path)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ import click
 from pipeline.errors import ConfigError, KaruiError, nearest
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import Outcome
+    from pipeline.artifacts.outcome import Outcome
     from pipeline.catalog import Kind
     from pipeline.flow import StageName
 
@@ -33,6 +35,15 @@ STAGES = ("train", "finetune", "prune", "quantize", "export", "validate", "repor
 
 EXIT_LIMIT_MISSED = 3  # a result, not a crash
 EXIT_ERROR = 1
+_SIGNALLED = 128  # and the signal's number, as shells say it: 130 for Ctrl-C
+
+
+class _Stopped(BaseException):
+    """Somebody asks this process to end, and it should end as cleanly as with Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
 
 
 class _Commands(click.Group):
@@ -86,12 +97,16 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Folder of the run.  [default: runs/RECIPE]",
 )  # fmt: skip
-@click.option("--fresh", is_flag=True, help="Forget what this run folder knows and do every stage again.")
+@click.option("--fresh", is_flag=True, help="Recall nothing: do every stage again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables, nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
     help="Where to train.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N",
+    help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
 @_debug_option
 def run(
@@ -105,6 +120,7 @@ def run(
     as_json: bool,
     quiet: bool,
     device: str,
+    threads: int | None,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
 
@@ -112,7 +128,8 @@ def run(
     1 anything else.
     """
     from pipeline.console import shown_progress
-    from pipeline.flow import RUNS, RunRequest, run_recipe
+    from pipeline.flow import RunRequest, run_recipe
+    from pipeline.runs.finished import RUNS
 
     request = RunRequest(
         recipe=recipe,
@@ -122,6 +139,7 @@ def run(
         out=out,
         fresh=fresh,
         device=device,
+        threads=threads,
         command=("karui", *click.get_current_context().obj),
     )
     with shown_progress(quiet=quiet) as progress:
@@ -155,10 +173,10 @@ def list_(*, what: str) -> None:
 def compare(*, runs: tuple[str, ...]) -> None:
     """Put runs side by side; each RUN is a run folder, or the name of one under runs/."""
     from pipeline.console import result_console
-    from pipeline.flow import load_outcome
     from pipeline.report.table import print_comparison
+    from pipeline.runs.finished import find_run, load_outcome
 
-    print_comparison([load_outcome(_run_folder(run)) for run in runs], result_console())
+    print_comparison([load_outcome(find_run(run)) for run in runs], result_console())
 
 
 @karui.command(short_help="Say where the HTML report of a run is, or open it.")
@@ -167,9 +185,9 @@ def compare(*, runs: tuple[str, ...]) -> None:
 @_debug_option
 def report(*, run: str, in_browser: bool) -> None:
     """Print the path of the HTML report of RUN (a run folder, or the name of one under runs/)."""
-    from pipeline.flow import REPORT_FILE, again, load_outcome
+    from pipeline.runs.finished import REPORT_FILE, again, find_run, load_outcome
 
-    folder = _run_folder(run)
+    folder = find_run(run)
     load_outcome(folder)  # says so when the run has not finished
     page = folder / REPORT_FILE
     if not page.is_file():
@@ -185,10 +203,29 @@ def report(*, run: str, in_browser: bool) -> None:
 def show(*, run: str) -> None:
     """Print the stages and layers of RUN (a run folder, or the name of one under runs/)."""
     from pipeline.console import result_console
-    from pipeline.flow import load_outcome
     from pipeline.report.table import print_show
+    from pipeline.runs.finished import find_run, load_outcome
 
-    print_show(load_outcome(_run_folder(run)), result_console())
+    print_show(load_outcome(find_run(run)), result_console())
+
+
+@karui.command(short_help="Free the space of results that no run uses any more.")
+@click.option("--all", "everything", is_flag=True, help="Also forget what runs use: they would start from nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_debug_option
+def clean(*, everything: bool, yes: bool) -> None:
+    """Say what could be freed of what runs share (runs/.cache, or the folder that KARUI_CACHE names), and free it.
+
+    Run folders, with their reports and model files, stay as they are.
+    """
+    from pipeline.runs.clean import plan_cleaning
+    from pipeline.runs.cache import cache_folder
+
+    cleaning = plan_cleaning(cache_folder(), everything=everything)
+    click.echo(cleaning.summary)
+    if cleaning.size_bytes and (yes or click.confirm("Free it?")):
+        cleaning.carry_out()
+        click.echo("Done.")
 
 
 def _print_json(outcome: Outcome, folder: Path) -> None:
@@ -202,7 +239,7 @@ def _print_json(outcome: Outcome, folder: Path) -> None:
 def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
     from pipeline.console import result_console
     from pipeline.report.table import print_outcome
-    from pipeline.run import repeatable
+    from pipeline.runs.run import repeatable
 
     print_outcome(outcome, folder, result_console(), command=repeatable(command))
 
@@ -224,21 +261,10 @@ def _title(kind: Kind, name: str) -> str:
         return f"(broken) {error}".splitlines()[0]
 
 
-def _run_folder(run: str) -> Path:
-    """Find a run by its folder or by its name under runs/."""
-    from pipeline.flow import RUNS
-
-    for folder in (Path(run), RUNS / run):
-        if (folder / "run.json").is_file():
-            return folder
-    known = [file.parent.name for file in RUNS.glob("*/run.json")]
-    remedy = "name a run folder, or the name of one under runs/"
-    raise ConfigError(f"there is no run '{run}'{nearest(run, known)}", remedy=remedy)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; the one place where errors are caught."""
     _usable_streams()
+    _listen_to_signals()
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
     try:
@@ -247,9 +273,9 @@ def main(args: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except BrokenPipeError:
-        sys.stdout = None  # nobody listens; nothing is to be flushed at exit either
-        return EXIT_ERROR
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
+        sys.stdout = None  # nobody listens any more, which is their right; nothing is to be flushed at exit either
+        return 0
+    except (Exception, KeyboardInterrupt, _Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
         return _fail(error, debug=debug)
     return status if isinstance(status, int) else 0
 
@@ -270,7 +296,9 @@ def _in_words(error: BaseException) -> tuple[str, str, int]:
         case KaruiError():
             return str(error), "", error.exit_code
         case click.Abort() | KeyboardInterrupt():
-            return "stopped", "the same command goes on where this one stopped", EXIT_ERROR
+            return "stopped", _GOES_ON, _SIGNALLED + signal.SIGINT
+        case _Stopped():
+            return f"stopped by {signal.Signals(error.number).name}", _GOES_ON, _SIGNALLED + error.number
         case UnicodeEncodeError():  # half a character: bytes of a file name that are no UTF-8
             near = error.object[max(0, error.start - 20) : error.end + 20]
             remedy = "rename it; if it looks right in a file browser, set PYTHONUTF8=1"
@@ -280,6 +308,22 @@ def _in_words(error: BaseException) -> tuple[str, str, int]:
             return what, "the run folder keeps what was done; the same command goes on from there", EXIT_ERROR
     what = f"{type(error).__name__}: {error}".partition("\n")[0]
     return what, "this is a bug in karui; add --debug to see where it happened", EXIT_ERROR
+
+
+_GOES_ON = "the same command goes on where this one stopped"
+
+
+def _listen_to_signals() -> None:
+    """Let SIGTERM and SIGHUP end a run in words, with nothing half-written; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), _stop)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise _Stopped(number)
 
 
 def _usable_streams() -> None:

@@ -1,4 +1,4 @@
-"""This machine as a target profile, read from /proc and /sys (elsewhere from py-cpuinfo), in a few milliseconds.
+"""This machine as a target profile, read from /proc and /sys (elsewhere from what Python knows), in a few milliseconds.
 
 Every reader takes ``root``, the folder in which ``proc``, ``sys`` and ``etc`` lie, so that a copy of another machine's
 files describes that machine.
@@ -7,16 +7,16 @@ files describes that machine.
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
+from pipeline.declare.target import CpuSpec, MemorySpec, TargetProfile
 from pipeline.errors import ConfigError
-from pipeline.spec import CpuSpec, MemorySpec, TargetProfile
 
 Architecture = Literal["aarch64", "armv7l", "x86_64"]
 
@@ -123,6 +123,28 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def training_device(wanted: str, root: Path = ROOT) -> Literal["cpu", "cuda"]:
+    """Turn ``auto``, ``cpu`` or ``cuda`` into where torch will train, without importing torch.
+
+    ``auto`` is ``cuda`` where the driver is loaded and the installed torch was built with CUDA.  Raises ConfigError
+    when CUDA is asked for and absent.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    if _has_cuda(root):
+        return "cuda"
+    if wanted == "cuda":
+        raise ConfigError("no CUDA device here", where="--device cuda", remedy="use --device auto or --device cpu")
+    return "cpu"
+
+
+def _has_cuda(root: Path) -> bool:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None or not (root / "proc/driver/nvidia/version").exists():
+        return False
+    return any((Path(spec.origin).parent / "lib").glob("*torch_cuda*"))
+
+
 # ── readers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -139,7 +161,7 @@ def _architecture() -> Architecture:
 
 def _processor(root: Path) -> _Processor:
     text = _text(root / "proc/cpuinfo")
-    return _from_proc(text, root) if text else _from_library()
+    return _from_proc(text, root) if text else _from_platform()
 
 
 def _from_proc(text: str, root: Path) -> _Processor:
@@ -174,24 +196,10 @@ def _clock_mhz(root: Path, cpuinfo: dict[str, str]) -> int:
     return max(1, round(float(cpuinfo.get("cpu mhz", 0)) / 100) * 100)
 
 
-def _from_library() -> _Processor:
-    """Ask py-cpuinfo: slower (it starts processes), but it knows macOS, Windows and the BSDs."""
-    info = cast("dict[str, object]", importlib.import_module("cpuinfo").get_cpu_info())
-
-    def number(key: str) -> int:
-        value = info.get(key, 0)
-        return value if isinstance(value, int) else 0
-
-    hertz = info.get("hz_advertised") or info.get("hz_actual") or (0, 0)
-    flags = info.get("flags", [])
-    caches = {"1 Data": "l1_data_cache_size", "2 Unified": "l2_cache_size", "3 Unified": "l3_cache_size"}
-    return _Processor(
-        model=str(info.get("brand_raw", "unknown processor")),
-        board="",
-        isa=tuple(sorted(str(flag) for flag in flags)) if isinstance(flags, list) else (),
-        clock_mhz=max(1, round(hertz[0] / 1e6)) if isinstance(hertz, tuple) else 1,
-        cache_bytes={name: number(key) for name, key in caches.items()},
-    )
+def _from_platform() -> _Processor:
+    """Ask the standard library, where there is no /proc: it knows the name and nothing of the instruction sets."""
+    model = platform.processor() or platform.machine() or "unknown processor"
+    return _Processor(model=model, board="", isa=(), clock_mhz=1, cache_bytes={})
 
 
 def _caches(root: Path) -> dict[str, int]:

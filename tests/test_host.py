@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import subprocess
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import host
+from pipeline.declare.target import CpuSpec, MemorySpec, TargetProfile
 from pipeline.errors import ConfigError
-from pipeline.spec import CpuSpec, MemorySpec, TargetProfile
 
 PI4 = {
     "proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
@@ -122,7 +123,7 @@ def test_an_unknown_architecture_is_an_error_for_the_user(tmp_path: Path, monkey
         host.host_profile(tmp_path)
 
 
-def test_without_proc_the_library_answers(tmp_path: Path) -> None:
+def test_without_proc_python_answers(tmp_path: Path) -> None:
     profile = host.host_profile(tmp_path)
     assert profile.cpu.model
     assert profile.memory.size_bytes > 2**20
@@ -137,6 +138,19 @@ def test_fast_and_without_torch() -> None:
     start = time.perf_counter()
     host.host_profile()
     assert time.perf_counter() - start < 0.05
+
+
+def test_training_device(tmp_path: Path) -> None:
+    assert host.training_device("cpu", tmp_path) == "cpu"
+    assert host.training_device("auto", tmp_path) == "cpu"  # no driver there
+    with pytest.raises(ConfigError, match="no CUDA device here"):
+        host.training_device("cuda", tmp_path)
+    machine(tmp_path, {"proc/driver/nvidia/version": "NVRM version: 1\n"})
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None
+    assert torch.origin is not None
+    built_with_cuda = any((Path(torch.origin).parent / "lib").glob("*torch_cuda*"))
+    assert host.training_device("auto", tmp_path) == ("cuda" if built_with_cuda else "cpu")
 
 
 def test_cores_follow_affinity() -> None:

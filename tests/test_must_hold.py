@@ -5,7 +5,6 @@ This is the one long test of the suite: a minute on two idle cores.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,12 +12,32 @@ import time
 from pathlib import Path
 
 import pytest
+from pipeline.runs.finished import load_outcome
+
+from pipeline.artifacts.evidence import Observed
+from pipeline.artifacts.outcome import Outcome
 
 # asked: 3 s on an idle machine; here other tests run beside it
 RECALL_LIMIT_S = 6.0
 FLOAT_ACCURACY_MIN = 0.97
 DROP_LIMIT_PP = 1.0
-STEPS = ("check", "train", "finetune", "prune", "quantize", "export", "validate-raspberry-pi-4b", "report")
+STEPS = (
+    "data",
+    "data-of-start",
+    "threads",
+    "check",
+    "train",
+    "finetune",
+    "prune",
+    "quantize",
+    "export",
+    "export-int8",
+    "predict",
+    "predict-int8",
+    "observe",
+    "judge-raspberry-pi-4b",
+    "report",
+)
 STEPS_LIMIT = {"onnxruntime": 1, "litert": 2}
 
 
@@ -42,37 +61,38 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def validated(folder: Path) -> dict:  # parsed JSON
-    [target] = json.loads((folder / "runs/digits/outcome.json").read_text())["targets"]
-    assert isinstance(target, dict)
-    return target
+def outcome_of(folder: Path) -> Outcome:
+    return load_outcome(folder / "runs/digits")
 
 
-def test_accuracy_of_every_file(digits: Path) -> None:
-    accuracy = {column["artifact"]: column["accuracy"] for column in validated(digits)["columns"]}
-    assert accuracy["torch-fp32"] >= FLOAT_ACCURACY_MIN
-    for int8 in ("onnx-int8", "tflite-int8"):
-        assert 100 * (accuracy["torch-fp32"] - accuracy[int8]) <= DROP_LIMIT_PP
+def observed(folder: Path) -> Observed:
+    [found] = outcome_of(folder).observed
+    return found
 
 
-def test_fake_quantized_network_and_both_runtimes_agree(digits: Path) -> None:
-    compared = {
-        (row["first"], row["second"]): (row["same_class"], row["max_steps"]) for row in validated(digits)["agreements"]
-    }
+def test_metric_of_every_file(digits: Path) -> None:
+    reference = outcome_of(digits).predicted[0].answered.value
+    assert reference >= FLOAT_ACCURACY_MIN
+    int8 = {each.way.key: each.value for each in observed(digits).answers if each.way.variant.precision == "int8"}
+    assert {"onnx-int8 in onnxruntime", "tflite-int8 in litert"} <= set(int8)
+    assert all(100 * (reference - value) <= DROP_LIMIT_PP for value in int8.values())
+
+
+def test_integers_of_torch_and_both_runtimes_agree(digits: Path) -> None:
     seen = set()
-    for (first, second), (same_class, steps) in compared.items():
-        for runtime, limit in STEPS_LIMIT.items():
-            if "fake-quant" in first and runtime in second:
-                seen.add(runtime)
-                assert same_class == 1.0
-                assert round(steps) <= limit
+    for pair in observed(digits).agreements:
+        limit = STEPS_LIMIT.get(pair.second.program)
+        if pair.first.program == "torch" and limit is not None:
+            seen.add(pair.second.program)
+            assert pair.same == 1.0
+            assert round(pair.max_steps) <= limit
     assert seen == set(STEPS_LIMIT)
 
 
 def test_every_node_runs_as_an_integer_kernel_in_onnx_runtime(digits: Path) -> None:
-    executed = validated(digits)["executed"]["onnx-int8"]
-    assert any(node["op"] == "QLinearConv" for node in executed)
-    assert all(node["integer"] for node in executed), [node["op"] for node in executed]
+    [executed] = [each.nodes for each in observed(digits).executed if each.way.key == "onnx-int8 in onnxruntime"]
+    assert any(node.op == "QLinearConv" for node in executed)
+    assert all(node.integer for node in executed), [node.op for node in executed]
 
 
 def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
@@ -85,8 +105,8 @@ def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
 
 
 def test_pruning_kept_only_what_got_faster(digits: Path) -> None:
-    outcome = json.loads((digits / "runs/digits/outcome.json").read_text())
-    steps = outcome["pruned"]["steps"]
-    assert steps
-    assert all(step["latency_ratio_high"] < 1 for step in steps if step["kept"])
-    assert all(step["why"] for step in steps)
+    pruned = outcome_of(digits).pruned
+    assert pruned is not None
+    assert pruned.steps
+    assert all(step.paid and step.paid.high < 1 for step in pruned.steps if step.kept)
+    assert all(step.why for step in pruned.steps)

@@ -15,11 +15,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline import catalog
+from pipeline.declare.recipe import NetworkSpec
+from pipeline.declare.words import OptionValue
 from pipeline.errors import ModelError
-from pipeline.network import build_network
-from pipeline.spec import NetworkSpec, OptionValue
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of
+from pipeline.graph.trace import trace
+from pipeline.networks.build import build_network
+from pipeline.onboard.arrays import Signature
+from pipeline.tasks.protocol import input_spec, output_spec
+from tests.tasks.answered import card
 
-NAMES = ("cnn", "ds_cnn", "mlp", "mobilenet_v2", "resnet")
+NAMES = ("cnn", "ds_cnn", "mlp", "mobilenet_v2", "resnet", "unet")
 CLAIM = re.compile(r"``(build\(.*\))`` has ([\d,]+) parameters and ([\d,]+) MACs")
 Options = dict[str, OptionValue]
 
@@ -44,6 +50,9 @@ CASES: list[tuple[str, tuple[int, ...], Options]] = [
     ("mobilenet_v2", (1, 28, 28), {"width": 0.35}),
     ("mobilenet_v2", (3, 96, 96), {"width": 0.35}),
     ("mobilenet_v2", (3, 32, 48), {"width": 0.5}),
+    ("unet", (1, 48, 48), {"width": 8, "depth": 3}),
+    ("unet", (3, 16, 24), {"width": 4, "depth": 1, "upsample": "bilinear"}),
+    ("unet", (1, 8, 8), {"upsample": "nearest"}),
 ]
 
 
@@ -68,7 +77,13 @@ def load(name: str) -> ModuleType:
 
 def build(name: str, shape: tuple[int, ...], options: Options, classes: int = 10) -> nn.Module:
     spec = NetworkSpec(file=name, options=options)
-    return build_network(catalog.network_ref(spec, input_shape=shape, classes=classes), seed=0)
+    return build_network(catalog.network_ref(spec, signature=asked_of(name, shape, classes)), seed=0)
+
+
+def asked_of(name: str, shape: tuple[int, ...], classes: int) -> Signature:
+    """Return what its task asks of a network: one output per class, and a map of it from a U-Net."""
+    maps = (classes, *shape[1:]) if name == "unet" else (classes,)
+    return Signature((input_spec(card(shape)),), (output_spec(maps, "KHW"[: len(maps)]),))
 
 
 def layers(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[nn.Module, Tensor]]:
@@ -132,10 +147,10 @@ def test_a_network_traces_and_computes_the_same(name: str, shape: tuple[int, ...
     traced = fx.symbolic_trace(network)
     x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits = network(x)
-        assert torch.equal(traced(x), logits)
-    assert logits.shape == (3, 10)
-    assert torch.isfinite(logits).all()
+        outputs = network(x)
+        assert torch.equal(traced(x), outputs)
+    assert outputs.shape == (3, *asked_of(name, shape, 10).output.shape)
+    assert torch.isfinite(outputs).all()
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
@@ -144,7 +159,8 @@ def test_every_parameter_gets_a_gradient_and_starts_sensibly(
 ) -> None:
     network = build(name, shape, options).train()
     generator = torch.Generator().manual_seed(0)
-    x, labels = torch.randn(8, *shape, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+    maps = asked_of(name, shape, 10).output.shape[1:]
+    x, labels = torch.randn(8, *shape, generator=generator), torch.randint(0, 10, (8, *maps), generator=generator)
     loss = nn.functional.cross_entropy(network(x), labels)
     assert loss.item() < 8  # ln 10 = 2.3 for pure chance; an exploding start gives far more
     loss.backward()  # type: ignore[no-untyped-call]
@@ -203,6 +219,10 @@ def test_depth_152_runs() -> None:
         ("mobilenet_v2", (64,), {}, "input (64,): a picture (C, H, W) is needed"),
         ("mobilenet_v2", (1, 8, 8), {"width": 0.0}, "width 0.0: the multiplier is above 0"),
         ("mlp", (64,), {"hidden": "64,-1"}, "hidden '64,-1': widths are positive whole numbers"),
+        ("unet", (64,), {}, "input (64,): a picture (C, H, W) is needed"),
+        ("unet", (1, 8, 12), {"depth": 3}, "height and width must be multiples of 8"),
+        ("unet", (1, 8, 8), {"upsample": "cubic"}, "upsample 'cubic': known are nearest, bilinear"),
+        ("unet", (1, 8, 8), {"width": 0}, "width 0, depth 2: each is at least 1"),
         ("mlp", (64,), {"activation": "gelu"}, "activation 'gelu': known are relu, tanh"),
     ],
 )
@@ -239,3 +259,26 @@ def test_the_first_convolution_of_ds_cnn_gives_mlperfs_map() -> None:
 def test_weights_of_the_cnn_fit_another_picture_size() -> None:
     small, large = build("cnn", (1, 8, 8), {}), build("cnn", (1, 28, 28), {})
     large.load_state_dict(small.state_dict())
+
+
+def test_a_perceptron_gives_numbers_as_well_as_classes() -> None:
+    assert build("mlp", (13,), {"hidden": 8}, classes=1).eval()(torch.zeros(2, 13)).shape == (2, 1)
+
+
+def test_a_unet_sees_details_and_the_whole() -> None:
+    """Each way across carries its size, and what lies at the bottom reaches all of the picture."""
+    network = build("unet", (1, 32, 32), {"width": 4, "depth": 2}).eval()
+    x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    network(x)[0, 0, 16, 16].backward()
+    assert x.grad is not None
+    reached = x.grad[0, 0].nonzero()
+    assert (reached.max(0).values - reached.min(0).values).min() >= 20  # 5x5 of the first two convolutions alone is 4
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_a_unet_is_made_of_known_operations(upsample: str) -> None:
+    network = build("unet", (1, 16, 16), {"width": 4, "upsample": upsample})
+    graph = trace(network, (1, 16, 16))
+    kinds = {kind_of(module_of(node)) for node in compute_nodes(graph)}
+    resize = "ResizeNearest" if upsample == "nearest" else "ResizeLinear"
+    assert kinds == {"Conv", "BatchNormalization", "Relu", "MaxPool", "Concat", resize}

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from pipeline.runs.finished import cache_of, load_outcome
 from torch import Tensor
 
-from pipeline.artifacts import Outcome
-from pipeline.flow import load_outcome
-from pipeline.network import build_network
+from pipeline.artifacts.outcome import Outcome
+from pipeline.networks.build import build_network
 from tests.own_project import NO_COMPARISON, Karui, draw, squares
 from tests.own_project import karui as karui  # noqa: PLC0414  a fixture
 
@@ -67,9 +67,13 @@ def test_rgb_folders_with_awkward_names_and_mobilenet(karui: Karui) -> None:
     karui.recipe(data="pictures-card.toml", network="mobilenet_v2", options="width = 0.25")
     said = karui("run", "mine.toml", "--until", "export", "--set", "quantize.method=ptq")
     assert said.status == 0, said.err
-    [exports] = outcome("mine").exports.values()
-    assert {file.key for file in exports.files} == {"onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8"}
-    assert outcome("mine").network.classes == 3
+    assert {file.variant.key for file in outcome("mine").files} == {
+        "onnx-fp32",
+        "onnx-int8",
+        "tflite-fp32",
+        "tflite-int8",
+    }
+    assert outcome("mine").network.output_channels == 3
     assert "Conv" in karui("show", "mine").out
 
 
@@ -105,8 +109,8 @@ def test_a_csv_table_with_the_perceptron(karui: Karui) -> None:
     assert said.status == 0, said.err
     trained = outcome("mine").trained
     assert trained is not None
-    assert trained.val_accuracy > 0.8
-    assert outcome("mine").network.classes == 3
+    assert trained.val_metric > 0.8
+    assert outcome("mine").network.output_channels == 3
 
 
 def test_an_npz_keeps_its_own_splits(karui: Karui) -> None:
@@ -121,8 +125,8 @@ def test_an_npz_keeps_its_own_splits(karui: Karui) -> None:
     karui.recipe(data="set-card.toml", options='hidden = "16"')
     said = karui("run", "mine.toml", "--set", "quantize.method=none", "--json")
     assert said.status == 0, said.err
-    ran = outcome("mine").targets[0]
-    assert sum(samples for _, samples, *_ in ran.per_class) == 30
+    assert outcome("mine").facts.samples == {"train": 90, "val": 30, "test": 30}
+    assert outcome("mine").predicted[0].answered.samples == 30
 
 
 @pytest.mark.parametrize("classes", [2, 100])
@@ -135,8 +139,7 @@ def test_few_and_many_classes(classes: int, karui: Karui) -> None:
     card.write_text(card.read_text() + splits)
     said = karui("run", "mine.toml", "--until", "export")
     assert said.status == 0, said.err
-    [exports] = outcome("mine").exports.values()
-    assert all(file.output.shape == (None, classes) for file in exports.files)
+    assert all(file.signature.output.shape == (classes,) for file in outcome("mine").files)
 
 
 # ── starts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +165,7 @@ def _trained(karui: Karui, classes: int = 3, name: str = "first") -> dict[str, T
     checkpoint = outcome(name).trained
     assert checkpoint is not None
     assert build_network(checkpoint.network, seed=0)
-    return safetensors.torch.load((Path("runs") / name / "store" / checkpoint.weights).read_bytes())
+    return safetensors.torch.load((cache_of(Path("runs") / name) / "store" / checkpoint.weights).read_bytes())
 
 
 @pytest.mark.parametrize("file", WRITERS)
@@ -173,7 +176,7 @@ def test_starts_from_a_weights_file(file: str, karui: Karui) -> None:
     assert said.status == 0, said.err
     finetuned = outcome("first").finetuned
     assert finetuned is not None
-    assert finetuned.checkpoint.val_accuracy > 0.9  # of the file: the learning rate moves nothing
+    assert finetuned.checkpoint.val_metric > 0.9  # of the file: the learning rate moves nothing
     assert finetuned.replaced_head == ()
 
 
@@ -240,7 +243,7 @@ def test_aliases_count_once_and_own_targets_bring_their_weight_bits(karui: Karui
     targets = ("raspberry-pi-4", "raspberry-pi-4b", 'my böard "x".toml')
     said = karui("run", "mine.toml", "--until", "export", *(word for name in targets for word in ("--target", name)))
     assert said.status == 0, said.err
-    assert outcome("mine").target_bits == {"raspberry-pi-4b": 8, "narrow": 7}
+    assert set(outcome("mine").quantized) == {7, 8}
     assert Path("runs/mine/mine.int8-w7.onnx").is_file()
 
 

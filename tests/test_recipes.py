@@ -16,13 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import catalog
-from pipeline.artifacts import Checkpoint, DataRef, Exported, ExportSet, NetworkRef, Quantized, Start
-from pipeline.checkpoints import restore_float, restore_quantized
+from pipeline.artifacts.files import Exported, ExportSet
+from pipeline.artifacts.networks import DataRef, NetworkRef
+from pipeline.artifacts.training import Checkpoint, Quantized, Start
 from pipeline.data.load import load, reference
-from pipeline.data.preprocess import normalize
-from pipeline.run import Work
+from pipeline.declare.card import DatasetCard
+from pipeline.declare.recipe import FinetuneSpec, Recipe, TrainSpec
+from pipeline.declare.words import RuntimeName
+from pipeline.networks.checkpoints import restore_float, restore_quantized
+from pipeline.onboard.frontend.normalize import normalize
+from pipeline.runs.run import Work
 from pipeline.runtimes import open_session, unavailable
-from pipeline.spec import DatasetCard, FinetuneSpec, Recipe, RuntimeName, TrainSpec
 from pipeline.stages.export import export
 from pipeline.stages.finetune import finetune
 from pipeline.stages.quantize import quantize

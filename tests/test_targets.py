@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import catalog
-from pipeline.spec import TargetProfile
+from pipeline.declare.target import TargetProfile
 
 NAMES = [name for name in catalog.names("target") if name != catalog.HOST]
 PIS = [name for name in NAMES if name.startswith("raspberry-pi-")]

@@ -5,30 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.checks import read_npy
-from pipeline.data.source import Dataset
+from pipeline.data.files import places
+from pipeline.data.source import Dataset, Indices
 from pipeline.data.split import stratified_draw
+from pipeline.declare.card import DatasetCard
 from pipeline.errors import DataError
 
 _CALIBRATION_DRAW = 3  # tells this draw apart from those of the splits, which have the same seed
 
 
-def calibration_indices(dataset: Dataset) -> NDArray[np.int64]:
+def calibration_indices(dataset: Dataset) -> Indices:
     """Return sorted indices into ``dataset.train``: those of the card's file, or else a seeded, stratified draw.
 
     The draw takes ``card.calibration.samples`` samples, or all when there are fewer.
     """
     if dataset.calibration is not None:
         return dataset.calibration
-    labels = dataset.train.labels
-    count = min(dataset.card.calibration.samples, len(labels))
+    strata = dataset.train.strata
+    if strata is None:
+        strata = np.zeros(len(dataset.train), dtype=np.int64)
+    count = min(dataset.card.calibration.samples, len(strata))
     # few samples may not hold every class: ranges do not need that
-    return stratified_draw(labels, count, dataset.card.split.seed, _CALIBRATION_DRAW, least=0)
+    return stratified_draw(strata, count, dataset.card.split.seed, _CALIBRATION_DRAW, least=0)
 
 
-def read_indices(path: Path, train_samples: int) -> NDArray[np.int64]:
+def indices_file(card: DatasetCard, folder: Path) -> Path:
+    """Return the file of indices that the card names; ``folder`` is the card's.  Raises DataError."""
+    name = card.calibration.indices or ""
+    for path in places(name, folder):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"the calibration indices '{name}' are missing",
+        where=card.name,
+        remedy="put the file beside the card, or take [calibration] indices out of the card: a draw takes its place",
+    )
+
+
+def read_indices(path: Path, train_samples: int) -> Indices:
     """Return the indices into the training split that a ``.npy`` file holds, sorted.
 
     Raises DataError when they are no whole numbers, come twice, or lie outside of the training split.

@@ -7,31 +7,24 @@ nothing is fetched whose sha256 is unknown.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import secrets
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
-from urllib.parse import urlsplit
 
 import platformdirs
 
-from pipeline.artifacts import Digest
+from pipeline.artifacts.networks import Digest
+from pipeline.data.fetch import fetched
+from pipeline.declare.card import DatasetCard, FileSpec
 from pipeline.errors import ConfigError, DataError
 from pipeline.progress import Progress
-from pipeline.spec import DatasetCard, FileSpec
-from pipeline.store import sha256_of_file, storing
+from pipeline.runs.store import sha256_of_file
 
 DATA_VARIABLE = "KARUI_DATA"
-LARGEST_DOWNLOAD_BYTES = 8 << 30
-_CHUNK_BYTES = 1 << 20
-_TIMEOUT_S = 30
 _HASHING_THREADS = 4  # hashlib lets go of the interpreter's lock
+_SMALL_BYTES = 1 << 20
 
 # path → (mark of the file's state, sha256): a file is hashed once per process unless it changes
 _Mark = tuple[int, int, int]
@@ -42,8 +35,8 @@ _hashed: dict[Path, tuple[_Mark, Digest]] = {}
 class Found:
     """The files of a data set on this disk, checked against the card."""
 
+    beside: Path  # the card's folder
     files: Mapping[str, Path] = field(default_factory=dict)  # role → file
-    folder: Path | None = None  # of an image folder
 
     def file(self, card: DatasetCard, role: str) -> Path:
         """Return the file of a role.  Raises ConfigError when the card names none."""
@@ -57,13 +50,40 @@ class Found:
 
 
 def locate(card: DatasetCard, beside: Path, progress: Progress) -> Found:
-    """Return all files (and the folder) of a card, fetching what is nowhere on the disk.
+    """Return all files of a card, fetching what is nowhere on the disk.
 
     Raises DataError naming the file that is missing or altered, ConfigError for a card that cannot be meant.
     """
     files = {role: _locate_file(file, card, beside, progress) for role, file in card.files.items()}
-    folder = _locate_folder(card, beside) if card.folder is not None else None
-    return Found(files=files, folder=folder)
+    return Found(files=files, beside=beside)
+
+
+def locate_folder(name: str, card: DatasetCard, beside: Path) -> Path:
+    """Return a folder that a card names.  Raises DataError with the places where it was looked for."""
+    candidates = places(name, beside)
+    for path in candidates:
+        if path.is_dir():
+            return path.resolve()
+    raise _missing(
+        name, candidates, card, f"put it beside the card, or set {DATA_VARIABLE} to the folder that holds it"
+    )
+
+
+def locate_code(name: str, card: DatasetCard, beside: Path) -> Path:
+    """Return a Python file that a card names: beside it, or among the shipped ones.  Raises DataError."""
+    given = Path(name).expanduser()
+    candidates = [given] if given.is_absolute() else [beside / given, _shipped() / given]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    raise _missing(name, candidates, card, "put it beside the card")
+
+
+def _shipped() -> Path:
+    """Return the shipped catalogue of data sets; in a checkout it lies beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    shipped = package / "_shipped"
+    return (shipped if shipped.is_dir() else package.parent) / "calibration_data"
 
 
 def sha256_of(path: Path) -> Digest:
@@ -76,16 +96,32 @@ def sha256_of(path: Path) -> Digest:
         mark = (status.st_size, status.st_mtime_ns, status.st_ino)
         known = _hashed.get(path)
         if known is None or known[0] != mark:
-            known = _hashed[path] = (mark, sha256_of_file(path))
+            known = _hashed[path] = (mark, _sha256_of_content(path, status.st_size))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
     return known[1]
 
 
 def sha256_of_each(paths: Sequence[Path]) -> list[Digest]:
-    """Return the sha256 of many files, hashed side by side.  Raises DataError for the first unreadable one."""
-    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
-        return list(pool.map(sha256_of, paths, chunksize=1))
+    """Return the sha256 of many files, large ones hashed side by side.  Raises DataError for an unreadable one."""
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:  # small files are over before a thread has been told of them
+        for _ in pool.map(sha256_of, [path for path in paths if _is_large(path)]):
+            pass
+    return [sha256_of(path) for path in paths]
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        return path.stat().st_size > _SMALL_BYTES
+    except OSError:
+        return False  # the one who reads it says why
+
+
+def _sha256_of_content(path: Path, size_bytes: int) -> Digest:
+    if size_bytes > _SMALL_BYTES:
+        return sha256_of_file(path)
+    with path.open("rb", buffering=0) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def cache_folder(card: DatasetCard) -> Path:
@@ -124,18 +160,7 @@ def _locate_file(file: FileSpec, card: DatasetCard, beside: Path, progress: Prog
     if file.url is None:
         remedy = _how_to_get(file, cached, "put it beside the card")
         raise _missing(file.path, candidates[:-1], card, remedy, sha256=file.sha256)
-    return _fetch(file, cached, card, progress)
-
-
-def _locate_folder(card: DatasetCard, beside: Path) -> Path:
-    name = card.folder or "."
-    candidates = places(name, beside)
-    for path in candidates:
-        if path.is_dir():
-            return path.resolve()
-    raise _missing(
-        name, candidates, card, f"put it beside the card, or set {DATA_VARIABLE} to the folder that holds it"
-    )
+    return fetched(file, cached, card.name, progress, _how_to_get(file, cached, "check the connection"))
 
 
 def _missing(
@@ -151,69 +176,3 @@ def _missing(
 def _how_to_get(file: FileSpec, cached: Path, first: str) -> str:
     by_hand = f", or fetch {file.url} to {cached}" if file.url else ""
     return f"{first}, or set {DATA_VARIABLE} to the folder that holds it{by_hand}"
-
-
-# ── fetching ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _fetch(file: FileSpec, path: Path, card: DatasetCard, progress: Progress) -> Path:
-    """Bring the file from its address into the cache: whole and as the card says, or not at all."""
-    url = file.url or ""
-    if file.sha256 is None:
-        raise ConfigError(
-            f"[files] '{file.path}' has a url but no sha256: what comes could be anything",
-            where=card.name,
-            remedy="fetch the file yourself, look at it, and write the output of sha256sum into the card",
-        )
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigError(f"[files] '{file.path}': url = \"{url}\" is no http or https address", where=card.name)
-    progress.say(f"fetching {url}")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        found = _save(_chunks(url, _how_to_get(file, path, "check the connection")), temporary)
-        if found != file.sha256:
-            raise DataError(
-                f"what came is not the file that the card '{card.name}' means: "
-                f"expected sha256 {file.sha256}, found {found}",
-                where=url,
-                remedy="try again; if that does not help, get the file elsewhere and put it beside the card",
-            )
-        with storing(path):
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _save(chunks: Iterator[bytes], path: Path) -> Digest:
-    """Write the chunks to a new file, flushed to the disk; return their sha256.  Raises StorageError."""
-    sha = hashlib.sha256()
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            for chunk in chunks:
-                sha.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-    return sha.hexdigest()
-
-
-def _chunks(url: str, remedy: str) -> Iterator[bytes]:
-    request = urllib.request.Request(url, headers={"User-Agent": "karui"})  # noqa: S310 — http(s) was checked
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 — as above
-            yield from _read(answer, url)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is the answer too, with an open connection
-        raise DataError(f"cannot be fetched: {error}", where=url, remedy=remedy) from error
-
-
-def _read(answer: IO[bytes], url: str) -> Iterator[bytes]:
-    total_bytes = 0
-    while chunk := answer.read(_CHUNK_BYTES):
-        total_bytes += len(chunk)
-        if total_bytes > LARGEST_DOWNLOAD_BYTES:
-            raise DataError(f"more than {LARGEST_DOWNLOAD_BYTES:,} bytes came", where=url)
-        yield chunk

@@ -5,31 +5,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.artifacts import DataRef, Digest
-from pipeline.data import csv_table, idx, image_folder, npz, printed_digits
-from pipeline.data.calibration import read_indices
-from pipeline.data.files import Found, locate, places, sha256_of, sha256_of_each
-from pipeline.data.source import Dataset, Parts
+from pipeline.artifacts.networks import DataRef, Digest
+from pipeline.data.calibration import indices_file, read_indices
+from pipeline.data.files import Found, locate, sha256_of
+from pipeline.data.frontend import frontend_of, with_shape
+from pipeline.data.kinds import PLACES, named, own_spec, wanted_by
+from pipeline.data.source import Dataset
 from pipeline.data.split import divide
+from pipeline.declare.card import DatasetCard
+from pipeline.declare.words import Spec
 from pipeline.errors import DataError
 from pipeline.progress import Progress, Silent
-from pipeline.spec import DatasetCard
 
-LOADERS: Mapping[str, Callable[[DatasetCard, Found], Parts]] = {
-    "npz": npz.load,
-    "idx": idx.load,
-    "image-folder": image_folder.load,
-    "csv": csv_table.load,
-    "printed-digits": printed_digits.load,
-}
 # What the card says about the data, but not what it tells a reader or where the files lie.
-_NOT_IN_DIGEST = {"name", "title", "licence", "source", "files", "folder"}
+_NOT_IN_DIGEST = {"name", "title", "licence", "source", "files", "own"}
+
+_last: list[tuple[DataRef, Dataset]] = []  # at most one: the stages of a run ask for the same data set in turn
 
 
 def reference(card: DatasetCard, folder: Path, progress: Progress | None = None) -> DataRef:
@@ -39,58 +34,62 @@ def reference(card: DatasetCard, folder: Path, progress: Progress | None = None)
     user's cache; only what is nowhere is fetched from its url (``progress`` says so).  Raises DataError naming the file
     that is missing or altered, with expected and found sha256; ConfigError for a card that cannot be meant.
     """
+    own = own_spec(card)
     found = locate(card, folder, progress or Silent())
-    return DataRef(card=card, digest=_digest(card, found, folder), folder=folder)
+    return DataRef(card=card, digest=_digest(card, own, found), folder=folder)
 
 
 def load(ref: DataRef) -> Dataset:
-    """Return the data set, checked and divided.
+    """Return the data set, checked and divided; the same object when the last one is asked for again.
 
     Every split holds every class, labels are 0 … K-1, samples have the card's shape and are finite.  Raises DataError
     naming file, sample or class, what was expected and found, and what to do; also when the files changed since
     ``reference`` looked at them.
     """
-    card = ref.card
+    card, own = ref.card, own_spec(ref.card)
     found = locate(card, ref.folder, Silent())
-    digest = _digest(card, found, ref.folder)
+    digest = _digest(card, own, found)
     if digest != ref.digest:
         raise DataError(
             f"the files changed while this run was using them: expected digest {ref.digest}, found {digest}",
             where=card.name,
             remedy="run the same command again: what depends on them is then made anew",
         )
-    dataset = divide(LOADERS[card.kind](card, found), card)
-    if card.calibration.indices is None:
-        return dataset
-    indices = read_indices(_indices_file(card, ref.folder), len(dataset.train))
-    return dataclasses.replace(dataset, calibration=indices)
+    if _last and _last[0][0] == ref:
+        return _last[0][1]
+    _last.clear()  # before the next one takes its place in memory
+    dataset = _loaded(card, own, found)
+    _last.append((ref, dataset))
+    return dataset
 
 
-def _digest(card: DatasetCard, found: Found, folder: Path) -> Digest:
+def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:
+    parts = named(card).load(card, own, found, wanted_by(card))
+    splits = divide(parts, card)
+    frontend = frontend_of(parts, splits["train"], card)
+    indices = None
+    if card.calibration.indices is not None:
+        indices = read_indices(indices_file(card, found.beside), len(splits["train"]))
+    return Dataset(
+        card=with_shape(card, splits["train"], frontend),
+        classes=parts.classes,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
+        frontend=frontend,
+        calibration=indices,
+    )
+
+
+def _digest(card: DatasetCard, own: Spec, found: Found) -> Digest:
+    # without defaults, so that a key which is added one day leaves the digests of older cards as they are
+    declared = card.model_dump(mode="json", exclude=_NOT_IN_DIGEST, exclude_defaults=True)
     parts: dict[str, object] = {
-        "card": card.model_dump(mode="json", exclude=_NOT_IN_DIGEST),
+        "card": declared,
+        "own": own.model_dump(mode="json", exclude=PLACES, exclude_defaults=True),
         "files": {role: sha256_of(path) for role, path in found.files.items()},
+        "content": named(card).content(card, own, found),
     }
     if card.calibration.indices is not None:
-        parts["calibration"] = sha256_of(_indices_file(card, folder))
-    if card.kind == "image-folder":
-        paths = image_folder.pictures(card, found)
-        root = found.folder or folder
-        names = [path.relative_to(root).as_posix() for path in paths]
-        parts["pictures"] = list(zip(names, sha256_of_each(paths), strict=True))
-    if card.kind == "printed-digits":
-        parts["drawing"] = printed_digits.fingerprint()
+        parts["calibration"] = sha256_of(indices_file(card, found.beside))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _indices_file(card: DatasetCard, folder: Path) -> Path:
-    name = card.calibration.indices or ""
-    candidates = places(name, folder)
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise DataError(
-        f"the calibration indices '{name}' are missing",
-        where=card.name,
-        remedy="put the file beside the card, or take [calibration] indices out of the card: a draw takes its place",
-    )

@@ -1,54 +1,82 @@
-"""What a data set looks like to the rest: labelled samples that are read by index, divided into three splits.
+"""What a data set looks like to the rest: samples that are read by index, divided into three splits.
 
-Shapes: N samples, n of them read at once, *sample = (C, H, W) for pictures or (F,) for tables.
+Shapes: N samples, n of them read at once; a sample's input is (C, H, W) for pictures or (F,) for tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.spec import DatasetCard
+from pipeline.declare.card import DatasetCard
+from pipeline.onboard.arrays import Arrays, chosen, length
+from pipeline.onboard.frontend import StepCall
 
 # What training may hold of one source as normalised float32 inputs; a larger source is streamed, batch by batch.
 MEMORY_BUDGET_BYTES = 1 << 30
 _FLOAT32_BYTES = 4
+INPUT = "input"  # the name of the only input of most networks
+
+Indices = NDArray[np.int64]
+Wanted = Literal["class", "number", "mask"]  # what a sample is labelled with, and the name of that array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Samples as they are stored; ``wanted`` is whatever the task learns from: classes, masks, targets."""
+
+    inputs: Arrays  # name → (n, …)
+    wanted: Arrays  # name → (n, …); {} where nothing is labelled
 
 
 class Source(Protocol):
-    """Labelled samples; nothing is said about where they lie."""
+    """Samples read by index; nothing is said about where they lie."""
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Return the class of every sample: (N,), 0 … K-1."""
+    def strata(self) -> Indices | None:
+        """Return (N,): every stratum reaches every split (classes); None: draws are plain."""
+
+    @property
+    def groups(self) -> Indices | None:
+        """Return (N,): a group stays in one split (speakers, subjects, machines); None: there are none."""
 
     def __len__(self) -> int:
         """Return N."""
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the raw samples at ``indices`` in that order: (n, *sample), in the dtype in which they are stored.
+    def read(self, indices: Indices) -> Batch:
+        """Return the samples at ``indices`` in that order, in the dtypes in which they are stored.
 
         Raises DataError when a file turns out to be unreadable.
         """
 
+    def wanted(self, indices: Indices) -> Arrays:
+        """Return only what the samples at ``indices`` are labelled with: no input is read for it where that helps."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Samples held in memory: ``samples`` (N, *sample) as stored, ``labels`` (N,) int64."""
+    """Samples held in memory as stored."""
 
-    samples: NDArray[Any]
-    labels: NDArray[np.int64]
+    inputs: Arrays  # name → (N, …)
+    labels: Arrays = field(default_factory=dict)  # name → (N, …); {} where nothing is labelled
+    strata: Indices | None = None  # (N,)
+    groups: Indices | None = None  # (N,)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return length(self.inputs)
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return a copy of the samples at ``indices``: (n, *sample)."""
-        chosen: NDArray[Any] = self.samples[indices]
-        return chosen
+    def read(self, indices: Indices) -> Batch:
+        """Return copies of the samples at ``indices``."""
+        return Batch(inputs=chosen(self.inputs, indices), wanted=chosen(self.labels, indices))
+
+    def wanted(self, indices: Indices) -> Arrays:
+        """Return copies of the labels at ``indices``."""
+        return chosen(self.labels, indices)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,47 +84,75 @@ class Subset:
     """Some samples of another source, read from there when they are needed."""
 
     whole: Source
-    indices: NDArray[np.int64]  # into ``whole``
-    labels: NDArray[np.int64]  # of the chosen ones
+    indices: Indices  # into ``whole``
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.indices)
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the raw samples at ``indices`` of this subset: (n, *sample)."""
+    @property
+    def strata(self) -> Indices | None:
+        """Return those of the chosen ones."""
+        return None if self.whole.strata is None else self.whole.strata[self.indices]
+
+    @property
+    def groups(self) -> Indices | None:
+        """Return those of the chosen ones."""
+        return None if self.whole.groups is None else self.whole.groups[self.indices]
+
+    def read(self, indices: Indices) -> Batch:
+        """Return the samples at ``indices`` of this subset."""
         return self.whole.read(self.indices[indices])
+
+    def wanted(self, indices: Indices) -> Arrays:
+        """Return the labels at ``indices`` of this subset."""
+        return self.whole.wanted(self.indices[indices])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a file or folder holds before it is divided: a split that it does not bring is None."""
+    """What a kind of data holds before it is divided: a split that it does not bring is None."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # () where nothing is classified
     train: Source
     val: Source | None = None
     test: Source | None = None
+    # preprocessing that the kind itself asks for, before [input]'s: its numbers are found on the training split
+    own_steps: Callable[[Source], tuple[StepCall, ...]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set ready to use: three disjoint splits, each holding every class."""
+    """A data set ready to use: three disjoint splits."""
 
-    card: DatasetCard
+    card: DatasetCard  # with the input's shape, also where the file does not say it
     classes: tuple[str, ...]
     train: Source
     val: Source
     test: Source
-    calibration: NDArray[np.int64] | None = None  # indices into ``train`` from the card's file, if it names one
+    frontend: dict[str, tuple[StepCall, ...]]  # input name → steps of preprocessing
+    calibration: Indices | None = None  # indices into ``train`` from the card's file, if it names one
+
+
+def everything(source: Source) -> Indices:
+    """Return the indices of all samples."""
+    return np.arange(len(source), dtype=np.int64)
 
 
 def fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
     """Tell whether so many samples of this shape may be held as float32."""
-    return samples * int(np.prod(shape, dtype=np.int64)) * _FLOAT32_BYTES <= MEMORY_BUDGET_BYTES
+    return samples * math.prod(shape) * _FLOAT32_BYTES <= MEMORY_BUDGET_BYTES
 
 
-def take(source: Source, indices: NDArray[np.int64]) -> Source:
+def take(source: Source, indices: Indices) -> Source:
     """Return the samples at ``indices`` as a source of their own: held if they fit in memory, else a view."""
-    labels = source.labels[indices]
-    if isinstance(source, ArraySource) and fits_in_memory(len(indices), source.samples.shape[1:]):
-        return ArraySource(samples=source.samples[indices], labels=labels)
-    return Subset(whole=source, indices=indices, labels=labels)
+    if not isinstance(source, ArraySource):
+        return Subset(whole=source, indices=indices)
+    values = sum(math.prod(array.shape[1:]) for array in source.inputs.values())
+    if not fits_in_memory(len(indices), (values,)):
+        return Subset(whole=source, indices=indices)
+    return ArraySource(
+        inputs=chosen(source.inputs, indices),
+        labels=chosen(source.labels, indices),
+        strata=None if source.strata is None else source.strata[indices],
+        groups=None if source.groups is None else source.groups[indices],
+    )

@@ -1,1 +1,1 @@
-"""Quantization: one table of rules (scheme), traced networks (trace), fake-quantization (fakequant, prepare), ONNX."""
+"""From a folded float graph to one that trains with rounding, and on to the integers that the files hold."""

@@ -5,6 +5,7 @@ The quick route to int8, and the point from which quantization-aware training st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
-from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN
-from pipeline.spec import QuantizeSpec
+from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
+from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
 
 _BINS = 2048
 _SMALLEST_SHARE, _CANDIDATES = 0.3, 71  # ends tried for the least squared error: 30 % … 100 %, by 1 %
 _BATCH = 64
+_SMALLEST_SPAN = SMALLEST_SCALE * ACTIVATIONS.steps
 
 
 @dataclass(kw_only=True)
@@ -32,12 +36,14 @@ class _Histogram:
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
 
     def count(self, x: Tensor) -> None:
-        counts = torch.histc(x.float().flatten(), _BINS, self.low, max(self.high, self.low + 1e-12))
+        if self.high - self.low <= _SMALLEST_SPAN:
+            return  # always zero, or as good as
+        counts = torch.histc(x.float().flatten(), _BINS, self.low, self.high)
         self.counts = counts if self.counts is None else self.counts + counts
 
     def centers(self) -> Tensor:
         width = (self.high - self.low) / _BINS
-        return self.low + width * (torch.arange(_BINS) + 0.5)
+        return self.low + width * (torch.arange(_BINS, dtype=torch.float64) + 0.5)
 
 
 @torch.no_grad()
@@ -56,6 +62,42 @@ def calibrate(prepared: fx.GraphModule, inputs: Tensor, spec: QuantizeSpec) -> N
     for quantizer, histogram in histograms.items():
         quantizer.tap = None
         quantizer.set_range(*_range(histogram, spec))
+    bound_scales(prepared)
+
+
+@torch.no_grad()
+def bound_scales(prepared: fx.GraphModule) -> None:
+    """Keep every scale from becoming finer than its kernel can give, in place; values that never occur get a sane one.
+
+    An activation function that never fires has the range [0, 0]; scales of zero, or far below the steps in which a sum
+    is computed, would be refused by runtimes.  To be done after calibration, and again after training has moved ranges.
+    """
+    for node in compute_nodes(prepared):
+        quantizer = module_of(node)
+        if not isinstance(quantizer, ActivationQuantizer) or quantizer.fixed is not None:
+            continue
+        step = _result_step(node.args[0])
+        never = float(quantizer.high) == float(quantizer.low)
+        smallest = SANE_SCALE if never and step is None else (step or 0.0) * (1.0 if never else FINEST_OF_RESULT)
+        quantizer.smallest_scale.fill_(max(smallest, SMALLEST_SCALE))
+
+
+def _result_step(node: object) -> float | None:
+    """Return the largest step in which an integer kernel computes a value, an activation function inside it included.
+
+    None for what is computed in float, and for the network's input.
+    """
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return None
+    module, source = module_of(node), node.args[0]
+    if isinstance(module, WEIGHTED):
+        return module.input_quantizer.params.scale * float(module.weight_scale().max())
+    if runs_inside(node):
+        return _result_step(source)
+    scales = [quantizer_of(value).params.scale for value in node.all_input_nodes if on_grid(value)]
+    if len(scales) < len(node.all_input_nodes):
+        return None
+    return math.prod(scales) if kind_of(module) == "Mul" else max(scales)
 
 
 def _run(prepared: fx.GraphModule, inputs: Tensor) -> None:
@@ -65,7 +107,7 @@ def _run(prepared: fx.GraphModule, inputs: Tensor) -> None:
 
 
 def _range(histogram: _Histogram, spec: QuantizeSpec) -> tuple[float, float]:
-    if spec.calibration == "min-max" or histogram.counts is None or histogram.high == histogram.low:
+    if spec.calibration == "min-max" or histogram.counts is None:
         return histogram.low, histogram.high
     if spec.calibration == "percentile":
         return _percentile_range(histogram, spec.percentile)
@@ -84,8 +126,8 @@ def _percentile_range(histogram: _Histogram, percentile: float) -> tuple[float, 
 
 def _least_error_range(histogram: _Histogram) -> tuple[float, float]:
     """Clip the high end, then the low end, to 30 … 100 %: whatever gives the least expected squared error."""
-    shares = torch.linspace(1.0, _SMALLEST_SHARE, _CANDIDATES)
-    low, high = torch.tensor([histogram.low]), torch.tensor([histogram.high])
+    shares = torch.linspace(1.0, _SMALLEST_SHARE, _CANDIDATES, dtype=torch.float64)
+    low = torch.tensor([histogram.low], dtype=torch.float64)
     high = (histogram.high * shares)[_least_error(histogram, low, histogram.high * shares)]
     low = (histogram.low * shares)[_least_error(histogram, histogram.low * shares, high[None])]
     return float(low), float(high)
@@ -95,10 +137,10 @@ def _least_error(histogram: _Histogram, lows: Tensor, highs: Tensor) -> int:
     """Return the index of the best of several ranges; lows and highs broadcast to (candidates,)."""
     assert histogram.counts is not None  # noqa: S101
     low, high = (lows + 0 * highs).unsqueeze(1), (highs + 0 * lows).unsqueeze(1)  # (candidates, 1)
-    scale = (high - low) / (ACTIVATION_MAX - ACTIVATION_MIN)
-    zero_point = (ACTIVATION_MIN - low / scale).round()
+    scale = (high - low) / ACTIVATIONS.steps
+    zero_point = (ACTIVATIONS.lowest - low / scale).round()
     centers = histogram.centers()  # (bins,)
-    steps = ((centers / scale).round() + zero_point).clamp(ACTIVATION_MIN, ACTIVATION_MAX)
+    steps = ((centers / scale).round() + zero_point).clamp(*ACTIVATIONS)
     error = ((steps - zero_point) * scale - centers).square()  # (candidates, bins)
     return int((error * histogram.counts).sum(1).argmin())
 

@@ -1,11 +1,9 @@
-"""Fake-quantization with straight-through gradients: quantizers for activations, convolutions and linear layers.
+"""Fake-quantization: quantizers for activations, convolutions and linear layers that train with rounding.
 
-While training, values are rounded to the grid and gradients pass as if they were not (straight-through estimator,
-Bengio et al. 2013; Jacob et al. 2018), with ranges from a moving average (EMA) or learned step sizes (LSQ, Esser et
-al. 2020).  A *frozen* network computes with the very integers that the exported files hold, in float32, where they are
-exact up to 2^24; it is the reference that the runtimes are compared with.
+Values are rounded to the grid and gradients pass as if they were not, with ranges from a moving average (EMA) or
+learned step sizes (LSQ).  Weights, biases and scales are rounded and bounded exactly as in the files (see ``scheme``).
 
-Shapes: N batch, C channels, O output channels; weights (O, …).
+Shapes: N batch, C channels, O output channels, K products per output value; weights (O, …).
 """
 
 from __future__ import annotations
@@ -17,72 +15,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN, BIAS_LIMIT, SMALLEST_SCALE, QuantParams, weight_limit
+from pipeline.graph.params import INT32, Grid, QuantParams, symmetric
+from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
+from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SMALLEST_OF_LAYER, SMALLEST_SCALE
 
 _EMA_MOMENTUM = 0.05
-
-
-class _Lsq(torch.autograd.Function):
-    """Round to the grid with a gradient for the step size (Esser et al. 2020, equations 1-3)."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        x: Tensor,
-        scale: Tensor,  # broadcasts against x
-        zero_point: Tensor,
-        limits: tuple[int, int],
-    ) -> Tensor:
-        low, high = limits
-        steps = x / scale + zero_point
-        rounded = steps.round().clamp(low, high)
-        ctx.save_for_backward(steps, rounded, zero_point, scale)
-        ctx.limits = limits  # type: ignore[attr-defined]
-        return (rounded - zero_point) * scale
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        steps, rounded, zero_point, scale = ctx.saved_tensors  # type: ignore[attr-defined]
-        low, high = ctx.limits  # type: ignore[attr-defined]
-        inside = (steps >= low) & (steps <= high)
-        slope = torch.where(inside, rounded - steps, rounded - zero_point)
-        gradient_scale = (gradient * slope).sum_to_size(scale.shape)
-        return gradient * inside, gradient_scale / (gradient.numel() / scale.numel() * high) ** 0.5, None, None
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Round to the grid; the gradient passes where the rounded value is on it.
-
-    The same as ``torch.fake_quantize_per_tensor_affine``, which keeps a mask and takes half as long again: here the
-    clamp's own backward kernel finds the range from x, which the layer before keeps anyway.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, scale: float, lowest: float, highest: float
-    ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.passes = lowest - scale / 2, highest + scale / 2  # type: ignore[attr-defined]
-        return x.clamp(lowest, highest).mul_(1 / scale).round_().mul_(scale)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        low, high = ctx.passes  # type: ignore[attr-defined]
-        passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, low, high)
-        return passed, None, None, None
-
-
-def _round_straight_through(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    step, zero = float(scale), float(zero_point)
-    lowest, highest = (ACTIVATION_MIN - zero) * step, (ACTIVATION_MAX - zero) * step
-    rounded: Tensor = _StraightThrough.apply(x, step, lowest, highest)  # type: ignore[no-untyped-call]
-    return rounded
-
-
-def _round_with_step_gradient(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> Tensor:
-    rounded: Tensor = _Lsq.apply(x, scale, zero_point, limits)  # type: ignore[no-untyped-call]
-    return rounded
 
 
 class ActivationQuantizer(nn.Module):
@@ -90,6 +27,7 @@ class ActivationQuantizer(nn.Module):
 
     low: Tensor
     high: Tensor
+    smallest_scale: Tensor
 
     def __init__(self, fixed: QuantParams | None = None) -> None:
         super().__init__()
@@ -99,6 +37,7 @@ class ActivationQuantizer(nn.Module):
         self.tap: Callable[[Tensor], None] | None = None  # sees the values before they are rounded (calibration)
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("smallest_scale", torch.full((), SMALLEST_SCALE))  # see ``calibrate.bound_scales``
         self.log_scale: nn.Parameter | None = None  # LSQ only
 
     def set_range(self, low: float, high: float) -> None:
@@ -109,17 +48,24 @@ class ActivationQuantizer(nn.Module):
     def learn_step_size(self) -> None:
         """Go over to LSQ, starting from the present range."""
         if self.fixed is None:
-            self.log_scale = nn.Parameter(self.qparams()[0].log())
+            self.log_scale = nn.Parameter(self.scale_and_zero_point()[0].log())
             self.observe = False
 
-    def qparams(self) -> tuple[Tensor, Tensor]:
-        """Return scale and zero point as float32 scalars."""
+    def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
+        """Return both as float32 scalars where the quantizer lies, the scale with its gradient."""
         if self.fixed is not None:
             return self.low.new_tensor(self.fixed.scale), self.low.new_tensor(float(self.fixed.zero_point))
-        span = (self.high - self.low) / (ACTIVATION_MAX - ACTIVATION_MIN)
-        scale = span.clamp(min=SMALLEST_SCALE)
-        zero_point = (ACTIVATION_MIN - self.low / scale).round().clamp(ACTIVATION_MIN, ACTIVATION_MAX)
-        return (scale if self.log_scale is None else self.log_scale.exp()), zero_point
+        scale = torch.maximum((self.high - self.low) / ACTIVATIONS.steps, self.smallest_scale)
+        zero_point = (ACTIVATIONS.lowest - self.low / scale).round().clamp(*ACTIVATIONS)
+        if self.log_scale is not None:
+            scale = torch.maximum(self.log_scale.exp(), self.smallest_scale)
+        return scale, zero_point
+
+    @property
+    def params(self) -> QuantParams:
+        """Return scale and zero point as the files hold them."""
+        scale, zero_point = self.scale_and_zero_point()
+        return QuantParams.of(float(scale), int(zero_point), ACTIVATIONS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x to the grid; any shape."""
@@ -129,10 +75,10 @@ class ActivationQuantizer(nn.Module):
             self._follow(x)
         if not self.enabled:
             return x
-        scale, zero_point = self.qparams()
+        scale, zero_point = self.scale_and_zero_point()
         if self.log_scale is not None:
-            return _round_with_step_gradient(x, scale, zero_point, (ACTIVATION_MIN, ACTIVATION_MAX))
-        return _round_straight_through(x, scale, zero_point)
+            return round_with_step_gradient(x, scale, zero_point, ACTIVATIONS)
+        return round_straight_through(x, scale, zero_point, ACTIVATIONS)
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
@@ -155,72 +101,118 @@ class FollowingQuantizer(nn.Module):
         """The quantizer whose scale and zero point are used."""
         return self._leader[0]
 
+    @property
+    def params(self) -> QuantParams:
+        """Return the leader's scale and zero point as the files hold them."""
+        return self.leader.params
+
     def forward(self, x: Tensor) -> Tensor:
         """Round x to the leader's grid."""
         if not self.leader.enabled:
             return x
-        scale, zero_point = self.leader.qparams()
-        return _round_straight_through(x, scale.detach(), zero_point)
+        scale, zero_point = self.leader.scale_and_zero_point()
+        return round_straight_through(x, scale.detach(), zero_point, ACTIVATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerWeights:
-    """What the files hold of one layer: int8 weights (O, …), scales (O,), int32 biases (O,) of scale s_x * s_w."""
+    """What the files hold of one layer: weights (O, …) int8, and biases (O,) int32 of scale s_x * s_w."""
 
     weight: Tensor
-    weight_scale: Tensor
+    weight_params: QuantParams
     bias: Tensor | None
-    bias_scale: Tensor | None
+    bias_params: QuantParams | None
 
 
 class _QuantizedWeights:
-    """Shared by the weighted layers below: per-channel scales, rounding, freezing."""
+    """Shared by the weighted layers below: scales per channel, rounding, integers."""
 
     weight: Tensor
-    limit: int
+    grid: Grid
     enabled: bool
     log_weight_scale: nn.Parameter | None
+    _input: tuple[ActivationQuantizer, ...]
 
     def quantize_to(self, bits: int) -> None:
         """Begin to fake-quantize to so many bits."""
-        self.limit = weight_limit(bits)
+        self.grid = symmetric(bits)
         self.enabled = True
         self.log_weight_scale = None
+        self._input = ()
+
+    def read_from(self, quantizer: ActivationQuantizer) -> None:
+        """Say on whose grid the layer's input lies."""
+        self._input = (quantizer,)  # in a tuple, so that its tensors are not registered twice
+
+    @property
+    def _bias(self) -> Tensor | None:
+        bias: Tensor | None = self.bias  # type: ignore[attr-defined]  # the layer's own
+        return bias
+
+    @property
+    def input_quantizer(self) -> ActivationQuantizer:
+        """Return the quantizer on whose grid the layer's input lies."""
+        (quantizer,) = self._input
+        return quantizer
 
     def learn_step_size(self) -> None:
         """Go over to LSQ, starting from the present scales."""
         self.log_weight_scale = nn.Parameter(self.weight_scale().log())
 
     def weight_scale(self) -> Tensor:
-        """Return the scale of every output channel, (O,)."""
-        if self.log_weight_scale is not None:
-            return self.log_weight_scale.exp()
-        return self.weight.detach().flatten(1).abs().amax(1).clamp(min=SMALLEST_SCALE) / self.limit
+        """Return the scale of every output channel, (O,): never so small that a bias or a sum leaves int32."""
+        magnitudes = self.weight.detach().flatten(1).abs()  # (O, K)
+        own = magnitudes.amax(1) / self.grid.highest if self.log_weight_scale is None else self.log_weight_scale.exp()
+        return torch.maximum(own, self._smallest_scale(magnitudes))
 
-    def fake_weight(self) -> Tensor:
-        """Return the weights rounded to their grid."""
+    def _smallest_scale(self, magnitudes: Tensor) -> Tensor:
+        reach = ACTIVATIONS.steps * magnitudes.sum(1)  # (O,), in units of the input's scale
+        if self._bias is not None:
+            reach = reach + self._bias.detach().abs() / self.input_quantizer.scale_and_zero_point()[0].detach()
+        needed = reach / ACCUMULATOR_LIMIT
+        largest = needed.amax()
+        of_layer = torch.where(largest > 0, largest * SMALLEST_OF_LAYER, 1 / self.grid.highest)  # all zero: any will do
+        return torch.maximum(needed, of_layer).clamp(min=SMALLEST_SCALE)
+
+    def fake_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Return weights and biases rounded to their grids."""
         if not self.enabled:
-            return self.weight
+            return self.weight, self._bias
         scale = self.weight_scale()
         if self.log_weight_scale is not None:
             shape = (-1,) + (1,) * (self.weight.dim() - 1)
             zero = torch.zeros((), device=scale.device)
-            return _round_with_step_gradient(self.weight, scale.view(shape), zero, (-self.limit, self.limit))
-        zeros = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(self.weight, scale, zeros, 0, -self.limit, self.limit)
+            weight = round_with_step_gradient(self.weight, scale.view(shape), zero, self.grid)
+        else:
+            zeros = torch.zeros_like(scale, dtype=torch.int32)
+            weight = torch.fake_quantize_per_channel_affine(self.weight, scale, zeros, 0, *self.grid)
+        return weight, self._fake_bias(scale.detach())
+
+    def _fake_bias(self, weight_scale: Tensor) -> Tensor | None:
+        if self._bias is None:
+            return None
+        bias_scale = weight_scale * self.input_quantizer.scale_and_zero_point()[0].detach()
+        bias = self._bias.detach()
+        return self._bias + ((bias / bias_scale).round() * bias_scale - bias)
 
     @torch.no_grad()
-    def freeze(self, input_scale: float) -> IntegerWeights:
-        """Return the integers for an input of this scale."""
+    def freeze(self) -> IntegerWeights:
+        """Return the integers of the layer."""
         scale = self.weight_scale()
         shape = (-1,) + (1,) * (self.weight.dim() - 1)
-        weight = (self.weight / scale.view(shape)).round().clamp(-self.limit, self.limit).to(torch.int8)
-        layer_bias: Tensor | None = self.bias  # type: ignore[attr-defined]
-        if layer_bias is None:
-            return IntegerWeights(weight=weight, weight_scale=scale, bias=None, bias_scale=None)
-        bias_scale = scale * input_scale
-        bias = (layer_bias.double() / bias_scale.double()).round().clamp(-BIAS_LIMIT - 1, BIAS_LIMIT).to(torch.int32)
-        return IntegerWeights(weight=weight, weight_scale=scale, bias=bias, bias_scale=bias_scale)
+        weight = (self.weight / scale.view(shape)).round().clamp(*self.grid).to(torch.int8)
+        params = _per_channel(scale, self.grid)
+        if self._bias is None:
+            return IntegerWeights(weight=weight, weight_params=params, bias=None, bias_params=None)
+        bias_scale = scale * self.input_quantizer.scale_and_zero_point()[0]
+        bias = (self._bias.double() / bias_scale.double()).round().clamp(*INT32).to(torch.int32)
+        return IntegerWeights(
+            weight=weight, weight_params=params, bias=bias, bias_params=_per_channel(bias_scale, INT32)
+        )
+
+
+def _per_channel(scale: Tensor, grid: Grid) -> QuantParams:
+    return QuantParams(scales=tuple(scale.tolist()), zero_points=(0,) * len(scale), grid=grid)
 
 
 class QConv2d(_QuantizedWeights, nn.Conv2d):
@@ -228,7 +220,7 @@ class QConv2d(_QuantizedWeights, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """(N, C, H, W) → (N, O, H', W')."""
-        result: Tensor = self._conv_forward(input, self.fake_weight(), self.bias)
+        result: Tensor = self._conv_forward(input, *self.fake_parameters())
         return result
 
 
@@ -237,7 +229,7 @@ class QConv1d(_QuantizedWeights, nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, L) → (N, O, L')."""
-        result: Tensor = self._conv_forward(input, self.fake_weight(), self.bias)
+        result: Tensor = self._conv_forward(input, *self.fake_parameters())
         return result
 
 
@@ -246,7 +238,7 @@ class QLinear(_QuantizedWeights, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, …, C) → (N, …, O)."""
-        return F.linear(input, self.fake_weight(), self.bias)
+        return F.linear(input, *self.fake_parameters())
 
 
 QWeighted = QConv2d | QConv1d | QLinear
@@ -255,54 +247,3 @@ QUANTIZED_CLASS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: QConv1d,
     nn.Linear: QLinear,
 }
-
-
-# ── frozen: the integers themselves ─────────────────────────────────────────────────────────────────────────────────
-
-
-class FrozenQuantizer(nn.Module):
-    """Rounds to a constant grid, half to even as the runtimes do."""
-
-    def __init__(self, scale: float, zero_point: int) -> None:
-        super().__init__()
-        self.scale, self.zero_point = scale, zero_point
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        steps = (x / self.scale).round() + self.zero_point
-        return (steps.clamp(ACTIVATION_MIN, ACTIVATION_MAX) - self.zero_point) * self.scale
-
-
-class FrozenWeighted(nn.Module):
-    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w."""
-
-    def __init__(self, layer: QWeighted, input_scale: float) -> None:
-        super().__init__()
-        integers = layer.freeze(input_scale)
-        self.layer = layer
-        self.input_scale = input_scale
-        self.weight = integers.weight.float()
-        self.bias = None if integers.bias is None else integers.bias.float()
-        shape = (1, -1) + (1,) * (self.weight.dim() - 2)
-        self.scale = (integers.weight_scale * input_scale).view(shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the layer it stands for."""
-        steps = (x / self.input_scale).round()
-        if isinstance(self.layer, nn.Linear):
-            return F.linear(steps, self.weight, self.bias) * self.scale
-        accumulator: Tensor = self.layer._conv_forward(steps, self.weight, self.bias)
-        return accumulator * self.scale
-
-
-class FrozenPool(nn.Module):
-    """An averaging operation on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
-
-    def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
-        super().__init__()
-        self.pool, self.scale, self.round_result = pool, scale, round_result
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the pooling it stands for."""
-        mean: Tensor = self.pool((x / self.scale).round())
-        return (mean.round() if self.round_result else mean) * self.scale

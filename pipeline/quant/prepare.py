@@ -1,8 +1,9 @@
-"""Turn a network into its fake-quantized twin and back into integers.
+"""Turn a folded float graph into its fake-quantized twin, and that into integers.
 
-``fold``     traced float graph with batch norms folded: what the float files hold.
-``prepare``  the same graph with quantizers where ``scheme.RULES`` wants them and fake-quantized weights.
-``freeze``   the prepared graph computing with the integers of the files.
+``prepare``  needs a flat graph; guarantees a flat graph with quantizers where ``scheme.RULES`` wants them: every input
+             of an integer operation lies on a grid, and every layer with int8 weights knows the one of its input.
+``freeze``   needs a prepared graph with ranges; guarantees a graph that computes with the integers of the files:
+             weights and biases inside their limits, scales that every runtime's kernels take.
 
 A layer can be left float by its label: its weights stay float, and its output is quantized only if an int8 layer
 reads it.
@@ -11,62 +12,18 @@ reads it.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from pipeline.errors import UnsupportedOpError
-from pipeline.quant.fakequant import (
-    QUANTIZED_CLASS,
-    ActivationQuantizer,
-    FollowingQuantizer,
-    FrozenPool,
-    FrozenQuantizer,
-    FrozenWeighted,
-    QConv1d,
-    QConv2d,
-    QLinear,
-)
-from pipeline.quant.scheme import RULES, Output
-from pipeline.quant.trace import compute_nodes, kind_of, module_of, trace
-
-QUANTIZERS = (ActivationQuantizer, FollowingQuantizer)
-WEIGHTED = (QConv2d, QConv1d, QLinear)
-_KEEPS_GRID = (Output.SAME, Output.SAME_ROUNDED)
-
-
-def fold(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Trace a copy of ``network`` and fold its batch norms into the layers before them."""
-    traced = trace(copy.deepcopy(network).cpu(), sample_shape)
-    for node in compute_nodes(traced):
-        if kind_of(module_of(node)) == "BatchNormalization":
-            _fold_batch_norm(traced, node)
-    traced.delete_all_unused_submodules()
-    traced.graph.lint()
-    traced.recompile()
-    return traced
-
-
-def _fold_batch_norm(traced: fx.GraphModule, node: fx.Node) -> None:
-    before, norm = node.args[0], module_of(node)
-    assert isinstance(before, fx.Node)  # noqa: S101  (trace guarantees it)
-    layer = module_of(before) if before.op == "call_module" else None
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and len(before.users) == 1 and _called_once(before):
-        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        _set_module(traced, before, fuse(layer, norm))  # type: ignore[arg-type, type-var]
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-    elif isinstance(norm, nn.BatchNorm2d):
-        _set_module(traced, node, _as_depthwise(norm))
-
-
-def _as_depthwise(norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Write a batch norm that stands alone as a depthwise 1x1 convolution, which has integer kernels."""
-    identity = nn.Conv2d(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False).eval()
-    nn.init.ones_(identity.weight)
-    return fuse_conv_bn_eval(identity, norm)
+from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.graph.kinds import broken_promise, called_once, check_flat, compute_nodes, kind_of, module_of
+from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer
+from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
+from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
+from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
 
 
 def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collection[str] = ()) -> fx.GraphModule:
@@ -74,28 +31,36 @@ def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collectio
 
     Raises UnsupportedOpError when one weighted layer is called twice: its integer bias depends on its input's scale.
     """
+    check_flat(folded, after="fold")
     prepared = copy.deepcopy(folded)
     quantized = _quantized_nodes(prepared, float_layers)
-    for node in list(prepared.graph.nodes):
-        if node in quantized and RULES[kind_of(module_of(node))].weighted:
-            _quantize_weights(node, weight_bits)
+    weighted = [node for node in prepared.graph.nodes if node in quantized and RULES[_kind(node)].weighted]
+    for node in weighted:
+        _quantize_weights(node, weight_bits)
     for node in list(prepared.graph.nodes):
         if node.op in ("placeholder", "call_module"):
             _insert_quantizer(prepared, node, quantized)
+    for node in weighted:
+        module_of(node).read_from(input_quantizer(node))  # type: ignore[operator]
     prepared.graph.lint()
     prepared.recompile()
+    _check_prepared(prepared, quantized)
     return prepared
+
+
+def _kind(node: fx.Node) -> str:
+    return kind_of(module_of(node))
 
 
 def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) -> set[fx.Node]:
     """Choose what becomes int8; a float layer takes its activation function with it."""
     quantized: set[fx.Node] = set()
     for node in compute_nodes(prepared):
-        kind, before = kind_of(module_of(node)), node.args[0]
+        kind, before = _kind(node), node.args[0]
         follows_float = (
             isinstance(before, fx.Node)
             and before.meta["label"] in float_layers
-            and kind in RULES[kind_of(module_of(before))].takes_in
+            and kind in RULES[_kind(before)].takes_in
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
@@ -103,7 +68,7 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
 
 
 def _quantize_weights(node: fx.Node, weight_bits: int) -> None:
-    if not _called_once(node):
+    if not called_once(node):
         raise UnsupportedOpError(
             "this layer is called more than once; its int8 bias would need two scales",
             where=f"layer '{node.target}'",
@@ -144,16 +109,6 @@ def _wanted(node: fx.Node, quantized: set[fx.Node]) -> bool:
     return any(user in quantized for user in node.users) and "tensor_meta" in node.meta
 
 
-def on_grid(value: object) -> bool:
-    """Whether a value lies on a quantizer's grid: it comes out of one, or out of an operation that keeps grids."""
-    if not isinstance(value, fx.Node) or value.op != "call_module":
-        return False
-    module = module_of(value)
-    if isinstance(module, QUANTIZERS):
-        return True
-    return RULES[kind_of(module)].output is Output.SAME and on_grid(value.args[0])
-
-
 def _taken_in(node: fx.Node, quantized: set[fx.Node]) -> bool:
     """Whether the activation function after this node runs inside its integer kernel."""
     users = list(node.users)
@@ -162,41 +117,91 @@ def _taken_in(node: fx.Node, quantized: set[fx.Node]) -> bool:
     return kind_of(module_of(users[0])) in RULES[kind_of(module_of(node))].takes_in
 
 
-def quantizer_of(node: fx.Node) -> ActivationQuantizer:
-    """Return the quantizer whose grid a node's value lies on, back through operations that keep it."""
-    while True:
+def _check_prepared(prepared: fx.GraphModule, quantized: Collection[fx.Node]) -> None:
+    check_flat(prepared, after="prepare", beside=QUANTIZERS)
+    for node in quantized:
+        label = node.meta["label"]
+        moves = runs_inside(node) or RULES[_kind(node)].output is Output.SAME
+        if not moves and not all(on_grid(value) for value in node.all_input_nodes):
+            raise broken_promise("prepare", f"'{label}' computes with integers and reads a value that has no grid")
         module = module_of(node)
-        if isinstance(module, ActivationQuantizer):
-            return module
-        if isinstance(module, FollowingQuantizer):
-            return module.leader
-        node = node.args[0]  # type: ignore[assignment]
-
-
-def input_quantizer(node: fx.Node) -> ActivationQuantizer:
-    """Return the quantizer of a node's first input."""
-    return quantizer_of(node.args[0])  # type: ignore[arg-type]
+        if isinstance(module, WEIGHTED) and module.input_quantizer is not input_quantizer(node):
+            raise broken_promise("prepare", f"the bias of '{label}' has the scale of another input")
 
 
 @torch.no_grad()
 def freeze(prepared: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy that computes with the files' integers, in evaluation mode."""
+    """Return a copy that computes with the files' integers, on the CPU, in evaluation mode.
+
+    Raises ModelError where a range is no finite number, or so far from its neighbours' that kernels refuse it.
+    """
+    check_flat(prepared, after="prepare", beside=QUANTIZERS)
     frozen = copy.deepcopy(prepared).cpu().eval()
     plan: list[tuple[fx.Node, nn.Module]] = []
     for node in compute_nodes(frozen):
-        module = module_of(node)
-        if isinstance(module, QUANTIZERS):
-            scale, zero_point = (module.leader if isinstance(module, FollowingQuantizer) else module).qparams()
-            plan.append((node, FrozenQuantizer(float(scale), int(zero_point))))
-        elif isinstance(module, WEIGHTED):
-            plan.append((node, FrozenWeighted(module, float(input_quantizer(node).qparams()[0]))))
-        elif kind_of(module) in ("AveragePool", "GlobalAveragePool") and on_grid(node.args[0]):
-            scale = input_quantizer(node).qparams()[0]
-            plan.append((node, FrozenPool(module, float(scale), round_result=kind_of(module) == "AveragePool")))
+        integers = _integers_of(node)
+        if integers is not None:
+            plan.append((node, integers))
     for node, module in plan:
-        _set_module(frozen, node, module)
+        frozen.set_submodule(str(node.target), module)
     frozen.recompile()
+    _check_frozen(frozen)
     return frozen
+
+
+def _integers_of(node: fx.Node) -> nn.Module | None:
+    module = module_of(node)
+    if isinstance(module, QUANTIZERS):
+        _check_range(node, module)
+        return FrozenQuantizer(module.params)
+    if isinstance(module, WEIGHTED):
+        return FrozenWeighted(module)
+    if kind_of(module) in ("AveragePool", "GlobalAveragePool") and on_grid(node.args[0]):
+        scale = input_quantizer(node).params.scale
+        return FrozenPool(module, scale, round_result=kind_of(module) == "AveragePool")
+    return None
+
+
+def _check_range(node: fx.Node, quantizer: ActivationQuantizer | FollowingQuantizer) -> None:
+    scale, _ = (quantizer.leader if isinstance(quantizer, FollowingQuantizer) else quantizer).scale_and_zero_point()
+    if not math.isfinite(float(scale)) or float(scale) <= 0:
+        raise ModelError(
+            "its values are no finite numbers on the calibration samples",
+            where=f"output of layer '{node.meta['label'].removesuffix(':q')}'",
+            remedy="train with a smaller learning rate, or look for a division or a logarithm in the network",
+        )
+
+
+def _check_frozen(frozen: fx.GraphModule) -> None:
+    for node in compute_nodes(frozen):
+        module = module_of(node)
+        if isinstance(module, (*QUANTIZERS, *WEIGHTED)):
+            raise broken_promise("freeze", f"'{node.meta['label']}' still computes in float")
+        if isinstance(module, FrozenWeighted):
+            _check_integers(node, module)
+
+
+def _check_integers(node: fx.Node, module: FrozenWeighted) -> None:
+    integers, label = module.integers, node.meta["label"]
+    if int(integers.weight.abs().max()) > integers.weight_params.grid.highest:
+        raise broken_promise("freeze", f"the weights of '{label}' do not fit their bits")
+    # scales are float32: known to one part in 2^24
+    if integers.bias is not None and int(integers.bias.double().abs().max()) > ACCUMULATOR_LIMIT * (1 + 1e-6):
+        raise broken_promise("freeze", f"a bias of '{label}' does not fit its int32")
+    result = _result_quantizer(node)
+    if result is not None and float(module.scale.max()) / result.params.scale >= LARGEST_RESCALING:
+        raise broken_promise("freeze", f"the result of '{label}' has a scale that its kernel cannot give")
+
+
+def _result_quantizer(node: fx.Node) -> FrozenQuantizer | None:
+    """Return the quantizer in which a weighted layer's kernel ends, past the activation function that it takes in."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].op != "call_module":
+        return None
+    module = module_of(users[0])
+    if isinstance(module, FrozenQuantizer):
+        return module
+    return _result_quantizer(users[0]) if isinstance(module, nn.ReLU | nn.Hardtanh) else None
 
 
 def quantized_labels(prepared: fx.GraphModule) -> list[str]:
@@ -214,16 +219,7 @@ def float_reasons(prepared: fx.GraphModule) -> tuple[str, ...]:
         rule = RULES[kind_of(module)]
         note = rule.note
         if rule.weighted and not isinstance(module, WEIGHTED):
-            note = "left float to keep the accuracy margin"
+            note = "left float to keep the margin"
         if note:
             reasons.append(f"{node.meta['label']} ({kind_of(module)}): {note}")
     return tuple(reasons)
-
-
-def _called_once(node: fx.Node) -> bool:
-    calls = [other for other in node.graph.nodes if other.op == "call_module" and other.target == node.target]
-    return len(calls) == 1
-
-
-def _set_module(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    traced.set_submodule(str(node.target), module)

@@ -4,6 +4,10 @@ Weights are int8, symmetric, one scale per output channel, range ±127 (±63 wit
 s_x * s_w; activations are uint8 with scale and zero point per tensor (TFLite stores the same numbers minus 128).
 A quantizer never stands between an operation and an activation function that its integer kernel takes in.
 
+No bias may be lost: a channel's weight scale is at least what keeps its bias and its worst accumulator within int32,
+whatever its weights are, and an activation's scale at least a share of the steps in which it is computed.  Training,
+frozen integers and files follow the same rule.
+
 Follows Jacob et al. 2018 (arXiv:1712.05877) and the int8 specification of TFLite.  One deviation is deliberate: the
 global mean has its own scale.  With its input's scale, sums of 2^n values hit rounding ties, and runtimes differ there.
 """
@@ -14,9 +18,19 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ACTIVATION_MIN, ACTIVATION_MAX = 0, 255  # uint8
-BIAS_LIMIT = 2**31 - 1
-SMALLEST_SCALE = 1e-8
+from pipeline.graph.params import UINT8, QuantParams
+
+ACTIVATIONS = UINT8
+# |bias| and the worst accumulator of a channel stay below it; int32 ends at twice as much, which rounding may use
+ACCUMULATOR_LIMIT = 2**30
+# The smallest weight scale of a layer is at least this share of what its largest accumulator asks for: the factor from
+# accumulator to output then stays above 2^-32, where the fixed-point multipliers of TFLite's kernels end.
+SMALLEST_OF_LAYER = 2**-8
+# An output is at most this much finer than the steps in which its kernel's result comes (kernels allow 256: XNNPACK)
+FINEST_OF_RESULT = 1 / 16
+LARGEST_RESCALING = 256.0
+SMALLEST_SCALE = 2.0**-60  # the product of two of them is still a normal float32
+SANE_SCALE = 1 / ACTIVATIONS.steps  # for values that are always zero, where nothing else says what they could be
 
 
 class Output(enum.Enum):
@@ -27,14 +41,6 @@ class Output(enum.Enum):
     SAME_ROUNDED = "same, rounded"  # its input's; values fall between grid points (average pooling, bilinear resize)
     FIXED = "fixed"  # known from the function's range
     FLOAT = "float"  # no integer kernel anywhere: stays float, listed by name
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantParams:
-    """real = (q - zero_point) * scale, with q in 0 … 255."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +72,9 @@ RULES: Mapping[str, OpRule] = {
     "ResizeNearest": OpRule(output=Output.SAME),
     "AveragePool": OpRule(output=Output.SAME_ROUNDED),
     "ResizeLinear": OpRule(output=Output.SAME_ROUNDED),
-    "Sigmoid": OpRule(output=Output.FIXED, fixed=QuantParams(scale=1 / 256, zero_point=0)),
-    "Softmax": OpRule(output=Output.FIXED, fixed=QuantParams(scale=1 / 256, zero_point=0)),
-    "Tanh": OpRule(output=Output.FIXED, fixed=QuantParams(scale=1 / 128, zero_point=128)),
+    "Sigmoid": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 256)),
+    "Softmax": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 256)),
+    "Tanh": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 128, 128)),
     "ConvTranspose": OpRule(output=Output.FLOAT, note="ONNX Runtime has no integer ConvTranspose"),
     "BatchNormalization": OpRule(output=Output.FLOAT, note="it could not be folded into the layer before it"),
     "HardSwish": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
@@ -77,8 +83,3 @@ RULES: Mapping[str, OpRule] = {
     "Sub": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "Scale": OpRule(output=Output.FLOAT, note="arithmetic with a constant"),
 }
-
-
-def weight_limit(bits: int) -> int:
-    """Return the largest weight magnitude: 127 for 8 bits, 63 for 7."""
-    return (1 << (bits - 1)) - 1

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from pipeline.artifacts import LayerQuality
+from pipeline.artifacts.training import LayerQuality
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.calibrate import unquantized
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
-from pipeline.quant.prepare import QUANTIZERS, WEIGHTED
+from pipeline.quant.grids import QUANTIZERS, WEIGHTED, runs_inside
 from pipeline.quant.scheme import RULES
-from pipeline.quant.trace import compute_nodes, kind_of, module_of
 
 _MOST_SAMPLES = 128
 
@@ -83,7 +83,7 @@ class _ActivationNoise:
 
 
 def _weight_sqnr_db(layer: QWeighted | None) -> float | None:
-    return None if layer is None else sqnr_db(layer.weight, layer.fake_weight())
+    return None if layer is None else sqnr_db(layer.weight, layer.fake_parameters()[0])
 
 
 def _switch_off(part: _Part) -> None:
@@ -100,7 +100,7 @@ def _parts(prepared: fx.GraphModule) -> list[_Part]:
     ]
     for node in compute_nodes(prepared):
         module = module_of(node)
-        if isinstance(module, QUANTIZERS) or _runs_inside_the_one_before(node):
+        if isinstance(module, QUANTIZERS) or runs_inside(node):
             continue
         weighted = module if isinstance(module, WEIGHTED) else None
         parts.append(_Part(label=node.meta["label"], weighted=weighted, quantizer=_quantizer_after(node)))
@@ -119,10 +119,3 @@ def _quantizer_after(node: fx.Node) -> ActivationQuantizer | None:
         return None
     takes_in = kind_of(module) in RULES[kind_of(module_of(node))].takes_in
     return _quantizer_after(users[0]) if takes_in else None
-
-
-def _runs_inside_the_one_before(node: fx.Node) -> bool:
-    before = node.args[0]
-    if not isinstance(before, fx.Node) or before.op != "call_module" or isinstance(module_of(before), QUANTIZERS):
-        return False
-    return kind_of(module_of(node)) in RULES[kind_of(module_of(before))].takes_in

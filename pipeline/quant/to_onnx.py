@@ -1,6 +1,6 @@
 """Write a folded (float) or prepared (int8) graph as ONNX: short names, no traces, the same bytes every time.
 
-Needs: a graph from ``prepare.fold`` or ``prepare.prepare`` (in evaluation mode).
+Needs: a graph from ``graph.fold`` or ``quant.prepare`` (in evaluation mode).
 Guarantees: opset 13 and IR 7 unless an operation needs more (so that old runtimes load the file); node names are the
 layers' names in the user's network; dynamic batch ``N``; int8 graphs in QDQ form with uint8 activations, int8 weights
 per output channel, int32 biases; every DequantizeLinear of weights has scale initializers of its own; every value
@@ -22,11 +22,12 @@ from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
 
 from pipeline.errors import UnsupportedOpError
-from pipeline.quant import ops
-from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer
-from pipeline.quant.prepare import WEIGHTED, input_quantizer, on_grid, quantizer_of
-from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN, RULES, Output
-from pipeline.quant.trace import kind_of, module_of, output_node
+from pipeline.graph import ops
+from pipeline.graph.kinds import kind_of, module_of, output_node
+from pipeline.graph.params import QuantParams
+from pipeline.quant.fakequant import ActivationQuantizer
+from pipeline.quant.grids import QUANTIZERS, WEIGHTED, on_grid, quantizer_of
+from pipeline.quant.scheme import RULES, Output
 
 LOWEST_OPSET = 13  # the first with one scale per channel
 _OPSET_OF = {"HardSwish": 14}
@@ -113,10 +114,9 @@ def _rename_output(out: _Graph, last: str) -> None:
 def _emit(out: _Graph, node: fx.Node) -> str:
     module = module_of(node)
     source = node.args[0]
-    if isinstance(module, ActivationQuantizer | FollowingQuantizer):
-        quantizer = module.leader if isinstance(module, FollowingQuantizer) else module
+    if isinstance(module, QUANTIZERS):
         assert isinstance(source, fx.Node)  # noqa: S101  (quantizers are inserted after a node)
-        return _quantize(out, out.values[source], source.meta["label"], quantizer)
+        return _quantize(out, out.values[source], source.meta["label"], module.params)
     kind = kind_of(module)
     emitter = _EMITTERS.get(kind)
     if emitter is None:
@@ -130,7 +130,7 @@ def _emit(out: _Graph, node: fx.Node) -> str:
     value = emitter(out, node, module)
     if RULES[kind].output is Output.SAME and on_grid(source):
         # the value is on its input's grid already: the pair lets the runtime run this operation on integers
-        return _quantize(out, value, node.meta["label"], quantizer_of(node))
+        return _quantize(out, value, node.meta["label"], quantizer_of(node).params)
     return value
 
 
@@ -142,18 +142,16 @@ def _clamped_by_quantizer(node: fx.Node, module: nn.Module) -> bool:
     quantizer = module_of(users[0])
     if not isinstance(quantizer, ActivationQuantizer):
         return False
-    scale, zero_point = (float(value) for value in quantizer.qparams())
+    params = quantizer.params
     low, high = (0.0, float("inf")) if isinstance(module, nn.ReLU) else (module.min_val, module.max_val)
-    half_step = scale / 2
-    lowest, highest = (ACTIVATION_MIN - zero_point) * scale, (ACTIVATION_MAX - zero_point) * scale
-    return lowest > low - half_step and highest < high + half_step
+    half_step = params.scale / 2
+    return params.lowest > low - half_step and params.highest < high + half_step
 
 
-def _quantize(out: _Graph, value: str, label: str, quantizer: ActivationQuantizer) -> str:
-    scale, zero_point = quantizer.qparams()
+def _quantize(out: _Graph, value: str, label: str, params: QuantParams) -> str:
     parameters = (
-        out.constant(f"{label}:s", _array(scale).reshape(())),
-        out.constant(f"{label}:z", np.array(int(zero_point), np.uint8)),
+        out.constant(f"{label}:s", np.array(params.scale, np.float32)),
+        out.constant(f"{label}:z", np.array(params.zero_point, np.uint8)),
     )
     quantized = out.op("QuantizeLinear", (value, *parameters), f"{label}:q")
     return out.op("DequantizeLinear", (quantized, *parameters), f"{label}:d")
@@ -178,18 +176,19 @@ def _weights(out: _Graph, node: fx.Node, layer: _Weighted) -> list[str]:
         if layer.bias is not None:
             constants.append(out.constant(f"{label}.b", _array(layer.bias)))
         return constants
-    integers = layer.freeze(float(input_quantizer(node).qparams()[0]))
+    integers = layer.freeze()
     # ORT makes an integer kernel of Gemm only when the weights' zero points are spelled out
     zero_points = out.constant(f"{label}.w:z", np.zeros(integers.weight.shape[0], np.int8))
-    names = [_dequantize(out, f"{label}.w", integers.weight, integers.weight_scale, zero_points)]
-    if integers.bias is not None and integers.bias_scale is not None:
-        names.append(_dequantize(out, f"{label}.b", integers.bias, integers.bias_scale))
+    names = [_dequantize(out, f"{label}.w", integers.weight, integers.weight_params, zero_points)]
+    if integers.bias is not None and integers.bias_params is not None:
+        names.append(_dequantize(out, f"{label}.b", integers.bias, integers.bias_params))
     return names
 
 
-def _dequantize(out: _Graph, name: str, value: Tensor, scale: Tensor, *zero_points: str) -> str:
-    stored, scales = out.constant(f"{name}:q", _array(value)), out.constant(f"{name}:s", _array(scale))
-    return out.op("DequantizeLinear", (stored, scales, *zero_points), name, axis=0)
+def _dequantize(out: _Graph, name: str, value: Tensor, params: QuantParams, *zero_points: str) -> str:
+    stored = out.constant(f"{name}:q", _array(value))
+    scales = out.constant(f"{name}:s", np.array(params.scales, np.float32))
+    return out.op("DequantizeLinear", (stored, scales, *zero_points), name, axis=params.axis)
 
 
 def _conv(out: _Graph, node: fx.Node, layer: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page, and ``report.json`` beside it.
+"""``report.html``: one self-contained page.
 
 The page loads nothing and runs no script; whatever a class, a layer or a file is called is escaped.
 """
@@ -7,55 +7,44 @@ from __future__ import annotations
 
 import functools
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from pipeline.artifacts import Outcome
+from pipeline.artifacts.outcome import Outcome
 from pipeline.report import sentences, words
-from pipeline.report.document import artifact_key, report_json
-from pipeline.report.evidence import ArrayStore, Samples
-from pipeline.report.views import evidence_views, layers_views, target_view, training_view
-from pipeline.store import write_atomic
+from pipeline.report.draw import ArrayStore
+from pipeline.report.looked import Looked
+from pipeline.report.views import layers_views, looked_views, target_view, training_view
 
 _QUANTITY = re.compile(r"(?<=[0-9]) (?=(?:%|pp|ms|dB|s|B|KiB|MiB|GiB|k|M|G)(?![A-Za-z0-9]))")
-HTML_NAME, JSON_NAME = "report.html", "report.json"
 
 
-def write_report(
-    outcome: Outcome, store: ArrayStore, folder: Path, samples: Samples, *, command: Sequence[str] = ()
-) -> Path:
-    """Write ``report.json`` and ``report.html`` into ``folder``, each whole or not at all; return the page's path.
+def render(
+    outcome: Outcome,
+    store: ArrayStore,
+    folder: Path,
+    looked: Sequence[Looked] = (),
+    *,
+    command: Sequence[str] = (),
+) -> str:
+    """Return the page as text; the same for the same outcome.
 
-    ``samples``: labels, class names and raw values of the test split.  ``command``: what the user typed, for "how to
-    repeat"; without it a command is put together that leaves out changed settings.
-    Raises StorageError when an array of the store is gone or the folder cannot be written.
+    ``looked``: the task's figures.  ``command``: what the user typed, for "how to repeat"; without it a command is put
+    together that leaves out changed settings.  Raises StorageError when an array of the store is gone.
     """
-    write_atomic(folder / JSON_NAME, (report_json(outcome, folder) + "\n").encode())
-    page = folder / HTML_NAME
-    write_atomic(page, render(outcome, store, folder, samples, command=command).encode())
-    return page
-
-
-def render(outcome: Outcome, store: ArrayStore, folder: Path, samples: Samples, *, command: Sequence[str] = ()) -> str:
-    """Return the page as text; the same for the same outcome."""
-    typed = shlex.join(command) if command else _command(outcome)
     return _template().render(
         outcome=outcome,
+        metric=outcome.metric,
         folder=folder.as_posix(),
         targets=[target_view(outcome, target, store, number) for number, target in enumerate(outcome.targets)],
-        evidence=evidence_views(outcome, store, samples),
+        looked=looked_views(looked, store),
         layers=layers_views(outcome),
         training=training_view(outcome),
-        files=[
-            (artifact_key(outcome, bits, exported.key), exported)
-            for bits in sorted(outcome.exports, reverse=True)
-            for exported in outcome.exports[bits].files
-        ],
-        command=typed,
+        command=sentences.repeat_command(outcome, command),
+        repeat=sentences.repeat_sentences(outcome),
     )
 
 
@@ -64,11 +53,6 @@ def _unbroken(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _QUANTITY.sub("\u00a0", value)
-
-
-def _command(outcome: Outcome) -> str:
-    targets = [part for target in outcome.targets for part in ("--target", target.target)]
-    return shlex.join(["karui", "run", outcome.recipe, *targets])
 
 
 @functools.cache
@@ -83,23 +67,30 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "percent": words.percent,
-        "points": words.points,
         "size": words.size,
         "ms": words.milliseconds,
         "duration": words.duration,
         "count": words.count,
         "decibels": words.decibels,
-        "p_value": words.p_value,
         "shape": words.shape,
         "artifact": words.artifact_title,
+        "full_way": words.full_way,
         "check_limit": words.check_limit,
         "check_got": words.check_got,
+        "check_range": words.check_range,
+        "check_sign": words.check_sign,
+        "check_word": words.check_word,
         "plural": words.plural,
     }
     environment.globals |= {
         "headline": sentences.headline,
         "prune_result": sentences.prune_result,
+        "prune_decided": sentences.prune_decided,
         "sparsity_result": sentences.sparsity_result,
+        "value": words.metric_value,
+        "change": words.change,
         "quantity": words.quantity,
+        "milliseconds": words.milliseconds,
+        "bytes": words.size,
     }
     return environment.get_template("page.html")

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.artifacts import Column, ExecutedOp, How, LayerQuality, Measurement, Outcome, Validated
-from pipeline.spec import Precision
+from pipeline.artifacts.evidence import (
+    Answered,
+    Compared,
+    ExecutedOp,
+    Measurement,
+    Observed,
+    Place,
+    Quantity,
+    Timing,
+)
+from pipeline.artifacts.files import ExportSet, Variant, Way
+from pipeline.artifacts.outcome import Judged, Outcome
+from pipeline.artifacts.training import LayerQuality
+from pipeline.declare.words import Precision
 
-_HOW_FIRST: tuple[How, ...] = ("measured", "emulated", "estimated", "not measured")
+LATENCIES: tuple[Quantity, ...] = ("latency_p50_ms", "latency_p95_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
     """One way of running the network on the whole test split."""
 
-    artifact: str
-    runtime: str
-    accuracy: float  # 0 … 1, as low and high: its 95 % interval
+    way: Way
+    version: str
+    value: float  # the task's metric, as low and high: its 95 % interval
     low: float
     high: float
     size_bytes: int | None  # None: no file of its own (torch)
-    latency_p50_ms: float | None
-    latency_p95_ms: float | None
-    latency_how: How
-    latency_where: str
-    peak_memory_bytes: float | None
-    same_class: float | None  # share of test inputs with the class of the fake-quantized (int8) or float torch network
+    p50: Measurement | None  # that stand for the target; another machine's only where nothing does
+    p95: Measurement | None
+    memory: Measurement | None
+    same: float | None  # share of test inputs with the decision of the fake-quantized network
+
+    @property
+    def label(self) -> str:
+        """``onnxruntime 1.32.0``."""
+        return f"{self.way.program} {self.version}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,85 +66,135 @@ class LayerRow:
     reason: str  # why float, where it is float
 
 
-# ── ways of running ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what belongs to a target ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run_rows(outcome: Outcome, target: Validated) -> tuple[RunRow, ...]:
-    """Return one row per column of ``target``, in its order."""
-    files = {each.key: each.size_bytes for each in outcome.exports[outcome.target_bits[target.target]].files}
-    return tuple(_run_row(target, column, files.get(column.artifact)) for column in target.columns)
+def is_of(variant: Variant, target: Judged) -> bool:
+    """Tell whether a target can be given this network: float, or int8 with its width of weights."""
+    return variant.precision == "fp32" or variant.weight_bits == target.weight_bits
 
 
-def _run_row(target: Validated, column: Column, size_bytes: int | None) -> RunRow:
-    p50 = find_measurement(target.measurements, "latency_p50", column.artifact, column.runtime)
-    p95 = find_measurement(target.measurements, "latency_p95", column.artifact, column.runtime)
-    memory = find_measurement(target.measurements, "peak_memory", column.artifact, column.runtime)
-    latency = p95 or p50
-    return RunRow(
-        artifact=column.artifact,
-        runtime=column.runtime,
-        accuracy=column.accuracy,
-        low=column.low,
-        high=column.high,
-        size_bytes=size_bytes,
-        latency_p50_ms=p50.value if p50 else None,
-        latency_p95_ms=p95.value if p95 else None,
-        latency_how=latency.how if latency else "not measured",
-        latency_where=latency.where if latency else "",
-        peak_memory_bytes=memory.value if memory else None,
-        same_class=_same_class(target, column),
-    )
+def answers_of(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
+    """Return all ways of running the target's networks, each once: torch first, then the files."""
+    found: dict[Way, Answered] = {}
+    for each in (*(each.answered for each in outcome.predicted), *_observed_answers(outcome, target)):
+        if is_of(each.way.variant, target):
+            found.setdefault(each.way, each)
+    return tuple(found.values())
 
 
-def find_measurement(found: Iterable[Measurement], what: str, artifact: str, runtime: str) -> Measurement | None:
-    """Return the most trustworthy measurement (measured before emulated before estimated) that has a value.
-
-    Runtimes match by their first word: ``onnxruntime`` is ``onnxruntime 1.32.0``.
-    """
-    matching = [
-        each
-        for each in found
-        if each.what == what
-        and each.artifact == artifact
-        and _program(each.runtime) in ("", _program(runtime))
-        and each.value is not None
-    ]
-    return min(matching, key=lambda each: _HOW_FIRST.index(each.how), default=None)
+def _observed_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:
+    for one in observed_for(outcome, target):
+        yield from one.answers
 
 
-def _same_class(target: Validated, column: Column) -> float | None:
-    measured = find_measurement(target.measurements, "same_class", column.artifact, column.runtime)
-    if measured:
-        return measured.value
-    for pair in target.agreements:
-        sides = (pair.first, pair.second)
-        other = [side for side in sides if not _names(side, column)]
-        if len(other) == 1 and other[0].startswith("torch"):
-            return pair.same_class
+def observed_for(outcome: Outcome, target: Judged) -> tuple[Observed, ...]:
+    """Return what was observed, on the target itself first."""
+    return tuple(sorted(outcome.observed, key=lambda each: each.place.profile != target.target))
+
+
+def comparison_of(outcome: Outcome, target: Judged) -> Compared | None:
+    """Return the target's comparison in the task's own metric."""
+    for each in (compared for one in observed_for(outcome, target) for compared in one.comparisons):
+        if (each.first, each.second) == target.compared and each.metric == outcome.metric.name:
+            return each
     return None
 
 
-def _names(side: str, column: Column) -> bool:
-    """Tell whether one side of an agreement (``onnx-int8``, ``tflite-int8 (litert 2.3)``) is this column."""
-    rest = side.removeprefix(column.artifact)
-    return rest != side and (not rest or _program(column.runtime) in rest)
+def widths(outcome: Outcome) -> tuple[int, ...]:
+    """Return the weight bits of the int8 networks, the widest first; 32 alone where there is no int8."""
+    found = {each.weight_bits for each in outcome.exports if each.precision == "int8"}
+    return tuple(sorted(found or {each.weight_bits for each in outcome.exports}, reverse=True))
 
 
-def _program(runtime: str) -> str:
-    return runtime.partition(" ")[0].lower()
+def export_set(outcome: Outcome, bits: int) -> ExportSet:
+    """Return the int8 files with so many weight bits, the float ones where there are none."""
+    int8 = [each for each in outcome.exports if each.precision == "int8" and each.weight_bits == bits]
+    return (int8 or list(outcome.exports))[0]
+
+
+# ── ways of running ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
+    """Return one row per way of running the target's networks."""
+    sizes = {each.variant: each.size_bytes for each in outcome.files}
+    numbers = {quantity: shown(outcome, target, quantity) for quantity in (*LATENCIES, "peak_memory_bytes")}
+    return tuple(
+        RunRow(
+            way=each.way,
+            version=each.version,
+            value=each.value,
+            low=each.low,
+            high=each.high,
+            size_bytes=sizes.get(each.way.variant),
+            p50=numbers["latency_p50_ms"].get(each.way),
+            p95=numbers["latency_p95_ms"].get(each.way),
+            memory=numbers["peak_memory_bytes"].get(each.way),
+            same=same_as_trained(outcome, each.way),
+        )
+        for each in answers_of(outcome, target)
+    )
+
+
+def shown(outcome: Outcome, target: Judged, quantity: Quantity) -> dict[Way, Measurement]:
+    """Return the numbers that a target's table shows: its own, and another machine's only where it has none at all.
+
+    Latencies belong together: one of the target's own keeps all of another machine's out.
+    """
+    together = LATENCIES if quantity in LATENCIES else (quantity,)
+    if any(each.quantity in together for each in target.measurements):
+        return {each.way: each for each in target.measurements if each.quantity == quantity}
+    for one in outcome.observed:
+        found = with_threads(one, target, quantity)
+        if found:
+            return {each.way: each for each in found}
+    return {}
+
+
+def with_threads(observed: Observed, target: Judged, quantity: Quantity) -> tuple[Measurement, ...]:
+    """Return one number of each of the target's files: with its number of threads, or the nearest that there is."""
+    best: dict[Way, Measurement] = {}
+    own = [each for each in observed.measurements if each.quantity == quantity and is_of(each.way.variant, target)]
+    for each in sorted(own, key=lambda each: abs(each.threads - target.threads)):
+        best.setdefault(each.way, each)
+    return tuple(each for each in own if each is best[each.way])
+
+
+def timings_of(outcome: Outcome, target: Judged) -> tuple[Place, tuple[Timing, ...]] | None:
+    """Return the times behind the latencies that the table shows, and where they were taken."""
+    places = {
+        (each.place.how, each.place.name): each.place for each in shown(outcome, target, "latency_p50_ms").values()
+    }
+    for one in outcome.observed:
+        own = [each for each in one.timings if is_of(each.way.variant, target)]
+        # the same place stands in the target's numbers with the target's name on it
+        place = places.get((one.place.how, one.place.name))
+        if place and own:
+            nearest = min((each.threads for each in own), key=lambda threads: abs(threads - target.threads))
+            return place, tuple(each for each in own if each.threads == nearest)
+    return None
+
+
+def same_as_trained(outcome: Outcome, way: Way) -> float | None:
+    """Return on which share of the test inputs an int8 file decides as the network that was trained."""
+    trained = [each.answered.way for each in outcome.predicted if each.answered.way.variant.precision == "int8"]
+    sides = [{each, way} for each in trained if each != way and each.variant.weight_bits == way.variant.weight_bits]
+    pairs = (pair for one in outcome.observed for pair in one.agreements)
+    return next((pair.same for pair in pairs if {pair.first, pair.second} in sides), None)
 
 
 # ── layers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def layer_rows(outcome: Outcome, bits: int, target: Validated | None = None) -> tuple[LayerRow, ...]:
+def layer_rows(outcome: Outcome, bits: int, target: Judged | None = None) -> tuple[LayerRow, ...]:
     """Return one row per layer of the files with ``bits`` weight bits, in order, as they run on ``target``."""
     quantized = outcome.quantized.get(bits)
     quality = {each.layer: each for each in quantized.layers} if quantized else {}
     dropped = set(quantized.float_layers) if quantized else set()
-    costs = outcome.exports[bits].layers
+    costs = export_set(outcome, bits).layers
     total = sum(each.macs for each in costs) or 1
-    nodes_of = _nodes_by_layer([each.layer for each in costs], main_executed(target) if target else ())
+    nodes_of = _nodes_by_layer([each.layer for each in costs], main_executed(outcome, target) if target else ())
     rows = []
     for cost in costs:
         known = quality.get(cost.layer)
@@ -155,15 +220,23 @@ def layer_rows(outcome: Outcome, bits: int, target: Validated | None = None) -> 
     return tuple(rows)
 
 
-def main_executed(target: Validated) -> tuple[ExecutedOp, ...]:
-    """Return the nodes of the graph that the table of layers shows: the shipped int8 file's, else the first int8 one's.
+def executed_int8(outcome: Outcome, target: Judged) -> dict[Way, tuple[ExecutedOp, ...]]:
+    """Return what runtimes execute of the target's int8 files."""
+    found: dict[Way, tuple[ExecutedOp, ...]] = {}
+    for each in (executed for one in observed_for(outcome, target) for executed in one.executed):
+        if each.way.variant.precision == "int8" and is_of(each.way.variant, target):
+            found.setdefault(each.way, each.nodes)
+    return found
+
+
+def main_executed(outcome: Outcome, target: Judged) -> tuple[ExecutedOp, ...]:
+    """Return the nodes of the graph that the table of layers shows: the int8 file that ships, or else could ship.
 
     Without any int8 file: empty.
     """
-    int8 = {key: nodes for key, nodes in target.executed.items() if "int8" in key}
-    if target.verdict.ship in int8:
-        return int8[target.verdict.ship]
-    return next(iter(int8.values()), ())
+    int8 = executed_int8(outcome, target)
+    wanted = [each for each in (target.verdict.ship, *target.candidates) if each in int8]
+    return int8[wanted[0]] if wanted else next(iter(int8.values()), ())
 
 
 def _nodes_by_layer(layers: list[str], executed: tuple[ExecutedOp, ...]) -> dict[str, list[ExecutedOp]]:
@@ -180,7 +253,7 @@ def _nodes_by_layer(layers: list[str], executed: tuple[ExecutedOp, ...]) -> dict
 
 def _why_float(nodes: list[ExecutedOp], *, dropped: bool) -> str:
     if dropped:
-        return "back to float: the accuracy margin was missed with it"
+        return "back to float: the margin was missed with it"
     return "; ".join(dict.fromkeys(node.reason for node in nodes if not node.integer and node.reason))
 
 

@@ -2,110 +2,163 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.artifacts import Comparison, ExecutedOp, Measurement, Outcome, PruneStep, SparsityTrial, Validated
+from pipeline.artifacts.evidence import Comparison, ExecutedOp, Measurement, Metric, Place
+from pipeline.artifacts.outcome import Check, Judged, Outcome
+from pipeline.artifacts.training import PruneStep, SparsityTrial
+from pipeline.judging.limits import OVERFLOW, drop_name
 from pipeline.report import words
+from pipeline.report.rows import LATENCIES, observed_for, shown
 
 SIGNIFICANT = 0.05
 
 
-def headline(target: Validated) -> str:
+def headline(target: Judged) -> str:
     """Say what to ship: ``ship ONNX int8`` or ``not fit``."""
-    return f"ship {words.artifact_title(target.verdict.ship)}" if target.verdict.ship else "not fit: ship nothing"
+    ship = target.verdict.ship
+    return f"ship {words.artifact_title(ship.variant)}" if ship else "not fit: ship nothing"
 
 
-def margin_pp(target: Validated) -> float | None:
-    """Return the accuracy that int8 may lose, from the target's checks; None where nobody set a limit."""
-    return min((each.limit for each in target.verdict.checks if each.name.startswith("accuracy drop")), default=None)
+def margins(target: Judged, metric: Metric) -> tuple[Check, ...]:
+    """Return the checks of what int8 may lose in the task's metric; none where nobody set a limit."""
+    name = drop_name(metric.name, higher_is_better=metric.higher_is_better)
+    return tuple(each for each in target.verdict.checks if each.quantity == name)
 
 
-def saturates(target: Validated) -> bool:
+def margin_in_unit(target: Judged, metric: Metric, found: Comparison) -> float | None:
+    """Return the strictest of these limits in the metric's own unit."""
+    factors = {"pp": 1 / 100, "%": abs(found.value_float) / 100}
+    return min((factors.get(each.unit, 1.0) * each.limit for each in margins(target, metric)), default=None)
+
+
+def saturates(target: Judged) -> bool:
     """Tell whether the target adds products in 16 bits: only then the verdict has a check of it."""
-    return any(check.name.startswith("layers that can overflow") for check in target.verdict.checks)
+    return any(check.quantity == OVERFLOW for check in target.verdict.checks)
 
 
-def comparison_line(found: Comparison) -> str:
+# ── float against int8 ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def comparison_line(metric: Metric, found: Comparison) -> str:
     """All numbers of the comparison in one line."""
-    low = words.points(found.low_pp, signed=True).removesuffix(" pp")
     return (
-        f"int8 − float: {words.points(found.difference_pp, signed=True)} "
-        f"[{low} … {words.points(found.high_pp, signed=True)}], "
-        f"McNemar p {words.p_value(found.mcnemar_p)}, "
-        f"same class on {words.percent(found.agreement)}; "
-        f"{words.plural(found.samples, 'test input')} can show a gap of {words.points(found.detectable_pp)}"
-    )
+        f"int8 − float: {words.change(metric, found.difference)} [{_interval(metric, found, ' … ')}], "
+        f"{found.method}, p {words.p_value(found.p)}, same decision on {words.percent(found.agreement)}"
+    ) + (f"; {_power(metric, found)}" if math.isfinite(found.detectable) else "")
 
 
-def comparison_sentences(found: Comparison, margin: float | None) -> tuple[str, ...]:
-    """Say what was seen, whether chance explains it, what this test set can show, and what the margin makes of it."""
-    said = (_difference(found), _significance(found), _power(found))
-    return said if margin is None else (*said, _margin(found, margin))
+def _power(metric: Metric, found: Comparison) -> str:
+    inputs = words.plural(found.samples, "test input")
+    return f"{inputs} can show a gap of {words.change(metric, found.detectable, signed=False)}"
 
 
-def _difference(found: Comparison) -> str:
-    interval = (
-        f"95 % interval {words.points(found.low_pp, signed=True).removesuffix(' pp')} to "
-        f"{words.points(found.high_pp, signed=True)}"
-    )
-    between = f"{words.percent(found.accuracy_float)} → {words.percent(found.accuracy_int8)}"
-    if found.difference_pp == 0:
-        return f"int8 is right exactly as often as float ({between}; {interval})."
-    verb = "loses" if found.difference_pp < 0 else "gains"
-    return f"int8 {verb} {words.points(abs(found.difference_pp))} against float ({between}; {interval})."
+def _interval(metric: Metric, found: Comparison, between: str) -> str:
+    unit = " pp" if metric.unit == "share" else f" {metric.unit}" if metric.unit else ""
+    low = words.change(metric, found.low).removesuffix(unit)
+    return f"{low}{between}{words.change(metric, found.high)}"
+
+
+def comparison_sentences(metric: Metric, found: Comparison, limits: Iterable[Check]) -> tuple[str, ...]:
+    """Say what was seen, whether chance explains it, what this test set can show, and what the limits make of it."""
+    said = [_difference(metric, found), _significance(found)]
+    if math.isfinite(found.detectable):
+        gap = words.change(metric, found.detectable, signed=False)
+        said.append(
+            f"With {words.plural(found.samples, 'test input')}, a true gap of {gap} or more would show (80 % power); "
+            "a smaller one may stay hidden."
+        )
+    return (*said, *(_margin(check) for check in limits))
+
+
+def _difference(metric: Metric, found: Comparison) -> str:
+    between = f"{words.metric_value(metric, found.value_float)} → {words.metric_value(metric, found.value_int8)}"
+    numbers = f"({between}; 95 % interval {_interval(metric, found, ' to ')})"
+    worse = metric.worse_by(found.value_int8, found.value_float)
+    if worse == 0:
+        return f"int8 reaches exactly the {metric.name} of float {numbers}."
+    amount = words.change(metric, abs(worse), signed=False)
+    return f"int8 is {amount} {'worse' if worse > 0 else 'better'} than float in {metric.name} {numbers}."
 
 
 def _significance(found: Comparison) -> str:
-    test = f"exact McNemar test, p {words.p_value(found.mcnemar_p)}"
-    if found.mcnemar_p < SIGNIFICANT:
-        return f"Chance does not explain this ({test})."
-    return f"A difference like this, or a larger one, is what chance alone would give ({test})."
+    test = f"({found.method}, p {words.p_value(found.p)})"
+    if found.p < SIGNIFICANT:
+        return f"Chance does not explain this {test}."
+    return f"A difference like this, or a larger one, is what chance alone would give {test}."
 
 
-def _power(found: Comparison) -> str:
-    return (
-        f"With {words.plural(found.samples, 'test input')}, a true gap of {words.points(found.detectable_pp)} or more "
-        "would show (80 % power); a smaller one may stay hidden."
-    )
+def _margin(check: Check) -> str:
+    allowed = f"The margin of {words.quantity(check.limit, check.unit)}"
+    if check.holds is None:
+        return f"{allowed} could not be checked."
+    if check.state == "uncertain":
+        rest = "a larger" if check.holds else "a smaller"
+        return (
+            f"{allowed} is {'met' if check.holds else 'missed'}, though {rest} loss on other inputs is not ruled out."
+        )
+    return f"{allowed} is met, with 95 % confidence on other inputs too." if check.holds else f"{allowed} is missed."
 
 
-def _margin(found: Comparison, margin: float) -> str:
-    allowed = f"The margin of {words.points(margin)}"
-    if found.difference_pp < -margin:
-        return f"{allowed} is missed."
-    if found.low_pp < -margin:
-        return f"{allowed} is met, though the interval does not rule out a larger loss on other inputs."
-    return f"{allowed} is met, and the whole interval lies inside it."
+# ── where numbers come from ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def latency_note(target: Validated) -> str:
-    """Say where the latencies come from and what is not known about the target."""
-    timed = [each for each in target.measurements if each.what.startswith("latency") and each.value is not None]
-    places = tuple(dict.fromkeys(f"{each.how} on {each.where}" for each in timed))
-    note = f"latency {'; '.join(places)}" if places else "latency: not measured"
-    if not target.machine_is_target and not any(each.where == target.target for each in timed):
-        note += f". On {target.target}: not measured" if places else f" (neither here nor on {target.target})"
-    return note
+def place_text(place: Place, target: Judged) -> str:
+    """Write ``measured on raspberry-pi-4b``; of another machine also that it is not the target."""
+    return place.text if place.profile == target.target else f"{place.text}, not on {target.target}"
 
 
-def not_measured(target: Validated) -> tuple[str, ...]:
+def latency_note(outcome: Outcome, target: Judged) -> str:
+    """Say where the latencies that are shown come from, and that they are not the target's where that is so."""
+    numbers = [each for quantity in LATENCIES for each in shown(outcome, target, quantity).values()]
+    if not numbers:
+        return f"latency: not measured (neither here nor on {target.target})"
+    said = dict.fromkeys(place_text(each.place, target) for each in numbers)
+    basis = dict.fromkeys(each.basis for each in numbers if each.basis)
+    return f"latency {'; '.join(said)}" + (f" ({'; '.join(basis)})" if basis else "")
+
+
+def memory_note(outcome: Outcome, target: Judged) -> str:
+    """Say the same of the peak memory; empty where there is none."""
+    numbers = shown(outcome, target, "peak_memory_bytes").values()
+    said = dict.fromkeys(place_text(each.place, target) for each in numbers)
+    return f"memory {'; '.join(said)}" if said else ""
+
+
+def common_how(numbers: Iterable[Measurement | None]) -> str:
+    """Return the word that all numbers share (``measured``); empty where they differ or there are none."""
+    found = {each.place.how for each in numbers if each}
+    return found.pop() if len(found) == 1 else ""
+
+
+def not_measured(outcome: Outcome, target: Judged) -> tuple[str, ...]:
     """List, in words, everything that could not be measured for ``target``, each once."""
-    missing = [_missing(each) for each in target.measurements if each.value is None]
-    limits = [f"limit on {check.name}" for check in target.verdict.checks if check.passed is None]
-    skipped = [f"{runtime}: {why}" for runtime, why in target.skipped_runtimes]
+    known = {(each.quantity, each.way) for each in target.measurements}
+    missing = [
+        f"{name} of {words.artifact_title(way.variant)} ({way.program}) on {target.target}"
+        for way in target.candidates
+        for name, quantity in zip(("latency p50", "latency p95"), LATENCIES, strict=True)
+        if (quantity, way) not in known
+    ]
+    limits = [f"limit on {check.name}" for check in target.verdict.checks if check.state == "open"]
+    skipped = [f"{runtime}: {why}" for runtime, why in left_out(outcome, target)]
     return tuple(dict.fromkeys([*missing, *limits, *skipped]))
 
 
-def _missing(each: Measurement) -> str:
-    what = each.what.replace("_", " ")
-    return f"{what} of {words.artifact_title(each.artifact)} ({each.runtime}) on {each.where}"
+def left_out(outcome: Outcome, target: Judged) -> tuple[tuple[str, str], ...]:
+    """Return the runtimes that could not be used, and why."""
+    return tuple({name: why for one in observed_for(outcome, target) for name, why in one.not_usable.items()}.items())
 
 
 def coverage(nodes: tuple[ExecutedOp, ...]) -> str:
     """``14 of 14 nodes run as integer kernels``."""
     return f"{sum(node.integer for node in nodes)} of {words.plural(len(nodes), 'node')} run as integer kernels"
+
+
+# ── pruning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def prune_result(steps: tuple[PruneStep, ...]) -> str:
@@ -123,14 +176,52 @@ def prune_result(steps: tuple[PruneStep, ...]) -> str:
     )
 
 
-def sparsity_result(trial: SparsityTrial) -> str:
+def prune_decided(steps: tuple[PruneStep, ...]) -> str:
+    """Say what told that a step paid, and where."""
+    told = dict.fromkeys((each.paid.of, each.paid.place) for each in steps if each.paid)
+    said = ("latency " + place.text if of == "latency" else "a count of MACs" for of, place in told)
+    return f"Whether a step paid was decided by {' and '.join(said)}." if told else ""
+
+
+def sparsity_result(trial: SparsityTrial, metric: Metric) -> str:
     """Say what zeroing single weights would bring, the honest way."""
     return (
         f"Zeroing {words.percent(trial.sparsity, 0)} of the single weights was tried too: latency × "
         f"{trial.latency_ratio:.2f}, file × {trial.size_ratio:.2f} (× {trial.compressed_size_ratio:.2f} after "
-        f"compression), validation accuracy {words.percent(trial.val_accuracy)}. Stock runtimes multiply the zeros "
-        "like any other number, so this is reported and never shipped."
+        f"compression), validation {metric.name} {words.metric_value(metric, trial.val_metric)}. Stock runtimes "
+        "multiply the zeros like any other number, so this is reported and never shipped."
     )
+
+
+# ── what to type ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def repeat_command(outcome: Outcome, command: Sequence[str]) -> str:
+    """Return the command that makes this run again, with the number of threads that its weights depend on."""
+    targets = [part for target in outcome.targets for part in ("--target", target.target)]
+    typed = tuple(command) or ("karui", "run", outcome.recipe, *targets)
+    if any(part == "--threads" or part.startswith("--threads=") for part in typed):
+        return shlex.join(typed)
+    return shlex.join((*typed, "--threads", str(outcome.threads.count)))
+
+
+def repeat_sentences(outcome: Outcome) -> tuple[str, ...]:
+    """Say what the same command gives, and what may come out differently when everything is computed anew."""
+    threads = words.plural(outcome.threads.count, "thread")
+    anew = (
+        f"The same command recalls what is there. With --fresh it computes everything anew: on the same kind of "
+        f"processor, with {threads} and the same versions, training and quantization end with the same bytes."
+    )
+    steps = outcome.pruned.steps if outcome.pruned else ()
+    by_clock = [each.index for each in steps if each.paid and each.paid.place.how == "measured"]
+    if not by_clock:
+        return (anew,)
+    which = f"step {by_clock[0]}" if len(by_clock) == 1 else f"steps {', '.join(map(str, by_clock))}"
+    perhaps = (
+        f"One thing may differ then: whether pruning {which} paid was decided by a measured time, so that a fresh run "
+        'may keep or undo another step and go on with another network. With prune.decide_by = "macs" a count decides.'
+    )
+    return (anew, perhaps)
 
 
 def next_commands(outcome: Outcome, folder: Path, command: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:

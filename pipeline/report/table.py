@@ -5,19 +5,20 @@ Everything fits 80 columns and stays readable in ASCII; nothing is parsed as mar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
+from rich.measure import Measurement as Width
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import Check, Outcome, Validated
+from pipeline.artifacts.evidence import Measurement, Metric
+from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
-from pipeline.report.rows import LayerRow, RunRow, find_measurement, layer_rows, run_rows
+from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is_of, layer_rows, run_rows, shown, widths
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
@@ -27,7 +28,6 @@ _BAR_CELLS = 12
 _NARROWEST_FOLD = 8  # characters that a column which may wrap needs to be readable
 _ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _COMPARED_AT_ONCE = 3  # runs that fit beside the names of the numbers
-_SHORT_RUNTIMES = {"tflite-runtime": "tflite-rt", "tflite_runtime": "tflite-rt"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,11 @@ class _Paper:
             title_justify="left",
             header_style="dim",
         )
+        tallest = max(len(heading.split("\n")) for heading, _ in columns)
         for heading, kind in columns:
+            lines = heading.split("\n")
             table.add_column(
-                self.text(heading),
+                Text("\n").join(self.text(line) for line in [""] * (tallest - len(lines)) + lines),
                 justify="right" if kind == "right" else "left",
                 overflow="fold",
                 no_wrap=kind != "fold",
@@ -81,10 +83,10 @@ class _Paper:
     def print(self, table: Table) -> None:
         """Print a table with an empty line after it; columns that do not fit move together, then become a list."""
         room = self.console.width
-        if Measurement.get(self.console, self.console.options.update(width=1000), table).maximum > room:
+        if Width.get(self.console, self.console.options.update(width=1000), table).maximum > room:
             table.padding = (0, 0)
         fixed = [column for column in table.columns if column.no_wrap]
-        widest = sum(max(len(str(cell)) for cell in [column.header, *column.cells]) + 1 for column in fixed)
+        widest = sum(max(_widest_line(cell) for cell in [column.header, *column.cells]) + 1 for column in fixed)
         if widest + _NARROWEST_FOLD * (len(table.columns) - len(fixed)) > room:
             self._list(table)
         else:
@@ -95,12 +97,16 @@ class _Paper:
         """Print each row as a paragraph: the first cell, and below it the others with their headings."""
         if table.title:
             self.line(str(table.title), "bold")
-        headings = [str(column.header) for column in table.columns]
+        headings = [" ".join(str(column.header).split()) for column in table.columns]
         for row in zip(*(column.cells for column in table.columns), strict=True):
             first, *rest = (str(cell) for cell in row)
             self.line(first, "bold")
             said = [" ".join(filter(None, pair)) for pair in zip(headings[1:], rest, strict=True) if pair[1].strip()]
             self.line(" · ".join(said), indent=2)
+
+
+def _widest_line(cell: object) -> int:
+    return max(len(line) for line in str(cell).split("\n"))
 
 
 # ── the end of `karui run` ──────────────────────────────────────────────────────────────────────────────────────────
@@ -127,63 +133,85 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
         paper.command(f"{'' if number else 'Next':<8}{typed:<{width}}" + (f"  {what}" if room else ""))
 
 
-def _print_target(paper: _Paper, outcome: Outcome, target: Validated) -> None:
+def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
     passed = target.verdict.passed
     sign, style = ("✓", "bold green") if passed else ("✗", "bold red")
     paper.line(f"{sign} {target.target}: {sentences.headline(target)}", style)
     paper.line(target.verdict.why, indent=2)
     paper.line()
-    paper.print(_ways_table(paper, run_rows(outcome, target), target.verdict.ship))
-    paper.line(sentences.latency_note(target), "dim", indent=2)
-    for runtime, why in target.skipped_runtimes:
+    paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
+    paper.print(_ways_table(paper, outcome, target))
+    memory = sentences.memory_note(outcome, target)
+    if memory:
+        paper.line(memory, "dim", indent=2)
+    for runtime, why in sentences.left_out(outcome, target):
         paper.line(f"{runtime} left out: {why}", "dim", indent=2)
-    if target.comparison:
-        paper.line(sentences.comparison_line(target.comparison), indent=2)
+    compared = comparison_of(outcome, target)
+    if compared:
+        paper.line(sentences.comparison_line(outcome.metric, compared.comparison), indent=2)
     paper.line()
     if target.verdict.checks:
         paper.print(_checks_table(paper, target.verdict.checks))
 
 
-def _ways_table(paper: _Paper, rows: Sequence[RunRow], ship: str | None) -> Table:
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _ways_table(paper: _Paper, outcome: Outcome, target: Judged) -> Table:
+    rows, metric = run_rows(outcome, target), outcome.metric
+    time_how = sentences.common_how(each for row in rows for each in (row.p50, row.p95))
+    memory_how = sentences.common_how(row.memory for row in rows)
+    unit = " %" if metric.unit == "share" else f" {metric.unit}" if metric.unit else ""
     table = paper.table(
         ("", "fold"),
-        ("accuracy % [95 %]", "right"),
+        (f"{metric.name}{unit} [95 %]", "right"),
         ("size", "right"),
-        ("p50 ms", "right"),
-        ("p95 ms", "right"),
-        ("memory", "right"),
+        (f"{time_how}\np50 ms".strip(), "right"),
+        (f"{time_how}\np95 ms".strip(), "right"),
+        (f"{memory_how}\nmemory".strip(), "right"),
         ("same", "right"),
     )
     for row in rows:
         paper.row(
             table,
-            way_title(row.artifact, row.runtime),
-            f"{100 * row.accuracy:.2f} [{100 * row.low:.1f}–{100 * row.high:.1f}]",
+            words.way_title(row.way),
+            _value_with_ends(row, metric),
             words.size(row.size_bytes),
-            words.milliseconds(row.latency_p50_ms),
-            words.milliseconds(row.latency_p95_ms),
-            words.size(row.peak_memory_bytes),
-            words.percent(row.same_class, 1).removesuffix(" %"),
-            style="bold" if row.artifact == ship else "",
+            _number(row.p50, words.milliseconds, time_how),
+            _number(row.p95, words.milliseconds, time_how),
+            _number(row.memory, words.size, memory_how),
+            words.percent(row.same, 1).removesuffix(" %"),
+            style="bold" if row.way == target.verdict.ship else "",
         )
     return table
 
 
-def way_title(artifact: str, runtime: str) -> str:
-    """Name a way of running; the runtime is named where the format leaves it open: ``TFLite int8, tflite-rt``."""
-    program = runtime.partition(" ")[0]
-    return words.artifact_title(artifact) + (f", {_SHORT_RUNTIMES[program]}" if program in _SHORT_RUNTIMES else "")
+def _value_with_ends(row: RunRow, metric: Metric) -> str:
+    if metric.unit == "share":
+        return f"{100 * row.value:.2f} [{100 * row.low:.1f}–{100 * row.high:.1f}]"
+    return f"{row.value:.4g} [{row.low:.3g}–{row.high:.3g}]"
+
+
+def _number(found: Measurement | None, write: Callable[[float], str], common_how: str) -> str:
+    """Write a number; how it came about as well, where the heading does not say so for all of them."""
+    if found is None:
+        return words.MISSING
+    return write(found.value) if common_how else f"{write(found.value)} {found.place.how}"
 
 
 def _checks_table(paper: _Paper, checks: Sequence[Check]) -> Table:
-    table = paper.table(("limit", "fold"), ("asked", "right"), ("got", "right"), ("", "left"))
+    table = paper.table(("limit", "fold"), ("asked", "right"), ("got", "right"), ("95 % bounds", "right"), ("", "left"))
     for check in checks:
-        sign, style = {True: ("✓", "green"), False: ("✗ missed", "red"), None: ("?", "yellow")}[check.passed]
+        sign = words.check_sign(check)
+        said = f"{sign} {words.check_word(check)}" if check.state in ("missed", "uncertain") else sign
+        style = "yellow" if check.state in ("uncertain", "open") else "green" if check.holds else "red"
         table.add_row(
             paper.text(check.name),
             paper.text(words.check_limit(check)),
             paper.text(words.check_got(check)),
-            paper.text(sign, style),
+            paper.text(words.check_range(check)),
+            paper.text(said, style),
         )
     return table
 
@@ -199,9 +227,10 @@ def print_show(outcome: Outcome, console: Console) -> None:
         paper.line(outcome.summary)
     paper.line()
     paper.print(_stages_table(paper, outcome))
-    for bits in sorted(outcome.exports, reverse=True):
-        target = next((each for each in outcome.targets if outcome.target_bits[each.target] == bits), None)
-        paper.print(_layers_table(paper, layer_rows(outcome, bits, target), f"Layers, {bits}-bit weights"))
+    for bits in widths(outcome):
+        target = next((each for each in outcome.targets if bits in (each.weight_bits, 32)), None)
+        title = "Layers, float" if bits == 32 else f"Layers, {bits}-bit weights"
+        paper.print(_layers_table(paper, layer_rows(outcome, bits, target), title))
 
 
 def _stages_table(paper: _Paper, outcome: Outcome) -> Table:
@@ -259,33 +288,34 @@ def print_comparison(outcomes: Sequence[Outcome], console: Console) -> None:
 def compared_numbers(outcome: Outcome) -> dict[str, str]:
     """Return what two runs are compared by, name → formatted number, for the first target."""
     target = outcome.targets[0] if outcome.targets else None
-    pruned, finetuned = outcome.pruned, outcome.finetuned
+    pruned, finetuned, metric = outcome.pruned, outcome.finetuned, outcome.metric
     network = pruned.checkpoint if pruned else finetuned.checkpoint if finetuned else outcome.trained
-    accuracy = network.val_accuracy if network else None
-    numbers = {"recipe": outcome.recipe, "validation accuracy": words.percent(accuracy)}
+    reached = words.metric_value(metric, network.val_metric if network else None)
+    numbers = {"recipe": outcome.recipe, f"validation {metric.name}": reached}
     if target is None:
         return numbers
-    exports = outcome.exports[outcome.target_bits[target.target]]
-    sizes = {exported.key: exported.size_bytes for exported in exports.files}
+    exports = export_set(outcome, target.weight_bits)
+    ship = target.verdict.ship
     numbers |= {
         "target": target.target,
         "limits": "met" if target.verdict.passed else "missed",
-        "ship": words.artifact_title(target.verdict.ship) if target.verdict.ship else "nothing",
+        "ship": words.artifact_title(ship.variant) if ship else "nothing",
         "parameters": words.count(sum(layer.parameters for layer in exports.layers)),
         "MACs": words.count(sum(layer.macs for layer in exports.layers)),
     }
-    if target.comparison:
+    compared = comparison_of(outcome, target)
+    if compared:
+        found = compared.comparison
         numbers |= {
-            "accuracy float": words.percent(target.comparison.accuracy_float),
-            "accuracy int8": words.percent(target.comparison.accuracy_int8),
-            "int8 − float": words.points(target.comparison.difference_pp, signed=True),
-            "McNemar p": words.p_value(target.comparison.mcnemar_p).removeprefix("= "),
-            "same class": words.percent(target.comparison.agreement),
+            f"{metric.name} float": words.metric_value(metric, found.value_float),
+            f"{metric.name} int8": words.metric_value(metric, found.value_int8),
+            "int8 − float": words.change(metric, found.difference),
+            "p": words.p_value(found.p).removeprefix("= "),
+            "same decision": words.percent(found.agreement),
         }
-    for key, size_bytes in sizes.items():
-        numbers[f"size {words.artifact_title(key)}"] = words.size(size_bytes)
-    for column in target.columns:
-        found = find_measurement(target.measurements, "latency_p50", column.artifact, column.runtime)
-        if found:
-            numbers[f"p50 {way_title(column.artifact, column.runtime)}"] = f"{words.milliseconds(found.value)} ms"
-    return numbers | {"latency": sentences.latency_note(target)}
+    for file in outcome.files:
+        if is_of(file.variant, target):
+            numbers[f"size {words.artifact_title(file.variant)}"] = words.size(file.size_bytes)
+    for way, time in shown(outcome, target, "latency_p50_ms").items():
+        numbers[f"p50 {words.way_title(way)}"] = f"{words.milliseconds(time.value)} ms {time.place.how}"
+    return numbers | {"latency": sentences.latency_note(outcome, target)}

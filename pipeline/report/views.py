@@ -8,62 +8,37 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.artifacts import Digest, Epoch, ExecutedOp, LayerQuality, Outcome, Quantized, SaturationRow, Validated
+from pipeline.artifacts.evidence import Agreement, Comparison, ExecutedOp, SaturationRow, Timing
+from pipeline.artifacts.files import Exported
+from pipeline.artifacts.outcome import Judged, Outcome
+from pipeline.artifacts.training import Epoch, LayerQuality, Quantized
 from pipeline.report import figures, sentences, words
-from pipeline.report.evidence import ArrayStore, Evidence, Indices, Prediction, Samples, compared_columns, gather
-from pipeline.report.picture import is_picture, picture_uris, shown_width_px
-from pipeline.report.rows import LayerRow, RunRow, layer_rows, run_rows, worst_layers
-from pipeline.report.svg import INT8
-from pipeline.report.table import way_title
-
-DISAGREEMENTS_SHOWN = 48
-SHARED_ERRORS_SHOWN = 16
-_CONFUSIONS_SHOWN = 12
-_VALUES_SHOWN = 16  # of a table's row
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputView:
-    """One test input; ``picture`` is a data URI, ``values`` a row's numbers (one of them is empty)."""
-
-    index: int
-    true: str
-    by_float: str
-    by_int8: str
-    float_right: bool
-    int8_right: bool
-    picture: str
-    values: str
+from pipeline.report.document import MeasurementPart, measurements_of
+from pipeline.report.draw import ArrayStore, Drawn, draw
+from pipeline.report.looked import Looked
+from pipeline.report.rows import (
+    LayerRow,
+    RunRow,
+    comparison_of,
+    executed_int8,
+    export_set,
+    is_of,
+    layer_rows,
+    observed_for,
+    run_rows,
+    timings_of,
+    worst_layers,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfusedPair:
-    """How often a class is taken for another one."""
-
-    true: str
-    predicted: str
-    by_float: int
-    by_int8: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvidenceView:
-    """Confusion matrices and telling inputs of one pair of float and int8 files."""
+class LookedView:
+    """What the task wants to show of one pair of files."""
 
     targets: tuple[str, ...]
-    float_title: str
-    int8_title: str  # empty without int8
+    titles: tuple[str, ...]
     samples: int
-    matrix_float: Markup
-    matrix_int8: Markup | None
-    matrix_difference: Markup | None  # None where nothing differs
-    pairs: tuple[ConfusedPair, ...]
-    disagreements: tuple[InputView, ...]
-    disagreements_in_all: int
-    shared_errors: tuple[InputView, ...]
-    shared_errors_in_all: int
-    picture_width_px: int
-    per_class: tuple[tuple[str, int, float, float | None], ...]
+    figures: tuple[Drawn, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +48,40 @@ class WayView:
     row: RunRow
     title: str
     ship: bool
+    int8: bool
     interval_left: float  # in percent of the widest span of all rows
     interval_width: float
     interval_dot: float
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatenciesView:
+    """The distribution of times, and where they were taken."""
+
+    drawing: Markup
+    where: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetView:
     """What is shown for one target."""
 
-    found: Validated
-    weight_bits: int
+    found: Judged
     ways: tuple[WayView, ...]
     best: RunRow | None  # the way that ships
-    float_way: RunRow | None  # what it is compared with: the float file of the same format
+    float_way: RunRow | None  # what it is compared with: the float file in the same runtime
+    comparison: Comparison | None
     sentences: tuple[str, ...]
-    margin_pp: float | None
     difference: Markup | None
-    latencies: Markup | None
+    latencies: LatenciesView | None
+    time_how: str  # "measured", if that is how all latencies of the table came about; "" where they differ
+    memory_how: str
     latency_note: str
+    memory_note: str
+    latency_is_own: bool  # no latency is another machine's
+    agreements: tuple[Agreement, ...]
+    measurements: tuple[tuple[str, MeasurementPart], ...]  # title of the file or network, the number
     not_measured: tuple[str, ...]
 
 
@@ -118,7 +108,7 @@ class LayersView:
 class TrainingView:
     """How the network came to be."""
 
-    stages: tuple[figures.Stage, ...]
+    stages: tuple[tuple[figures.Curve, float], ...]  # each with its best value
     curves: Markup | None
     transfer: Markup | None
     pruning: Markup | None
@@ -127,140 +117,108 @@ class TrainingView:
 # ── targets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def target_view(outcome: Outcome, target: Validated, store: ArrayStore, number: int) -> TargetView:
+def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int) -> TargetView:
     """Gather one target; ``number`` keeps the ids of its figures apart."""
-    rows = run_rows(outcome, target)
-    margin = sentences.margin_pp(target)
-    best = next((row for row in rows if row.artifact == target.verdict.ship), None)
-    twin = best.artifact.replace("int8", "fp32") if best else ""
-    times = [
-        (way_title(each.artifact, each.runtime), np.asarray(store.get_array(each.samples_ms), np.float64))
-        for each in target.latencies
-    ]
-    times = [(title, samples) for title, samples in times if samples.size]
+    rows, metric = run_rows(outcome, target), outcome.metric
+    best = next((row for row in rows if row.way == target.verdict.ship), None)
+    compared = comparison_of(outcome, target)
+    found = compared.comparison if compared else None
+    margin = sentences.margin_in_unit(target, metric, found) if found else None
+    times = [each for row in rows for each in (row.p50, row.p95)]
     return TargetView(
         found=target,
-        weight_bits=outcome.target_bits[target.target],
-        ways=_ways(rows, target.verdict.ship),
+        ways=_ways(rows, target),
         best=best,
-        float_way=next((row for row in rows if row.artifact == twin and row is not best), None),
-        sentences=sentences.comparison_sentences(target.comparison, margin) if target.comparison else (),
-        margin_pp=margin,
-        difference=figures.difference(target.comparison, margin, f"d{number}") if target.comparison else None,
-        latencies=figures.latencies(times, f"l{number}") if times else None,
-        latency_note=sentences.latency_note(target),
-        not_measured=sentences.not_measured(target),
+        float_way=_float_twin(rows, best),
+        comparison=found,
+        sentences=sentences.comparison_sentences(metric, found, sentences.margins(target, metric)) if found else (),
+        difference=figures.difference(found, margin, metric, f"d{number}") if found else None,
+        latencies=_latencies(outcome, target, store, number),
+        time_how=sentences.common_how(times),
+        memory_how=sentences.common_how(row.memory for row in rows),
+        latency_note=sentences.latency_note(outcome, target),
+        memory_note=sentences.memory_note(outcome, target),
+        latency_is_own=all(each.place.profile == target.target for each in times if each),
+        agreements=_agreements(outcome, target),
+        measurements=_measurements(outcome, target, rows),
+        not_measured=sentences.not_measured(outcome, target),
     )
 
 
-def _ways(rows: Sequence[RunRow], ship: str | None) -> tuple[WayView, ...]:
+def _ways(rows: Sequence[RunRow], target: Judged) -> tuple[WayView, ...]:
     low, high = min((row.low for row in rows), default=0), max((row.high for row in rows), default=1)
     scale = 100 / (high - low or 1)
     return tuple(
         WayView(
             row=row,
-            title=words.artifact_title(row.artifact),
-            ship=row.artifact == ship,
+            title=words.artifact_title(row.way.variant),
+            ship=row.way == target.verdict.ship,
+            int8=row.way.variant.precision == "int8",
             interval_left=scale * (row.low - low),
             interval_width=scale * (row.high - row.low),
-            interval_dot=scale * (row.accuracy - low),
+            interval_dot=scale * (row.value - low),
         )
         for row in rows
     )
 
 
-# ── evidence ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _float_twin(rows: Sequence[RunRow], best: RunRow | None) -> RunRow | None:
+    if best is None or best.way.variant.precision == "fp32":
+        return None
+    same = [row for row in rows if row.way.program == best.way.program and row.way.variant.precision == "fp32"]
+    return next(iter(same), None)
 
 
-def evidence_views(outcome: Outcome, store: ArrayStore, samples: Samples) -> tuple[EvidenceView, ...]:
-    """Gather matrices and inputs, once for all targets that saw the very same outputs."""
-    groups: dict[tuple[Digest, ...], list[Validated]] = {}
-    for target in outcome.targets:
-        outputs = tuple(column.outputs for column in compared_columns(target) if column)
-        groups.setdefault(outputs, []).append(target)
-    views = []
-    for number, targets in enumerate(groups.values()):
-        evidence = gather(targets[0], store, samples)
-        if evidence:
-            views.append(_evidence_view(evidence, targets, samples, number))
-    return tuple(views)
-
-
-def _evidence_view(evidence: Evidence, targets: Sequence[Validated], samples: Samples, number: int) -> EvidenceView:
-    names = samples.class_names
-    by_float = evidence.confusion(evidence.by_float)  # (K, K)
-    by_int8 = None if evidence.by_int8 is None else evidence.confusion(evidence.by_int8)
-    differing, shared = evidence.disagreements(), evidence.shared_errors()
-    changed = by_int8 is not None and bool((by_int8 != by_float).any())
-    shown = _inputs((*differing[:DISAGREEMENTS_SHOWN], *shared[:SHARED_ERRORS_SHOWN]), samples)
-    split = min(len(differing), DISAGREEMENTS_SHOWN)
-    return EvidenceView(
-        targets=tuple(target.target for target in targets),
-        float_title=words.artifact_title(evidence.float_artifact),
-        int8_title=words.artifact_title(evidence.int8_artifact) if evidence.int8_artifact else "",
-        samples=len(evidence.labels),
-        matrix_float=figures.confusion(by_float, names, f"cf{number}"),
-        matrix_int8=None if by_int8 is None else figures.confusion(by_int8, names, f"ci{number}", INT8),
-        matrix_difference=figures.confusion_difference(by_int8 - by_float, names, f"cd{number}")
-        if by_int8 is not None and changed
-        else None,
-        pairs=_confused_pairs(by_float, by_int8, names),
-        disagreements=shown[:split],
-        disagreements_in_all=len(differing),
-        shared_errors=shown[split:],
-        shared_errors_in_all=len(shared),
-        picture_width_px=_picture_width_px(samples),
-        per_class=targets[0].per_class,
+def _latencies(outcome: Outcome, target: Judged, store: ArrayStore, number: int) -> LatenciesView | None:
+    found = timings_of(outcome, target)
+    if found is None:
+        return None
+    place, timings = found
+    times = [_times(each, store) for each in timings]
+    times = [each for each in times if each.samples_ms.size]
+    if not times:
+        return None
+    return LatenciesView(
+        drawing=figures.latencies(times, f"l{number}"),
+        where=sentences.place_text(place, target),
+        threads=timings[0].threads,
     )
 
 
-def _picture_width_px(samples: Samples) -> int:
-    first = samples.read(np.arange(1))
-    return shown_width_px(first.shape[-1]) if is_picture(first.shape[1:]) else 0
+def _times(timing: Timing, store: ArrayStore) -> figures.Times:
+    return figures.Times(
+        title=words.way_title(timing.way),
+        int8=timing.way.variant.precision == "int8",
+        samples_ms=np.asarray(store.get_array(timing.samples_ms), np.float64).ravel(),  # (S * R,)
+    )
 
 
-def _confused_pairs(by_float: Indices, by_int8: Indices | None, names: Sequence[str]) -> tuple[ConfusedPair, ...]:
-    """List the pairs of classes that are confused most, float and int8 together."""
-    together = by_float + (0 if by_int8 is None else by_int8)
-    np.fill_diagonal(together, 0)
-    order = np.argsort(-together, axis=None, kind="stable")[:_CONFUSIONS_SHOWN]
-    places = [divmod(int(flat), len(names)) for flat in order if together.flat[flat] > 0]
+def _agreements(outcome: Outcome, target: Judged) -> tuple[Agreement, ...]:
+    found = {(each.first, each.second): each for one in observed_for(outcome, target) for each in one.agreements}
     return tuple(
-        ConfusedPair(
-            true=names[true],
-            predicted=names[predicted],
-            by_float=int(by_float[true, predicted]),
-            by_int8=None if by_int8 is None else int(by_int8[true, predicted]),
-        )
-        for true, predicted in places
+        each for each in found.values() if is_of(each.first.variant, target) and is_of(each.second.variant, target)
     )
 
 
-def _inputs(chosen: Sequence[Prediction], samples: Samples) -> tuple[InputView, ...]:
-    if not chosen:
-        return ()
-    raw = samples.read(np.asarray([each.index for each in chosen], np.int64))  # (M, …)
-    pictures = picture_uris(raw) if is_picture(raw.shape[1:]) else ("",) * len(raw)
-    names = samples.class_names
+def _measurements(outcome: Outcome, target: Judged, rows: Sequence[RunRow]) -> tuple[tuple[str, MeasurementPart], ...]:
+    titles = {variant.key: words.artifact_title(variant) for variant in (row.way.variant for row in rows)}
+    return tuple((titles.get(each.artifact, each.artifact), each) for each in measurements_of(outcome, target))
+
+
+# ── the task's figures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def looked_views(looked: Sequence[Looked], store: ArrayStore) -> tuple[LookedView, ...]:
+    """Draw the figures of every pair of files."""
     return tuple(
-        InputView(
-            index=each.index,
-            true=names[each.true],
-            by_float=names[each.by_float],
-            by_int8=names[each.by_int8],
-            float_right=each.by_float == each.true,
-            int8_right=each.by_int8 == each.true,
-            picture=picture,
-            values="" if picture else _values(sample),
+        LookedView(
+            targets=each.targets,
+            titles=each.titles,
+            samples=each.samples,
+            figures=draw(each.figures, store, f"t{number}"),
         )
-        for each, picture, sample in zip(chosen, pictures, raw, strict=True)
+        for number, each in enumerate(looked)
     )
-
-
-def _values(sample: Indices) -> str:
-    flat = sample.reshape(-1)
-    more = f", … ({flat.size} values)" if flat.size > _VALUES_SHOWN else ""
-    return ", ".join(f"{value:.4g}" for value in flat[:_VALUES_SHOWN]) + more
 
 
 # ── layers and training ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,13 +226,13 @@ def _values(sample: Indices) -> str:
 
 def layers_views(outcome: Outcome) -> tuple[LayersView, ...]:
     """Gather the layers, once for every set of weights."""
-    by_bits: dict[int, list[Validated]] = {}
+    by_bits: dict[int, list[Judged]] = {}
     for target in outcome.targets:
-        by_bits.setdefault(outcome.target_bits[target.target], []).append(target)
+        by_bits.setdefault(target.weight_bits, []).append(target)
     return tuple(_layers_view(outcome, bits, targets) for bits, targets in by_bits.items())
 
 
-def _layers_view(outcome: Outcome, bits: int, targets: Sequence[Validated]) -> LayersView:
+def _layers_view(outcome: Outcome, bits: int, targets: Sequence[Judged]) -> LayersView:
     rows = layer_rows(outcome, bits, targets[0])
     quantized = outcome.quantized.get(bits)
     return LayersView(
@@ -287,50 +245,55 @@ def _layers_view(outcome: Outcome, bits: int, targets: Sequence[Validated]) -> L
         macs=sum(row.macs for row in rows),
         worst=worst_layers(quantized.layers) if quantized else (),
         quantized=quantized,
-        float_ops=tuple(
-            dict.fromkeys(
-                op for each in outcome.exports[bits].files if each.precision == "int8" for op in each.float_ops
-            )
-        ),
+        float_ops=tuple(dict.fromkeys(op for each in _int8_files(outcome, bits) for op in each.float_ops)),
         executed=tuple(
-            (words.artifact_title(artifact), nodes, sentences.coverage(nodes))
-            for artifact, nodes in targets[0].executed.items()
-            if "int8" in artifact
+            (words.full_way(way), nodes, sentences.coverage(nodes))
+            for way, nodes in executed_int8(outcome, targets[0]).items()
         ),
-        saturation=next((target.saturation for target in targets if target.saturation), ()),
+        saturation=_saturation(outcome, bits),
         saturation_matters=any(sentences.saturates(target) for target in targets),
     )
 
 
+def _int8_files(outcome: Outcome, bits: int) -> tuple[Exported, ...]:
+    return tuple(each for each in export_set(outcome, bits).files if each.variant.precision == "int8")
+
+
+def _saturation(outcome: Outcome, bits: int) -> tuple[SaturationRow, ...]:
+    found = (each for one in outcome.observed for each in one.saturation if each.variant.weight_bits == bits)
+    return next((each.rows for each in found), ())
+
+
 def training_view(outcome: Outcome) -> TrainingView:
     """Gather curves, transfer and pruning; what a run did not do is None."""
-    stages = training_stages(outcome)
+    metric, stages = outcome.metric, training_stages(outcome)
     points = outcome.finetuned.transfer if outcome.finetuned else ()
+    best = max if metric.higher_is_better else min
     return TrainingView(
-        stages=stages,
-        curves=figures.learning_curves(stages) if stages else None,
-        transfer=figures.transfer(points) if points else None,
+        stages=tuple((stage, best(epoch.val_metric for epoch in stage.epochs)) for stage in stages),
+        curves=figures.learning_curves(stages, metric) if stages else None,
+        transfer=figures.transfer(points, metric) if points else None,
         pruning=figures.pruning(outcome.pruned.steps) if outcome.pruned and outcome.pruned.steps else None,
     )
 
 
-def training_stages(outcome: Outcome) -> tuple[figures.Stage, ...]:
+def training_stages(outcome: Outcome) -> tuple[figures.Curve, ...]:
     """Return the epochs of every stage that trained; those of its start are not its own."""
     several = len(outcome.quantized) > 1
     histories = [
-        ("train", outcome.trained.history if outcome.trained else ()),
-        ("finetune", outcome.finetuned.checkpoint.history if outcome.finetuned else ()),
-        ("prune", outcome.pruned.checkpoint.history if outcome.pruned else ()),
+        ("train", False, outcome.trained.history if outcome.trained else ()),
+        ("finetune", False, outcome.finetuned.checkpoint.history if outcome.finetuned else ()),
+        ("prune", False, outcome.pruned.checkpoint.history if outcome.pruned else ()),
     ]
     histories += [
-        (f"int8 w{bits}" if several else "quantize", each.checkpoint.history)
+        (f"int8 w{bits}" if several else "quantize", True, each.checkpoint.history)
         for bits, each in sorted(outcome.quantized.items(), reverse=True)
     ]
-    stages: list[figures.Stage] = []
+    stages: list[figures.Curve] = []
     known: set[Epoch] = set()
-    for name, history in histories:
+    for name, is_int8, history in histories:
         own = tuple(epoch for epoch in history if epoch not in known)
         known.update(history)
         if own:
-            stages.append(figures.Stage(name=name, epochs=own))
+            stages.append(figures.Curve(name=name, epochs=own, int8=is_int8))
     return tuple(stages)

@@ -1,4 +1,4 @@
-"""Numbers as people read them; the same in the terminal and on the page.
+"""Numbers and names as people read them; the same in the terminal and on the page.
 
 A number that does not exist is ``—``, never 0.
 """
@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pipeline.artifacts import Check
+from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.files import Variant, Way
+from pipeline.artifacts.outcome import Check
 
 MISSING = "—"
-ARTIFACT_TITLES = {
-    "torch-fp32": "torch float",
-    "torch-fake-quant": "torch fake-quant",
-    "onnx-fp32": "ONNX float",
-    "onnx-int8": "ONNX int8",
-    "tflite-fp32": "TFLite float",
-    "tflite-int8": "TFLite int8",
-}
+_FORMATS = {"torch": "torch", "onnx": "ONNX", "tflite": "TFLite"}
+_SHORT_PROGRAMS = {"tflite-runtime": "tflite-rt"}  # programs that are named beside the file: its format has two
 
 
 def percent(share: float | None, decimals: int = 2) -> str:
@@ -32,6 +28,27 @@ def points(value_pp: float | None, *, signed: bool = False) -> str:
         return MISSING
     rounded = round(value_pp, 2) or 0.0
     return f"{rounded:{'+' if signed and rounded else ''}.2f} pp".replace("-", "−")
+
+
+def change(metric: Metric, value: float | None, *, signed: bool = True) -> str:
+    """Write a difference of two values of a metric: ``−0.28 pp`` for shares, ``+0.0021`` or ``−0.4 dB`` for others."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if metric.unit == "share":
+        return points(100 * value, signed=signed)
+    number = f"{value or 0.0:{'+' if signed and value else ''}.3g}".replace("-", "−")
+    return f"{number} {metric.unit}".rstrip()
+
+
+def metric_value(metric: Metric, value: float | None, decimals: int = 2) -> str:
+    """Write a value of a metric: ``97.50 %``, ``0.4312``, ``31.2 dB``."""
+    return MISSING if value is None else metric.text(value, decimals)
+
+
+def axis(metric: Metric) -> str:
+    """Name an axis: ``accuracy, %``, ``PSNR, dB``, ``RMSE``."""
+    unit = "%" if metric.unit == "share" else metric.unit
+    return f"{metric.name}, {unit}" if unit else metric.name
 
 
 def size(count: float | None) -> str:
@@ -81,6 +98,8 @@ def decibels(value_db: float | None) -> str:
 
 def p_value(p: float) -> str:
     """``0.0321`` → ``= 0.032``; ``0.00001`` → ``< 0.001``; with the relation sign."""
+    if not math.isfinite(p):
+        return MISSING
     return "< 0.001" if p < 0.001 else f"= {p:.{2 if p >= 0.1 else 3}f}"
 
 
@@ -91,9 +110,8 @@ def quantity(value: float | None, unit: str) -> str:
     known: dict[str, Callable[[float], str]] = {"bytes": size, "pp": points, "share": percent}
     if unit in known:
         return known[unit](value)
-    if unit in ("ms", "%"):
-        return f"{milliseconds(value) if unit == 'ms' else f'{value:.2f}'} {unit}"
-    return f"{value:.4g} {unit}".rstrip()
+    number = milliseconds(value) if unit == "ms" else f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+    return f"{number} {unit}".rstrip().replace("-", "−")
 
 
 def shape(sides: tuple[int, ...]) -> str:
@@ -101,23 +119,55 @@ def shape(sides: tuple[int, ...]) -> str:
     return "×".join(str(side) for side in sides)
 
 
-def artifact_title(key: str) -> str:
-    """``onnx-int8`` → ``ONNX int8``, also before `` in onnxruntime 1.32.0``; what is not known stays as it is."""
-    name, place, runtime = key.partition(" in ")
-    base, _, bits = name.partition("-w")
-    if base not in ARTIFACT_TITLES:
-        return key
-    return ARTIFACT_TITLES[base] + (f" ({bits}-bit weights)" if bits else "") + place + runtime
+def artifact_title(variant: Variant) -> str:
+    """``ONNX int8``, ``TFLite float``, ``torch int8``; weights of an unusual width are named."""
+    precision = "float" if variant.precision == "fp32" else variant.precision
+    narrow = f" ({variant.weight_bits}-bit weights)" if variant.weight_bits not in (8, 32) else ""
+    return f"{_FORMATS[variant.format]} {precision}{narrow}"
+
+
+def way_title(way: Way) -> str:
+    """Name a way of running; the program is named where the format leaves it open: ``TFLite int8, tflite-rt``."""
+    short = _SHORT_PROGRAMS.get(way.program)
+    return artifact_title(way.variant) + (f", {short}" if short else "")
+
+
+def full_way(way: Way) -> str:
+    """``TFLite int8 in litert``."""
+    title = artifact_title(way.variant)
+    return title if way.program == "torch" else f"{title} in {way.program}"
 
 
 def check_limit(check: Check) -> str:
-    """Write a limit with its direction: shares (``%``) are a least, all others a most: ``≥ 97.00 %``, ``≤ 8.0 MiB``."""
-    return f"{'≥' if check.unit == '%' else '≤'} {quantity(check.limit, check.unit)}"
+    """Write a limit with its direction: ``≥ 97.00 %``, ``≤ 8.0 MiB``."""
+    return f"{'≥' if check.bound == 'at least' else '≤'} {quantity(check.limit, check.unit)}"
 
 
 def check_got(check: Check) -> str:
     """Write what was found, or that nothing could be measured."""
     return "not measured" if check.got is None else quantity(check.got, check.unit)
+
+
+def check_sign(check: Check) -> str:
+    """``✓``, ``✗``, or ``?`` where nobody knows."""
+    return "?" if check.holds is None else "✓" if check.holds else "✗"
+
+
+def check_word(check: Check) -> str:
+    """``met``, ``missed``, both also ``not for sure`` where the limit lies inside the interval; ``unknown``."""
+    if check.holds is None:
+        return "unknown"
+    word = "met" if check.holds else "missed"
+    return f"{word}, not for sure" if check.state == "uncertain" else word
+
+
+def check_range(check: Check) -> str:
+    """Write the bounds of what was found, where they are not the value itself: ``−0.20 … 0.80 pp``."""
+    if check.low is None or check.high is None or check.low == check.high:
+        return ""
+    low, high = quantity(check.low, check.unit), quantity(check.high, check.unit)
+    unit = high.rpartition(" ")[2]
+    return f"{low.removesuffix(f' {unit}')} … {high}"
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import DTypeLike
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
-from pipeline.artifacts import ExecutedOp
+from pipeline.artifacts.evidence import ExecutedOp
+from pipeline.declare.words import RuntimeName
+from pipeline.onboard import onnx_session
+from pipeline.onboard.tflite_session import ListedOp, listed_ops
+from pipeline.runtimes.boundary import model_errors
+from pipeline.runtimes.child import Child
 
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
 # what comes out has the type of what went in
@@ -64,6 +72,45 @@ class _Graph:
     inputs: frozenset[str]
     outputs: frozenset[str]
     types: dict[str, int]  # value → TensorProto.DataType, as far as known
+
+
+def executed(path: Path, runtime: RuntimeName) -> tuple[ExecutedOp, ...]:
+    """List the nodes that a runtime really executes of a file, after its own optimisation, in order.
+
+    For TFLite files the parts that a delegate took over as a whole stand at the end.  Raises ModelError.
+    """
+    with model_errors():
+        if runtime == "onnxruntime":
+            with tempfile.TemporaryDirectory() as folder:
+                optimised = Path(folder) / "optimised.onnx"
+                onnx_session.write_optimised(path, optimised)
+                return executed_in_onnx(onnx.load(optimised))
+        ops = _listed(path, runtime)
+    reasons = [why_float_in_tflite(op.op, op.reads, op.writes, at_end=op.at_end) for op in ops]
+    return tuple(
+        ExecutedOp(name=op.name, op=op.op, integer=not reason, reason=reason)
+        for op, reason in zip(ops, reasons, strict=True)
+    )
+
+
+def _listed(path: Path, runtime: RuntimeName) -> list[ListedOp]:
+    if runtime != "tflite-runtime":
+        return listed_ops(path, runtime)
+    with contextlib.closing(Child(runtime)) as child:
+        words = {"path": str(path.resolve()), "runtime": runtime}
+        return [ListedOp(**{**op, "reads": tuple(op["reads"])}) for op in child.ask("ops", words).header["ops"]]
+
+
+def steps_in_onnx(path: Path) -> tuple[float, ...]:
+    """Return the scale of the DequantizeLinear that makes each output, in the file's order; 0 where there is none."""
+    graph = onnx.load(path, load_external_data=False).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    scales = {
+        node.output[0]: float(numpy_helper.to_array(tensors[node.input[1]]).item())
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[1] in tensors and not tensors[node.input[1]].dims
+    }
+    return tuple(scales.get(output.name, 0.0) for output in graph.output)
 
 
 def executed_in_onnx(model: onnx.ModelProto) -> tuple[ExecutedOp, ...]:

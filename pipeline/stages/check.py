@@ -1,57 +1,99 @@
-"""check: before any training, whether a network can go all the way: train, prune, quantize, export."""
+"""check: before any training, whether a network can go all the way: train, prune, quantize, export, run.
+
+Shapes: N calibration samples.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
-import torch
+from torch import Tensor, fx, nn
 
-from pipeline.artifacts import NetworkCheck, NetworkRef
+from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef
+from pipeline.data.load import load
+from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.network import build_network, check_training_step, line_in
-from pipeline.pruning import plan
+from pipeline.graph.costs import layer_costs
+from pipeline.graph.fold import fold
+from pipeline.networks.build import build_network, check_training_step, head_name
+from pipeline.networks.own_code import line_in
+from pipeline.networks.pruning import plan
+from pipeline.networks.weights import fit_start
 from pipeline.quant.calibrate import calibrate
-from pipeline.quant.costs import layer_costs
-from pipeline.quant.prepare import fold, prepare
-from pipeline.quant.to_onnx import write_onnx
-from pipeline.run import Work, stage
-from pipeline.spec import QuantizeSpec
-from pipeline.tflite import write_tflite
+from pipeline.quant.prepare import freeze, prepare
+from pipeline.quant.samples import calibration_inputs
+from pipeline.runs.run import Work, stage
+from pipeline.runs.store import write_atomic
+from pipeline.stages.written import CHECK_SAMPLES, check_file, limits_of, write
+from pipeline.training.devices import using_threads
 
-_SAMPLES = 4
 _SHARE = 0.3  # of the channels, in a trial of pruning
+_WEIGHT_BITS = 8
 
 
 @stage(version=1)
-def check(_work: Work, *, network: NetworkRef, pruned: bool, quantized: bool) -> NetworkCheck:
-    """Take the untrained network through every step that may refuse it; nothing is kept.
+def check(
+    work: Work,
+    *,
+    data: DataRef,
+    facts: DataFacts,
+    network: NetworkRef,
+    pruned: bool,
+    quantized: bool,
+    start_network: NetworkRef | None,
+) -> NetworkCheck:
+    """Take the untrained network through every step that may refuse it, and run its files; nothing is kept.
 
-    ``pruned``, ``quantized``: whether the recipe asks for these steps.
+    ``pruned``, ``quantized``: whether the recipe asks for these steps.  ``start_network``: whose weights it starts
+    from, before that one is trained.
 
     Raises ModelError and UnsupportedOpError as those steps do, with the line of the user's file where one is known.
     """
-    module = build_network(network, seed=0)
-    check_training_step(module, network)
-    module.eval()
-    with _refused_by(network.path):
-        folded = fold(module, network.input_shape)
-        write_tflite(write_onnx(folded, name="check"))
-        if quantized:
-            prepared = prepare(folded, weight_bits=8)
-            noise = torch.randn(_SAMPLES, *network.input_shape, generator=torch.Generator().manual_seed(0))
-            calibrate(prepared, noise, QuantizeSpec(calibration="min-max"))
-            write_tflite(write_onnx(prepared, name="check"))
-        if pruned:
-            plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
+    with using_threads(1):
+        module = build_network(network, seed=0)
+        check_training_step(module, network)
+        if start_network is not None:
+            _check_start(module, network, start_network)
+        module.eval()
+        inputs = calibration_inputs(load(data), facts.frontend, most=CHECK_SAMPLES)
+        with _refused_by(network):
+            folded = fold(module, network.input_shape)
+            _check_files(work, folded, folded, inputs, network)
+            if quantized:
+                prepared = prepare(folded, weight_bits=_WEIGHT_BITS)
+                calibrate(prepared, inputs, QuantizeSpec(calibration="min-max"))
+                _check_files(work, prepared.eval(), freeze(prepared), inputs, network)
+            if pruned:
+                plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
     costs = layer_costs(folded)
     return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs))
 
 
+def _check_start(module: nn.Module, network: NetworkRef, start: NetworkRef) -> None:
+    fit_start(
+        module.state_dict(),
+        build_network(start, seed=0).state_dict(),
+        head_name(module, network.input_shape),
+        str(start.path),
+    )
+
+
+def _check_files(work: Work, graph: fx.GraphModule, reference: nn.Module, inputs: Tensor, network: NetworkRef) -> None:
+    """Write both files and run them in every runtime that is here."""
+    written = write(graph, reference, name="check", signature=network.signature)
+    limits = limits_of(written, inputs)
+    for file_format, content in written.contents.items():
+        path = work.scratch / f"check.{file_format}"
+        write_atomic(path, content)
+        check_file(written, file_format, path, inputs, limits, signature=network.signature)
+        path.unlink()
+
+
 @contextlib.contextmanager
-def _refused_by(path: Path) -> Iterator[None]:
+def _refused_by(network: NetworkRef) -> Iterator[None]:
     """Name the user's file in a refusal, and the line of it that raised, if one did."""
+    path = network.path
     try:
         yield
     except ModelError as error:

@@ -1,117 +1,133 @@
-"""export: the four files (ONNX and TFLite, float and int8) from one network and one table of quantization rules."""
+"""export: the two files (ONNX and TFLite) of one set of weights, from one graph and one table of quantization rules."""
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
 import torch
 from torch import fx, nn
 
-from pipeline.artifacts import Checkpoint, Exported, ExportSet, FileFormat, Quantized, TensorSpec
-from pipeline.checkpoints import restore_float, restore_prepared
+from pipeline import tasks
+from pipeline.artifacts.files import Exported, ExportSet, FileFormat, Variant
+from pipeline.artifacts.networks import DataFacts, DataRef
+from pipeline.artifacts.training import Checkpoint, Quantized
+from pipeline.data.load import load
+from pipeline.data.source import Dataset
+from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
-from pipeline.quant.costs import layer_costs
-from pipeline.quant.prepare import float_reasons, fold, freeze
-from pipeline.quant.scheme import ACTIVATION_MAX, ACTIVATION_MIN
-from pipeline.quant.to_onnx import to_bytes, write_onnx
-from pipeline.run import Work, stage
-from pipeline.runtimes import open_session, unavailable
-from pipeline.runtimes.session import Floats
-from pipeline.spec import Precision, RuntimeName
-from pipeline.tflite import read_ends, write_tflite
+from pipeline.graph.costs import layer_costs
+from pipeline.graph.fold import fold
+from pipeline.networks.checkpoints import restore_float, restore_prepared
+from pipeline.quant.prepare import float_reasons, freeze
+from pipeline.quant.samples import calibration_inputs
+from pipeline.runs.run import Work, stage
+from pipeline.stages.written import CHECK_SAMPLES, check_file, limits_of, write
+from pipeline.training.batches import hold
+from pipeline.training.devices import using_threads
+from pipeline.training.loop import evaluate
 
-_CHECK_BATCHES = (1, 3)  # the batch is dynamic: both must run
-_FLOAT_TOLERANCE = 1e-4  # of the largest logit; kernels sum in another order than torch
-# output steps: runtimes round some sums the other way, and deep networks carry that on; a wrong writer is far off
-_INT8_MEAN_STEPS, _INT8_MOST_STEPS = 1.0, 16.0
-_CHECK_RUNTIME: dict[FileFormat, RuntimeName] = {"onnx": "onnxruntime", "tflite": "litert"}
+# between what weights reached in training and what they reach when they are restored: sums in another order (threads,
+# a graphics card) move single samples over the edge
+_RECALL_POINTS = 0.5
 
 
 @stage(version=1)
-def export(work: Work, *, name: str, checkpoint: Checkpoint, quantized: Quantized) -> ExportSet:
-    """Write, check and store the files.
+def export(
+    work: Work,
+    *,
+    name: str,
+    data: DataRef,
+    facts: DataFacts,
+    weights: Checkpoint | Quantized,
+    runtimes: dict[str, str],
+) -> ExportSet:
+    """Write, check and store the files: float ones of a checkpoint, int8 ones of a quantized network.
 
-    Each file passes its format's checker, is written twice with the same bytes, loads in its runtime, runs with two
-    batch sizes and gives what torch gives.  Raises UnsupportedOpError (operation, layer, what to do) for what the
-    writers do not know, ModelError when a written file does not compute what the network computes.
+    Before, the restored network must reach on the validation split what its checkpoint says.  Each file passes its
+    format's checker, is written twice with the same bytes, loads in its runtimes, runs with two batch sizes and gives
+    what torch gives on calibration samples.  ``runtimes``: which there are here (name → version, or why not), for the
+    key alone: a file that could not be checked is checked when its runtime is there.
+
+    Raises UnsupportedOpError (operation, layer, what to do) for what the writers do not know, ModelError when the
+    restored network or a written file computes something else than what was trained.
     """
-    shape = checkpoint.network.input_shape
-    folded = fold(restore_float(checkpoint, work.store), shape)
-    networks: list[tuple[Precision, fx.GraphModule, nn.Module]] = [("fp32", folded, folded)]
-    if quantized.method != "none":
-        prepared = restore_prepared(quantized, work.store)
-        networks.append(("int8", prepared, freeze(prepared)))
-    files: list[Exported] = []
-    work.progress.start("export", 2 * len(networks))
-    for precision, graph, reference in networks:
-        model = write_onnx(graph, name=name)
-        contents: dict[FileFormat, bytes] = {"onnx": to_bytes(model), "tflite": write_tflite(model)}
-        if contents != {"onnx": to_bytes(write_onnx(graph, name=name)), "tflite": write_tflite(model)}:
-            raise ModelError("writing the same network twice gave different bytes", where="export")
-        ends: dict[FileFormat, tuple[TensorSpec, TensorSpec]] = {
-            "onnx": (_tensor_spec(model.graph.input[0]), _tensor_spec(model.graph.output[0])),
-            "tflite": read_ends(contents["tflite"]),
-        }
-        for file_format, content in contents.items():
-            exported = Exported(
-                key=f"{file_format}-{precision}",
-                file=work.store.put(content),
-                filename=_filename(name, precision, file_format, quantized.weight_bits),
-                format=file_format,
-                precision=precision,
-                size_bytes=len(content),
-                input=ends[file_format][0],
-                output=ends[file_format][1],
-                opset=model.opset_import[0].version if file_format == "onnx" else None,
-                float_ops=float_reasons(graph) if precision == "int8" else (),
-            )
-            _check(work, exported, reference, shape)
-            files.append(exported)
-            work.progress.advance()
-    return ExportSet(weight_bits=quantized.weight_bits, files=tuple(files), layers=layer_costs(folded))
+    del runtimes
+    with using_threads(1):
+        dataset = load(data)
+        graph, reference = _restored(work, weights)
+        _check_recall(reference, dataset, facts, weights)
+        return _export(work, name, graph, reference, dataset=dataset, facts=facts, weights=weights)
 
 
-def _filename(name: str, precision: Precision, file_format: FileFormat, weight_bits: int) -> str:
-    width = "-w7" if precision == "int8" and weight_bits == 7 else ""
-    return f"{name}.{precision}{width}.{file_format}"
+def _restored(work: Work, weights: Checkpoint | Quantized) -> tuple[fx.GraphModule, nn.Module]:
+    """Return the graph that is written, and the network that its files are compared with."""
+    if isinstance(weights, Quantized):
+        prepared = restore_prepared(weights, work.store)
+        return prepared, freeze(prepared)
+    folded = fold(restore_float(weights, work.store), weights.network.input_shape)
+    return folded, folded
 
 
-def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    dimensions = value.type.tensor_type.shape.dim
-    return TensorSpec(
-        name=value.name,
-        dtype="float32",
-        shape=tuple(None if side.dim_param else side.dim_value for side in dimensions),
+def _check_recall(network: nn.Module, dataset: Dataset, facts: DataFacts, weights: Checkpoint | Quantized) -> None:
+    checkpoint = weights.checkpoint if isinstance(weights, Quantized) else weights
+    task, val = tasks.named(dataset.card.task), hold(dataset.val, facts.frontend, torch.device("cpu"))
+    signature, metric = checkpoint.network.signature, checkpoint.metric
+    found = evaluate(network, val, task, signature=signature).value
+    if abs(metric.worse_by_points(found, checkpoint.val_metric)) <= _RECALL_POINTS + 100 / max(len(val), 1):
+        return
+    raise ModelError(
+        f"the network file, or something that it imports or reads, computes something else than when it was trained: "
+        f"validation {metric.name} {metric.text(checkpoint.val_metric, 2)} then, {metric.text(found, 2)} now",
+        where=str(checkpoint.network.path),
+        remedy="undo the change, or train again: run the same command with --fresh",
     )
 
 
-def _check(work: Work, exported: Exported, reference: nn.Module, shape: tuple[int, ...]) -> None:
-    """Run the stored file with two batch sizes and compare with torch."""
-    runtime = _CHECK_RUNTIME[exported.format]
-    missing = unavailable(runtime)
-    if missing:
-        work.progress.say(f"{exported.key} not checked: {runtime} {missing}")
-        return
-    session = open_session(work.store.path(exported.file), runtime, threads=1)
-    for batch in _CHECK_BATCHES:
-        inputs = np.random.default_rng(batch).standard_normal((batch, *shape), np.float32)
-        with torch.no_grad():
-            wanted = reference(torch.from_numpy(inputs)).numpy()
-        got = session.run(inputs)
-        step = session.output_scale
-        if step is None and exported.precision == "int8":  # a float layer makes the output of integers
-            step = float(np.ptp(wanted)) / (ACTIVATION_MAX - ACTIVATION_MIN)
-        if got.shape != wanted.shape or not _close(got, wanted, step):
-            raise ModelError(
-                f"the written file computes something else than the network: largest difference "
-                f"{np.abs(got - wanted).max():.3g} of {np.abs(wanted).max():.3g} (batch {batch}, {session.label})",
-                where=exported.filename,
-                remedy="this is a bug in karui's writers; please report it with the network file",
+def _export(
+    work: Work,
+    name: str,
+    graph: fx.GraphModule,
+    reference: nn.Module,
+    *,
+    dataset: Dataset,
+    facts: DataFacts,
+    weights: Checkpoint | Quantized,
+) -> ExportSet:
+    precision: Precision = "int8" if isinstance(weights, Quantized) else "fp32"
+    bits = weights.weight_bits if isinstance(weights, Quantized) else 32
+    checkpoint = weights.checkpoint if isinstance(weights, Quantized) else weights
+    signature = checkpoint.network.signature
+    inputs = calibration_inputs(dataset, facts.frontend, most=CHECK_SAMPLES)
+    written = write(graph, reference, name=name, signature=signature)
+    limits = limits_of(written, inputs)
+    files: list[Exported] = []
+    work.progress.start("export", len(written.contents))
+    for file_format, content in written.contents.items():
+        variant = Variant(format=file_format, precision=precision, weight_bits=bits)
+        file, filename = work.store.put(content), _filename(name, variant, file_format)
+        try:
+            checked = check_file(written, file_format, work.store.path(file), inputs, limits, signature=signature)
+        except ModelError as error:
+            where = ": ".join(filter(None, (filename, error.where)))
+            raise type(error)(error.what, where=where, remedy=error.remedy) from error
+        if checked is None:
+            work.progress.say(f"{filename} could not be checked: none of its runtimes is usable here")
+        files.append(
+            Exported(
+                variant=variant,
+                file=file,
+                filename=filename,
+                size_bytes=len(content),
+                signature=signature,
+                steps=written.steps,
+                opset=written.opset if file_format == "onnx" else None,
+                float_ops=float_reasons(graph) if precision == "int8" else (),
+                checked_in=checked,
             )
+        )
+        work.progress.advance()
+    return ExportSet(precision=precision, weight_bits=bits, files=tuple(files), layers=layer_costs(graph))
 
 
-def _close(got: Floats, wanted: Floats, step: float | None) -> bool:
-    difference = np.abs(got - wanted)
-    if step is None:
-        return bool(difference.max() <= _FLOAT_TOLERANCE * max(1.0, np.abs(wanted).max()))
-    return bool(difference.mean() <= _INT8_MEAN_STEPS * step and difference.max() <= _INT8_MOST_STEPS * step)
+def _filename(name: str, variant: Variant, file_format: FileFormat) -> str:
+    """``digits.fp32.onnx``, ``digits.int8.tflite``, ``digits.int8-w7.onnx``."""
+    narrow = f"-w{variant.weight_bits}" if variant.weight_bits not in (8, 32) else ""
+    return f"{name}.{variant.precision}{narrow}.{file_format}"

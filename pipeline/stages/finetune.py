@@ -12,31 +12,41 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import DataRef, Epoch, Finetuned, NetworkRef, Start, TransferPoint
-from pipeline.checkpoints import save
+from pipeline import tasks
+from pipeline.artifacts.evidence import Answers
+from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef
+from pipeline.artifacts.training import Checkpoint, Epoch, Finetuned, Start, TransferPoint
 from pipeline.data.load import load
-from pipeline.data.source import Source, take
-from pipeline.network import build_network, called_layers, head_name, load_state
-from pipeline.pruning import apply
-from pipeline.run import Work, stage
-from pipeline.spec import FinetuneSpec, TrainSpec
-from pipeline.tasks.classification import accuracy, cross_entropy
-from pipeline.training import Fit, Samples, evaluate, fit, pick_device, samples, steps_in
+from pipeline.data.source import Indices, Source, take
+from pipeline.declare.recipe import FinetuneSpec, TrainSpec
+from pipeline.networks.build import build_network, called_layers, head_name
+from pipeline.networks.checkpoints import save
+from pipeline.networks.edits import apply
+from pipeline.networks.weights import fit_start, load_state
+from pipeline.onboard.frontend import Frontend
+from pipeline.runs.run import Work, stage
+from pipeline.tasks import Task
+from pipeline.training.batches import Samples, hold
+from pipeline.training.devices import pick_device, using_threads
+from pipeline.training.loop import Fit, evaluate, fit
+from pipeline.training.schedule import steps_in
 
 _FEWEST_STEPS = 200  # with a handful of labels an epoch is a step or two; train at least this long
 _GRADUAL = (("head", 0.0, 1.0), ("upper half", 0.5, 0.5), ("all", 1.0, 0.25))  # phase, layers freed, learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Task:
+class _Shared:
     """What every training of this stage shares."""
 
     work: Work
+    task: Task
     network: NetworkRef
     spec: FinetuneSpec
     scratch: TrainSpec
     seed: int
     device: torch.device
+    frontend: Frontend
     val: Samples
     test: Samples
     weights: Mapping[str, Tensor]
@@ -48,94 +58,106 @@ def finetune(
     work: Work,
     *,
     data: DataRef,
+    facts: DataFacts,
     network: NetworkRef,
     start: Start,
     spec: FinetuneSpec,
     scratch: TrainSpec,
     seed: int,
+    threads: int,
+    device: str,
 ) -> Finetuned:
-    """Load ``start`` into the network (a new head where the classes differ), train, and compare with from-scratch.
+    """Load ``start`` into the network (a new head where the outputs differ), train, and compare with from-scratch.
 
     ``mode``: "head" trains the last layer alone, the rest frozen with its batch-norm statistics; "gradual" frees the
     layers from the top in three phases; "all" trains everything.  ``scratch`` is the plan of the from-scratch trainings
-    it is compared with.  Raises ModelError naming the tensors when ``start`` is another network's.
+    it is compared with; samples are told off per class only where there are classes.  Raises ModelError naming the
+    tensors when ``start`` is another network's.
     """
-    device = pick_device(work.device)
-    dataset = load(data)
-    task = _Task(
-        work=work,
-        network=network,
-        spec=spec,
-        scratch=scratch,
-        seed=seed,
-        device=device,
-        val=samples(dataset.val, data.card.input, device),
-        test=samples(dataset.test, data.card.input, device),
-        weights=safetensors.torch.load(work.store.get(start.weights)),
-        start=start,
-    )
-    train = samples(dataset.train, data.card.input, device)
-    module, replaced = _transferred(task)
-    history = _finetune(task, module, train, name="finetune")
-    fewest = int(np.bincount(dataset.train.labels).min())
-    points = [
-        _compare(task, count, samples(_few(dataset.train, count, seed), data.card.input, device))
-        for count in spec.compare_labels_per_class
-        if count < fewest
-    ]
-    from_scratch = _scratch(task, train, "from scratch") if spec.compare_labels_per_class else None
-    if from_scratch is not None:
-        reached = _test_accuracy(task, module)
-        points.append(TransferPoint(labels_per_class=None, transferred=reached, from_scratch=from_scratch))
-    return Finetuned(
-        checkpoint=save(
-            module,
-            work.store,
-            ref=network,
-            edits=start.edits,
-            val_accuracy=accuracy(*evaluate(module, task.val)),  # of the last phase, which need not be the best one
-            history=history,
-        ),
-        start=start.label,
-        replaced_head=replaced,
-        transfer=tuple(points),
+    place, dataset = pick_device(device), load(data)
+    with using_threads(threads):
+        shared = _Shared(
+            work=work,
+            task=tasks.named(data.card.task),
+            network=network,
+            spec=spec,
+            scratch=scratch,
+            seed=seed,
+            device=place,
+            frontend=facts.frontend,
+            val=hold(dataset.val, facts.frontend, place),
+            test=hold(dataset.test, facts.frontend, place),
+            weights=safetensors.torch.load(work.store.get(start.weights)),
+            start=start,
+        )
+        module, replaced = _transferred(shared)
+        train = hold(dataset.train, facts.frontend, place)
+        history = _finetune(shared, module, train, name="finetune")
+        return Finetuned(
+            checkpoint=_saved(shared, module, history),
+            start=start.label,
+            replaced_head=replaced,
+            transfer=_transfer(shared, module, train, dataset.train) if spec.compare_labels_per_class else (),
+        )
+
+
+def _saved(shared: _Shared, module: nn.Module, history: list[Epoch]) -> Checkpoint:
+    return save(
+        module,
+        shared.work.store,
+        ref=shared.network,
+        edits=shared.start.edits,
+        metric=shared.task.METRIC,
+        val_metric=_answers(shared, module, shared.val).value,  # of the last phase, which need not be the best one
+        history=history,
     )
 
 
-def _transferred(task: _Task) -> tuple[nn.Module, tuple[str, ...]]:
+def _transfer(shared: _Shared, module: nn.Module, train: Samples, source: Source) -> tuple[TransferPoint, ...]:
+    """Compare with training from nothing on few labels of every class, then on all there are."""
+    points: list[TransferPoint] = []
+    if source.strata is not None:
+        fewest = int(np.unique(source.strata, return_counts=True)[1].min())
+        for count in shared.spec.compare_labels_per_class:
+            if count < fewest:
+                few = take(source, _few(source.strata, count, shared.seed))
+                points.append(_compare(shared, count, hold(few, shared.frontend, shared.device)))
+    from_scratch = _scratch(shared, train, "from scratch")
+    reached = _test_metric(shared, module)
+    return (*points, TransferPoint(labels_per_class=None, transferred=reached, from_scratch=from_scratch))
+
+
+def _transferred(shared: _Shared) -> tuple[nn.Module, tuple[str, ...]]:
     """Build the network with the start's weights; the head's tensors that do not fit stay new and are named."""
-    module = apply(build_network(task.network, seed=task.seed), task.start.edits)
-    own = module.state_dict()
-    head = head_name(module, task.network.input_shape)
-    new = tuple(
-        name
-        for name, tensor in own.items()
-        if name.rpartition(".")[0] == head and (name not in task.weights or task.weights[name].shape != tensor.shape)
-    )
-    load_state(module, {**task.weights, **{name: own[name] for name in new}}, where=task.start.label)
-    return module.to(task.device), new
+    module = apply(build_network(shared.network, seed=shared.seed), shared.start.edits)
+    own, label = module.state_dict(), shared.start.label
+    new = fit_start(own, shared.weights, head_name(module, shared.network.input_shape), label)
+    load_state(module, {**shared.weights, **{name: own[name] for name in new}}, where=label)
+    return module.to(shared.device), new
 
 
-def _finetune(task: _Task, module: nn.Module, train: Samples, *, name: str) -> list[Epoch]:
-    phases = _GRADUAL if task.spec.mode == "gradual" else ((name, 0.0 if task.spec.mode == "head" else 1.0, 1.0),)
+def _finetune(shared: _Shared, module: nn.Module, train: Samples, *, name: str) -> list[Epoch]:
+    phases = _GRADUAL if shared.spec.mode == "gradual" else ((name, 0.0 if shared.spec.mode == "head" else 1.0, 1.0),)
     history: list[Epoch] = []
     for number, (phase, freed, rate) in enumerate(phases):
-        plan = task.spec.train.model_copy(
+        plan = shared.spec.train.model_copy(
             update={
-                "epochs": max(1, task.spec.train.epochs // len(phases)),
-                "learning_rate": task.spec.train.learning_rate * rate,
+                "epochs": max(1, shared.spec.train.epochs // len(phases)),
+                "learning_rate": shared.spec.train.learning_rate * rate,
             }
         )
-        frozen = _freeze_all_but(module, task.network.input_shape, freed)
+        frozen = _freeze_all_but(module, shared.network.input_shape, freed)
         job = Fit(
             plan=_long_enough(plan, train),
+            task=shared.task,
+            updates=shared.task.updates(plan),
             phase=name if len(phases) == 1 else f"{name}: {phase}",
-            seed=task.seed + number,
-            loss=cross_entropy(plan.label_smoothing),
+            seed=shared.seed + number,
+            signature=shared.network.signature,
             train_mode=partial(_train_mode, frozen=frozen),
-            resume_file=task.work.scratch / f"{name}-{number}.pt".replace(" ", "-"),
+            resume_file=shared.work.scratch / f"{name}-{number}.pt".replace(" ", "-"),
         )
-        history += fit(module, train, task.val, job, task.work.progress)
+        history += fit(module, train, shared.val, job, shared.work.progress)
     module.requires_grad_(requires_grad=True)
     return history
 
@@ -166,38 +188,49 @@ def _long_enough(plan: TrainSpec, train: Samples) -> TrainSpec:
     return plan.model_copy(update={"epochs": max(plan.epochs, math.ceil(_FEWEST_STEPS / steps_per_epoch))})
 
 
-def _few(source: Source, per_class: int, seed: int) -> Source:
-    """Draw so many samples of every class."""
+def _few(strata: Indices, per_class: int, seed: int) -> Indices:
+    """Draw so many samples of every class; ``strata`` (N,) says which is whose."""
     generator = np.random.default_rng(seed)
-    of_class = [np.flatnonzero(source.labels == label) for label in np.unique(source.labels)]
-    return take(source, np.concatenate([generator.permutation(indices)[:per_class] for indices in of_class]))
+    of_class = [np.flatnonzero(strata == label) for label in np.unique(strata)]
+    return np.concatenate([generator.permutation(indices)[:per_class] for indices in of_class])
 
 
-def _compare(task: _Task, per_class: int, few: Samples) -> TransferPoint:
+def _compare(shared: _Shared, per_class: int, few: Samples) -> TransferPoint:
     name = f"{per_class} labels per class"
-    module, _ = _transferred(task)
-    _finetune(task, module, few, name=f"{name}, transferred")
+    module, _ = _transferred(shared)
+    _finetune(shared, module, few, name=f"{name}, transferred")
     return TransferPoint(
         labels_per_class=per_class,
-        transferred=_test_accuracy(task, module),
-        from_scratch=_scratch(task, few, f"{name}, from scratch"),
+        transferred=_test_metric(shared, module),
+        from_scratch=_scratch(shared, few, f"{name}, from scratch"),
     )
 
 
-def _scratch(task: _Task, train: Samples, name: str) -> float:
-    """Train the same network from nothing on the same labels; return its accuracy on the test split."""
-    module = apply(build_network(task.network, seed=task.seed), task.start.edits).to(task.device)
-    plan = _long_enough(task.scratch, train)
+def _scratch(shared: _Shared, train: Samples, name: str) -> float:
+    """Train the same network from nothing on the same labels; return its metric on the test split."""
+    module = apply(build_network(shared.network, seed=shared.seed), shared.start.edits).to(shared.device)
+    plan = _long_enough(shared.scratch, train)
     job = Fit(
         plan=plan,
+        task=shared.task,
+        updates=shared.task.updates(plan),
         phase=name,
-        seed=task.seed,
-        loss=cross_entropy(plan.label_smoothing),
-        resume_file=task.work.scratch / f"{name}.pt".replace(" ", "-"),
+        seed=shared.seed,
+        signature=shared.network.signature,
+        resume_file=shared.work.scratch / f"{name}.pt".replace(" ", "-"),
     )
-    fit(module, train, task.val, job, task.work.progress)
-    return _test_accuracy(task, module)
+    fit(module, train, shared.val, job, shared.work.progress)
+    return _test_metric(shared, module)
 
 
-def _test_accuracy(task: _Task, module: nn.Module) -> float:
-    return accuracy(*evaluate(module, task.test))
+def _test_metric(shared: _Shared, module: nn.Module) -> float:
+    """Use the network as its user would: what the decision needs is set on the validation split."""
+    chosen = shared.task.choose(_answers(shared, module, shared.val), shared.val.source)
+    return _answers(shared, module, shared.test, chosen).value
+
+
+def _answers(
+    shared: _Shared, module: nn.Module, samples: Samples, chosen: Mapping[str, float] | None = None
+) -> Answers:
+    network = shared.task.exported(module)
+    return evaluate(network, samples, shared.task, chosen, signature=shared.network.signature)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import Start, WeightsFile
-from pipeline.checkpoints import put_weights
-from pipeline.network import read_weights
-from pipeline.run import Work, stage
+from pipeline.artifacts.networks import WeightsFile
+from pipeline.artifacts.training import Start
+from pipeline.networks.checkpoints import put_weights
+from pipeline.networks.weights import read_weights
+from pipeline.runs.run import Work, stage
 
 
 @stage(version=1)

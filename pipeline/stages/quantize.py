@@ -1,27 +1,64 @@
-"""quantize: calibrate (PTQ), train with fake-quantization (QAT), put layers back to float if the margin is missed."""
+"""quantize: calibrate (PTQ), train with fake-quantization (QAT), put layers back to float if the margin is missed.
+
+Every decision is taken on the integers that the files will hold, never on fake-quantization alone.
+
+Shapes: N calibration samples.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
 
-from pipeline.artifacts import Checkpoint, DataRef, Epoch, LayerQuality, Quantized
-from pipeline.checkpoints import learn_step_sizes, restore_float, save
-from pipeline.data.calibration import calibration_indices
+from pipeline import tasks
+from pipeline.artifacts.networks import DataFacts, DataRef
+from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantized
 from pipeline.data.load import load
-from pipeline.data.preprocess import normalize
 from pipeline.data.source import Dataset
-from pipeline.quant.calibrate import calibrate
-from pipeline.quant.prepare import fold, prepare, quantized_labels
+from pipeline.declare.recipe import QuantizeSpec, TrainSpec
+from pipeline.graph.fold import fold
+from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
+from pipeline.quant.calibrate import bound_scales, calibrate
+from pipeline.quant.deployed import Deployed
+from pipeline.quant.prepare import freeze, prepare, quantized_labels
+from pipeline.quant.samples import calibration_inputs
 from pipeline.quant.sensitivity import layer_quality
-from pipeline.run import Work, stage
-from pipeline.spec import QuantizeSpec, TrainSpec
-from pipeline.tasks.classification import accuracy, cross_entropy, distillation
-from pipeline.training import Fit, Samples, evaluate, fit, pick_device, samples
+from pipeline.runs.run import Work, stage
+from pipeline.tasks import Task
+from pipeline.training.batches import Samples, hold
+from pipeline.training.devices import pick_device, using_threads
+from pipeline.training.loop import Fit, best_value, evaluate, fit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """What all parts of the stage share."""
+
+    work: Work
+    spec: QuantizeSpec
+    train: TrainSpec
+    weight_bits: int
+    seed: int
+    checkpoint: Checkpoint  # of the float network
+    task: Task
+    dataset: Dataset
+    facts: DataFacts
+    folded: fx.GraphModule
+    val: Samples  # on the processor, where integers are exact
+    device: torch.device
+
+    def value(self, prepared: fx.GraphModule) -> float:
+        """Return the task's metric of a prepared network's integers on the validation split."""
+        signature = self.checkpoint.network.signature
+        return evaluate(freeze(prepared), self.val, self.task, signature=signature).value
+
+    def inside_margin(self, value: float) -> bool:
+        """Tell whether a value is near enough to the float network's."""
+        return self.task.METRIC.worse_by_points(value, self.checkpoint.val_metric) <= self.spec.margin_pp
 
 
 @stage(version=1)
@@ -29,84 +66,86 @@ def quantize(
     work: Work,
     *,
     data: DataRef,
+    facts: DataFacts,
     checkpoint: Checkpoint,
     spec: QuantizeSpec,
     train: TrainSpec,
     weight_bits: int,
     seed: int,
+    threads: int,
+    device: str,
 ) -> Quantized:
     """Return the fake-quantized network; ``train`` gives batch size, optimizer and augmentation of QAT.
 
-    Validation accuracy decides: QAT's best epoch is taken unless plain calibration is better, then the layers that hurt
-    the output most go back to float, one by one, until the loss is within ``spec.margin_pp``.
+    The validation metric of the integers decides: QAT's best epoch is taken unless plain calibration is better, then
+    the layers that hurt the output most go back to float, one by one, until the loss is within ``spec.margin_pp``
+    points.  ``threads``: of torch; ``device``: "cpu" or "cuda".
     """
     if spec.method == "none":
         return Quantized(
             checkpoint=checkpoint,
             method="none",
             weight_bits=weight_bits,
-            ptq_val_accuracy=0,
+            ptq_val_metric=checkpoint.val_metric,
             layers=(),
             float_layers=(),
         )
-    device = pick_device(work.device)
-    dataset = load(data)
-    folded = fold(restore_float(checkpoint, work.store), checkpoint.network.input_shape)
-    calibration = _calibration_inputs(dataset)
-    val = samples(dataset.val, data.card.input, device)
-    prepared = prepare(folded, weight_bits=weight_bits)
-    calibrate(prepared, calibration, spec)
-    ptq_accuracy = accuracy(*evaluate(prepared.to(device), val))
+    with using_threads(threads):
+        dataset = load(data)
+        job = _Job(
+            work=work,
+            spec=spec,
+            train=train,
+            weight_bits=weight_bits,
+            seed=seed,
+            checkpoint=checkpoint,
+            task=tasks.named(data.card.task),
+            dataset=dataset,
+            facts=facts,
+            folded=fold(restore_float(checkpoint, work.store), checkpoint.network.input_shape),
+            val=hold(dataset.val, facts.frontend, torch.device("cpu")),
+            device=pick_device(device),
+        )
+        return _quantize(job, calibration_inputs(dataset, facts.frontend))
+
+
+def _quantize(job: _Job, calibration: Tensor) -> Quantized:
+    """Quantize with the calibration samples (N, …)."""
+    prepared = prepare(job.folded, weight_bits=job.weight_bits)
+    calibrate(prepared, calibration, job.spec)
+    ptq_value = job.value(prepared)
     history: list[Epoch] = []
-    if spec.method == "qat":
+    if job.spec.method == "qat":
         calibrated = copy.deepcopy(prepared)
-        history = _train(work, prepared, folded, dataset, val=val, spec=spec, train=train, seed=seed)
-        if max(epoch.val_accuracy for epoch in history) < ptq_accuracy:
+        history = _train(job, prepared)
+        if job.task.METRIC.better(ptq_value, best_value(history, job.task.METRIC)):
             prepared = calibrated
-    prepared.cpu()
-    folded.cpu()  # as a teacher it went to the device
     quality = layer_quality(prepared, calibration)
-    prepared, float_layers, reached = _within_margin(
-        prepared, folded, quality, val=samples(dataset.val, data.card.input, torch.device("cpu")),
-        wanted=checkpoint.val_accuracy - spec.margin_pp / 100, weight_bits=weight_bits, work=work,
-    )  # fmt: skip
+    prepared, float_layers, reached = _within_margin(job, prepared, quality)
     return Quantized(
         checkpoint=save(
             prepared,
-            work.store,
-            ref=checkpoint.network,
-            edits=checkpoint.edits,
-            val_accuracy=reached,
+            job.work.store,
+            ref=job.checkpoint.network,
+            edits=job.checkpoint.edits,
+            metric=job.task.METRIC,
+            val_metric=reached,
             history=history,
         ),
-        method=spec.method,
-        weight_bits=weight_bits,
-        ptq_val_accuracy=ptq_accuracy,
+        method=job.spec.method,
+        weight_bits=job.weight_bits,
+        ptq_val_metric=ptq_value,
         layers=tuple(replace(row, precision="fp32") if row.layer in float_layers else row for row in quality),
         float_layers=tuple(float_layers),
     )
 
 
-def _calibration_inputs(dataset: Dataset) -> Tensor:
-    raw = dataset.train.read(calibration_indices(dataset))
-    return torch.from_numpy(normalize(raw, dataset.card.input))  # (calibration samples, …)
-
-
-def _train(
-    work: Work,
-    prepared: fx.GraphModule,
-    folded: fx.GraphModule,
-    dataset: Dataset,
-    *,
-    val: Samples,
-    spec: QuantizeSpec,
-    train: TrainSpec,
-    seed: int,
-) -> list[Epoch]:
-    device = pick_device(work.device)
+def _train(job: _Job, prepared: fx.GraphModule) -> list[Epoch]:
+    """Train with rounding, in place; every epoch is judged by its integers."""
+    spec = job.spec
     if spec.ranges == "lsq":
         learn_step_sizes(prepared)
-    plan = train.model_copy(
+    plan = job.train.model_copy(
         update={
             "epochs": spec.epochs,
             "learning_rate": spec.learning_rate,
@@ -114,40 +153,45 @@ def _train(
             "early_stop_epochs": 0,
         }
     )
-    plain = cross_entropy(train.label_smoothing)
-    loss = distillation(folded.to(device), spec.distill, train.label_smoothing) if spec.distill else plain
-    job = Fit(plan=plan, phase="qat", seed=seed, loss=loss, resume_file=work.scratch / "epoch.pt")
-    return fit(prepared, samples(dataset.train, dataset.card.input, device), val, job, work.progress)
+    teacher = copy.deepcopy(job.folded).to(job.device) if spec.distill else None
+    fitting = Fit(
+        plan=plan,
+        task=job.task,
+        updates=job.task.updates(plan, teacher=teacher, weight=spec.distill),
+        phase="qat",
+        seed=job.seed,
+        signature=job.checkpoint.network.signature,
+        resume_file=job.work.scratch / "epoch.pt",
+    )
+    train, val = (hold(split, job.facts.frontend, job.device) for split in (job.dataset.train, job.dataset.val))
+    history = fit(Deployed(prepared).to(job.device), train, val, fitting, job.work.progress)
+    prepared.cpu().eval()
+    return history
 
 
 def _within_margin(
-    prepared: fx.GraphModule,
-    folded: fx.GraphModule,
-    quality: Collection[LayerQuality],
-    *,
-    val: Samples,
-    wanted: float,
-    weight_bits: int,
-    work: Work,
+    job: _Job, prepared: fx.GraphModule, quality: Collection[LayerQuality]
 ) -> tuple[fx.GraphModule, list[str], float]:
-    """Put layers back to float, those that cost the network's output most first, until ``wanted`` is reached.
+    """Put layers back to float, those that cost the network's output most first, until the margin is kept.
 
-    When nothing reaches it, the best attempt stays, and validation will say so.
+    When nothing keeps it, the best attempt stays, and the verdict will say so.
     """
-    labels = quantized_labels(prepared)
+    metric, labels = job.task.METRIC, quantized_labels(prepared)
     worst_first = [row.layer for row in sorted(quality, key=lambda row: row.output_sqnr_db) if row.layer in labels]
     weights = prepared.state_dict()
     learned = any(name.endswith("log_scale") for name in weights)
-    best = prepared, list[str](), accuracy(*evaluate(prepared, val))
+    best = prepared, list[str](), job.value(prepared)
     for count in range(1, len(worst_first) + 1):
-        if best[2] >= wanted:
+        if job.inside_margin(best[2]):
             break
-        candidate = prepare(folded, weight_bits=weight_bits, float_layers=worst_first[:count])
+        candidate = prepare(job.folded, weight_bits=job.weight_bits, float_layers=worst_first[:count])
         if learned:
             learn_step_sizes(candidate)
         candidate.load_state_dict(weights, strict=False)  # the quantizers of float layers are gone
-        reached = accuracy(*evaluate(candidate, val))
-        work.progress.say(f"{worst_first[count - 1]} back to float: {100 * reached:.1f} % on the validation split")
-        if reached > best[2]:
+        bound_scales(candidate)
+        reached = job.value(candidate)
+        said = f"validation {metric.name} {metric.text(reached)}"
+        job.work.progress.say(f"{worst_first[count - 1]} back to float: {said}")
+        if metric.better(reached, best[2]):
             best = candidate, worst_first[:count], reached
     return best

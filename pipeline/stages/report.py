@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.artifacts import DataRef, Outcome, ReportFiles
+from pipeline.artifacts.networks import DataFacts, DataRef
+from pipeline.artifacts.outcome import Outcome, ReportFiles
 from pipeline.data.load import load
 from pipeline.report.document import report_json
-from pipeline.report.evidence import Samples
+from pipeline.report.looked import look
 from pipeline.report.page import render
-from pipeline.run import Work, stage
+from pipeline.runs.run import Work, stage
 
 
 @stage(version=1)
-def report(work: Work, *, outcome: Outcome, data: DataRef, folder: str, command: tuple[str, ...]) -> ReportFiles:
+def report(
+    work: Work, *, outcome: Outcome, data: DataRef, facts: DataFacts, folder: str, command: tuple[str, ...]
+) -> ReportFiles:
     """Draw the page of a run; ``folder`` and ``command`` as the user typed them."""
-    dataset = load(data)
-    samples = Samples(labels=dataset.test.labels, class_names=dataset.classes, read=dataset.test.read)
-    page = render(outcome, work.store, Path(folder), samples, command=command)
-    return ReportFiles(
-        html=work.store.put(page.encode()),
-        json=work.store.put((report_json(outcome, Path(folder)) + "\n").encode()),
-    )
+    looked = look(outcome, load(data).test, facts.classes, work.store)
+    page = render(outcome, work.store, Path(folder), looked, command=command)
+    text = report_json(outcome, Path(folder), tuple(figure for each in looked for figure in each.figures))
+    return ReportFiles(html=work.store.put(page.encode()), json=work.store.put((text + "\n").encode()))

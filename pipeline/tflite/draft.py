@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
+from pipeline.graph.params import INT8, QuantParams
 from pipeline.tflite import layout, opcodes
-from pipeline.tflite.constants import Constant, Int8Params
-from pipeline.tflite.flatbuffer import Flatbuffer, Quantization
+from pipeline.tflite.constants import Constant
+from pipeline.tflite.flatbuffer import Flatbuffer
 from pipeline.tflite.graph import Activation, Graph, Node
 from pipeline.tflite.layout import Axes
 from pipeline.tflite.opcodes import Opcode
@@ -31,7 +32,7 @@ class Stored:
     name: str
     shape: Shape  # of the ONNX value
     axes: Axes
-    params: Int8Params | None  # None: float32
+    params: QuantParams | None  # None: float32
     # of a flattened image (N, F) that was never brought into the order of ONNX: its element j is ONNX's features[j]
     features: NDArray[np.intp] | None = None
 
@@ -50,7 +51,7 @@ class Draft:
         self._shapes = shapes
         self._stored: dict[str, Stored] = {}
         self._floats: dict[int, Stored] = {}
-        self._int8: dict[tuple[int, Int8Params], Stored] = {}
+        self._int8: dict[tuple[int, QuantParams], Stored] = {}
         self._arranged: dict[tuple[int, Axes], Stored] = {}
 
     # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +97,7 @@ class Draft:
             raise ModelError("its output shape is not known", where=where, remedy="export with a fixed sample shape")
         return self._shapes[value]
 
-    def goal(self, node: Node) -> Int8Params | None:
+    def goal(self, node: Node) -> QuantParams | None:
         """Return the parameters to which the graph quantizes a layer's output; None: it wants float."""
         return self.graph.goal(node.output)
 
@@ -112,7 +113,7 @@ class Draft:
             self._floats[x.tensor] = result
         return replace(self._floats[x.tensor], shape=x.shape, axes=x.axes, features=x.features)
 
-    def as_int8(self, x: Stored, params: Int8Params) -> Stored:
+    def as_int8(self, x: Stored, params: QuantParams) -> Stored:
         """Return the value in int8 with these parameters."""
         if x.params == params:
             return x
@@ -132,7 +133,7 @@ class Draft:
         Not by QUANTIZE: LiteRT's (XNNPACK qs8-vcvt) multiplies by the ratio of the scales rounded to 8 binary places,
         and about 10 % of the values come out one step off.  MUL by the constant one is exact in the same time.
         """
-        one = self.constant(np.array([1], np.int8), Quantization(scale=(1.0,)), name="one")
+        one = self.constant(np.array([1], np.int8), QuantParams.of(1.0, 0, INT8), name="one")
         return self.op(opcodes.MUL, [x, one], result, options("Mul", activation))
 
     def in_axes(self, x: Stored, axes: Axes) -> Stored:
@@ -169,30 +170,30 @@ class Draft:
 
     # ── adding to the file ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def new(self, name: str, shape: Shape, axes: Axes, params: Int8Params | None) -> Stored:
+    def new(self, name: str, shape: Shape, axes: Axes, params: QuantParams | None) -> Stored:
         """Add a tensor, int8 when ``params`` are given, else float32."""
         tensor = self.file.tensor(
             name,
             layout.stored_dims(shape, axes),
             "float32" if params is None else "int8",
             signature=layout.stored_signature(shape, axes),
-            quantization=None if params is None else Quantization(scale=(params.scale,), zero_point=params.zero_point),
+            params=params,
         )
         return Stored(tensor=tensor, name=name, shape=shape, axes=axes, params=params)
 
-    def like(self, x: Stored, name: str, params: Int8Params | None) -> Stored:
+    def like(self, x: Stored, name: str, params: QuantParams | None) -> Stored:
         """Add a tensor of the same shape and order."""
         return replace(self.new(name, x.shape, x.axes, params), features=x.features)
 
-    def result(self, node: Node, axes: Axes, params: Int8Params | None) -> Stored:
+    def result(self, node: Node, axes: Axes, params: QuantParams | None) -> Stored:
         """Add the tensor of a layer's output."""
         return self.new(node.name, self.shape(node), axes, params)
 
     def constant(
-        self, values: NDArray[np.generic], quantization: Quantization | None = None, *, name: str = "constant"
+        self, values: NDArray[np.generic], params: QuantParams | None = None, *, name: str = "constant"
     ) -> int:
         """Add a constant."""
-        return self.file.constant(name, values, quantization)
+        return self.file.constant(name, values, params)
 
     def op(self, opcode: Opcode, inputs: Sequence[Stored | int], result: Stored, table: object | None = None) -> Stored:
         """Add an operator and return its result; constants are given by index."""

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from pipeline.artifacts import TensorSpec
+from pipeline.graph.params import QuantParams
 from pipeline.tflite.opcodes import Opcode
 
 ALIGNMENT = 16  # kernels map constants straight from the file and read them with vector instructions
@@ -28,15 +28,6 @@ _TYPES = {
     "int8": schema.TensorType.INT8,
     "int32": schema.TensorType.INT32,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantization:
-    """real = (q - zero_point) * scale; one scale, or one per index of ``axis`` of the tensor as it is stored."""
-
-    scale: tuple[float, ...]
-    zero_point: int = 0
-    axis: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +72,7 @@ class Flatbuffer:
         dtype: str,
         *,
         signature: Sequence[int] | None = None,
-        quantization: Quantization | None = None,
+        params: QuantParams | None = None,
     ) -> int:
         """Add a tensor that is computed and return its index; ``signature`` is its shape with -1 for the batch."""
         tensor = schema.TensorT()
@@ -92,17 +83,17 @@ class Flatbuffer:
         tensor.hasRank = True
         if signature is not None and -1 in signature:
             tensor.shapeSignature = list(signature)
-        if quantization is not None:
-            tensor.quantization = _pack_quantization(quantization)
+        if params is not None:
+            tensor.quantization = _pack_params(params)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
-    def constant(self, name: str, values: NDArray[np.generic], quantization: Quantization | None = None) -> int:
+    def constant(self, name: str, values: NDArray[np.generic], params: QuantParams | None = None) -> int:
         """Add a constant (float32, int8 or int32) and return its index; equal constants are stored once."""
         data = np.ascontiguousarray(values).tobytes()
-        key = (values.dtype.name, values.shape, quantization, data)
+        key = (values.dtype.name, values.shape, params, data)
         if key not in self._constants:
-            index = self.tensor(name, values.shape, values.dtype.name, quantization=quantization)
+            index = self.tensor(name, values.shape, values.dtype.name, params=params)
             buffer = _AlignedBuffer()
             buffer.data = data
             self._tensors[index].buffer = len(self._buffers)
@@ -146,27 +137,11 @@ class Flatbuffer:
         return bytes(builder.Output())
 
 
-def read_ends(content: bytes) -> tuple[TensorSpec, TensorSpec]:
-    """Return input and output of a .tflite file of one subgraph with one of each, as they are stored in it."""
-    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
-    given, made = (graph.tensors[int(ends[0])] for ends in (graph.inputs, graph.outputs))
-    return _spec(given), _spec(made)
-
-
-def _spec(tensor: Any) -> TensorSpec:
-    signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
-    return TensorSpec(
-        name=tensor.name.decode(),
-        dtype=next(name for name, code in _TYPES.items() if code == tensor.type),
-        shape=tuple(None if side < 0 else int(side) for side in signature),
-    )
-
-
-def _pack_quantization(quantization: Quantization) -> Any:
+def _pack_params(params: QuantParams) -> Any:
     packed = schema.QuantizationParametersT()
-    packed.scale = np.array(quantization.scale, np.float32)
-    packed.zeroPoint = np.full(len(quantization.scale), quantization.zero_point, np.int64)
-    packed.quantizedDimension = quantization.axis
+    packed.scale = np.array(params.scales, np.float32)
+    packed.zeroPoint = np.array(params.zero_points, np.int64)
+    packed.quantizedDimension = params.axis
     return packed
 
 

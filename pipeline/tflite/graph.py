@@ -16,14 +16,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pipeline.errors import ModelError
-from pipeline.tflite.constants import (
-    Array,
-    Constant,
-    Int8Params,
-    activation_params,
-    quantize_constant,
-    quantized_constant,
-)
+from pipeline.graph.params import QuantParams
+from pipeline.tflite.constants import Array, Constant, activation_params, quantize_constant, quantized_constant
 
 LOWEST_OPSET = 13  # Softmax, Squeeze and per-channel quantization changed there
 _FUSING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization"})
@@ -97,12 +91,12 @@ class Graph:
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, Constant]
-    quantized: Mapping[str, Int8Params]  # outputs of QuantizeLinear
+    quantized: Mapping[str, QuantParams]  # outputs of QuantizeLinear
     inputs: tuple[str, ...]
     outputs: Mapping[str, str]  # as the ONNX file calls them → the value that holds them
     readers: Mapping[str, tuple[Node, ...]]
 
-    def goal(self, value: str) -> Int8Params | None:
+    def goal(self, value: str) -> QuantParams | None:
         """Return the parameters to which all readers quantize this value; None when one of them wants it as it is.
 
         Rounding to a grid may come before moving and before clamping values as well as after, so this looks through.
@@ -151,7 +145,7 @@ class _Reading:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.constants = {each.name: Constant(values=numpy_helper.to_array(each)) for each in graph.initializer}
-        self.quantized: dict[str, Int8Params] = {}
+        self.quantized: dict[str, QuantParams] = {}
         self.sources: dict[str, str] = {}
         self.nodes: list[Node] = []
         for each in graph.input:

@@ -11,15 +11,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.graph.params import INT32, QuantParams
 from pipeline.tflite import layout, opcodes
-from pipeline.tflite.constants import Constant, Int8Params
+from pipeline.tflite.constants import Constant
 from pipeline.tflite.draft import Draft, Stored
-from pipeline.tflite.flatbuffer import Quantization
 from pipeline.tflite.graph import Node
 from pipeline.tflite.options import options
 from pipeline.tflite.windows import Window, apply_pads, window_of
-
-_INT32_MAX = 2**31 - 1
 
 
 def conv(draft: Draft, node: Node) -> Stored:
@@ -35,7 +33,7 @@ def conv(draft: Draft, node: Node) -> Stored:
 
 def weighted_input(
     draft: Draft, node: Node, weights: Constant, *, channel_axis: int
-) -> tuple[Stored, Int8Params | None]:
+) -> tuple[Stored, QuantParams | None]:
     """Return a weighted layer's input and its output's parameters: int8 if all its parts are, else float."""
     x, goal = draft.value(node), draft.goal(node)
     if x.params is not None and goal is not None and weights.is_symmetric_int8(channel_axis):
@@ -59,15 +57,15 @@ def weights_and_bias(
 ) -> list[Stored | int]:
     """Store weights (in TFLite's order, ``axis`` their output channels) and bias, as the input needs them."""
     weights_name, bias_name = f"{node.name}.weight", f"{node.name}.bias"
-    if x.params is None or weights.scale is None:
+    if x.params is None or weights.params is None:
         real = weights.real().astype(np.float32)
         return [draft.constant(real, name=weights_name), draft.constant(bias.astype(np.float32), name=bias_name)]
-    quantization = Quantization(scale=tuple(weights.scale.tolist()), axis=weights.axis)
-    scale = (x.params.scale * weights.scale.astype(np.float64)).astype(np.float32)  # of the accumulator
-    steps = np.clip(np.rint(bias / scale), -_INT32_MAX, _INT32_MAX).astype(np.int32)
+    scale = (x.params.scale * np.array(weights.params.scales)).astype(np.float32)  # of the accumulator
+    steps = np.clip(np.rint(bias / scale), *INT32).astype(np.int32)
+    params = QuantParams(scales=tuple(scale.tolist()), zero_points=(0,) * scale.size, grid=INT32)
     return [
-        draft.constant(weights.values, quantization, name=weights_name),
-        draft.constant(steps, Quantization(scale=tuple(scale.tolist())), name=bias_name),
+        draft.constant(weights.values, weights.params, name=weights_name),
+        draft.constant(steps, params, name=bias_name),
     ]
 
 
@@ -100,7 +98,8 @@ def convolve(
         table = options("Conv2D", node.activation, **shared)
         opcode = opcodes.CONV_2D if per_group == channels else opcodes.GROUPED_CONV_2D
         order, axis = (0, 2, 3, 1), 0
-    stored = replace(weights, values=weights.values.transpose(order), axis=axis)
+    params = weights.params and replace(weights.params, axis=axis)
+    stored = Constant(values=weights.values.transpose(order), params=params)
     return draft.op(opcode, [x, *weights_and_bias(draft, node, x, stored, bias)], result, table)
 
 

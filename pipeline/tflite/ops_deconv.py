@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UnsupportedOpError
+from pipeline.graph.params import QuantParams
 from pipeline.tflite import layout, opcodes
 from pipeline.tflite.constants import Constant
 from pipeline.tflite.draft import Draft, Stored
@@ -110,17 +111,21 @@ def _convolve_phases(draft: Draft, node: Node, x: Stored, weights: Constant, pla
         after=(rows.after, columns.after),
     )
     phases, channels = rows.stride * columns.stride, weights.values.shape[1]
-    scale = weights.scale
-    if scale is not None and scale.size > 1:
-        scale = np.tile(scale, phases)
-    dense = replace(weights, values=_phase_weights(weights.values, rows, columns), scale=scale, axis=0)
+    params = weights.params and _repeated(weights.params, phases)
+    dense = Constant(values=_phase_weights(weights.values, rows, columns), params=params)
     bias = np.tile(real_bias(draft, node, channels), phases)
     height, width = window.positions(image_size(x.shape))
     spatial = (width,) if x.shape.rank == 3 else (height, width)
     shape = Shape(dims=(x.shape.dims[0], phases * channels, *spatial), batch=x.shape.batch)
-    params = None if x.params is None else draft.goal(node)
-    result = draft.new(f"{node.name}:phases", shape, x.axes, params)
+    goal = None if x.params is None else draft.goal(node)
+    result = draft.new(f"{node.name}:phases", shape, x.axes, goal)
     return convolve(draft, node, x, dense, bias=bias, window=window, result=result)
+
+
+def _repeated(params: QuantParams, phases: int) -> QuantParams:
+    """Return the parameters of the channels of all phases, along axis 0."""
+    times = 1 if params.per_tensor else phases
+    return replace(params, scales=params.scales * times, zero_points=params.zero_points * times, axis=0)
 
 
 def _phase_weights(weights: NDArray[np.generic], rows: _Phases, columns: _Phases) -> NDArray[np.generic]:

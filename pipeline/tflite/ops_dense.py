@@ -57,12 +57,14 @@ def _fully_connected(draft: Draft, node: Node, weights: Constant, bias_factor: f
 
 def _turned(weights: Constant) -> Constant:
     """(F, O) → (O, F)."""
-    return replace(weights, values=weights.values.T, axis=1 - weights.axis)
+    params = None if weights.params is None else replace(weights.params, axis=1 - weights.params.axis)
+    return Constant(values=weights.values.T, params=params)
 
 
 def _times(weights: Constant, factor: float) -> Constant:
     if factor == 1.0:
         return weights
-    if weights.scale is not None:
-        return replace(weights, scale=(weights.scale * factor).astype(np.float32))
+    if weights.params is not None:
+        scales = (np.array(weights.params.scales) * factor).astype(np.float32).tolist()
+        return replace(weights, params=replace(weights.params, scales=tuple(scales)))
     return replace(weights, values=(weights.values * factor).astype(np.float32))

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UnsupportedOpError
+from pipeline.graph.params import INT8, QuantParams
 from pipeline.tflite import layout, opcodes
-from pipeline.tflite.constants import INT8_MAX, INT8_MIN, Constant, Int8Params
+from pipeline.tflite.constants import Constant
 from pipeline.tflite.draft import Draft, Stored
-from pipeline.tflite.flatbuffer import Quantization
 from pipeline.tflite.graph import ACTIVATION_OF_BOUNDS, Activation, Node, clip_bounds
 from pipeline.tflite.opcodes import Opcode
 from pipeline.tflite.options import options
 
 Builder = Callable[[Draft, Node], Stored]
 
-_HALF_OPEN = Int8Params(scale=1 / 256, zero_point=-128)  # 0 … 255/256
+_HALF_OPEN = QuantParams.of(1 / 256, -128, INT8)  # 0 … 255/256
 _CLAMPS: Mapping[Activation, Opcode] = {Activation.RELU: opcodes.RELU, Activation.RELU6: opcodes.RELU6}
-_SYMMETRIC = Int8Params(scale=1 / 128, zero_point=0)  # -1 … 127/128
+_SYMMETRIC = QuantParams.of(1 / 128, 0, INT8)  # -1 … 127/128
 
 
 # ── two operands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -56,7 +56,7 @@ def binary(opcode: Opcode, kind: str, *, has_int8: bool = True) -> Builder:
 
 def _all_int8(draft: Draft, node: Node, computed: list[Stored]) -> bool:
     constants = [draft.constant_of(node, index) for index in (0, 1) if draft.is_constant(node, index)]
-    return all(x.params is not None for x in computed) and all(each.params is not None for each in constants)
+    return all(x.params is not None for x in computed) and all(each.tensor_params is not None for each in constants)
 
 
 def _operand(draft: Draft, node: Node, index: int, axes: layout.Axes, *, as_int8: bool) -> Stored | int:
@@ -69,19 +69,18 @@ def _operand(draft: Draft, node: Node, index: int, axes: layout.Axes, *, as_int8
 
 def constant_operand(draft: Draft, constant: Constant, rank: int, axes: layout.Axes, *, as_int8: bool) -> int:
     """Store a constant that broadcasts against a value of this rank, in this order of axes."""
-    params = constant.params if as_int8 else None
+    params = constant.tensor_params if as_int8 else None
     values = constant.values if params is not None else constant.real().astype(np.float32)
     arranged = layout.arranged(values, rank, axes)
     while arranged.ndim > 1 and arranged.shape[0] == 1:
         arranged = arranged[0]
-    quantization = None if params is None else Quantization(scale=(params.scale,), zero_point=params.zero_point)
-    return draft.constant(arranged, quantization)
+    return draft.constant(arranged, params)
 
 
 # ── one operand ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def unary(opcode: Opcode, kind: str | None = None, *, fixed: Int8Params | None = None) -> Builder:
+def unary(opcode: Opcode, kind: str | None = None, *, fixed: QuantParams | None = None) -> Builder:
     """Return the builder of a function of one value; ``fixed``: the only parameters that its int8 kernel gives."""
 
     def build(draft: Draft, node: Node) -> Stored:
@@ -158,7 +157,7 @@ def _between(draft: Draft, node: Node, x: Stored, low: float, high: float) -> St
     """MAXIMUM and MINIMUM; bounds outside an int8 value's range do nothing and are left out."""
     lowest, highest = -np.inf, np.inf
     if x.params is not None:
-        lowest, highest = x.params.real(INT8_MIN), x.params.real(INT8_MAX)
+        lowest, highest = x.params.lowest, x.params.highest
     bounds = ((opcodes.MAXIMUM, low, low > lowest), (opcodes.MINIMUM, high, high < highest))
     for opcode, bound, matters in bounds:
         if matters:
@@ -182,13 +181,12 @@ def _per_channel(draft: Draft, x: Stored, values: NDArray[np.float64]) -> int:
     return constant_operand(draft, constant, x.shape.rank, x.axes, as_int8=False)
 
 
-def _int8_or_float(draft: Draft, node: Node) -> tuple[Stored, Int8Params | None]:
+def _int8_or_float(draft: Draft, node: Node) -> tuple[Stored, QuantParams | None]:
     x, goal = draft.value(node), draft.goal(node)
     return (x, goal) if x.params is not None and goal is not None else (draft.as_float(x), None)
 
 
-def _scalar(draft: Draft, value: float, params: Int8Params | None) -> int:
+def _scalar(draft: Draft, value: float, params: QuantParams | None) -> int:
     if params is None:
         return draft.constant(np.array([value], np.float32))
-    quantization = Quantization(scale=(params.scale,), zero_point=params.zero_point)
-    return draft.constant(np.array([params.quantize(value)], np.int8), quantization)
+    return draft.constant(np.array([params.quantize(value)], np.int8), params)

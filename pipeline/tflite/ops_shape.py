@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UnsupportedOpError
+from pipeline.graph.params import QuantParams
 from pipeline.tflite import layout, opcodes
-from pipeline.tflite.constants import Int8Params
 from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.graph import Node
 from pipeline.tflite.options import options
@@ -102,7 +102,7 @@ def _features(x: Stored) -> NDArray[np.intp] | None:
     return None if np.array_equal(stored, np.arange(stored.size)) else stored
 
 
-def _joined_params(found: Sequence[Int8Params | None], goal: Int8Params | None) -> Int8Params | None:
+def _joined_params(found: Sequence[QuantParams | None], goal: QuantParams | None) -> QuantParams | None:
     if None in found:
         return None
     return goal if goal is not None else found[0] if len(set(found)) == 1 else None

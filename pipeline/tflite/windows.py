@@ -13,9 +13,7 @@ import numpy as np
 
 from pipeline.errors import ModelError
 from pipeline.tflite import opcodes
-from pipeline.tflite.constants import INT8_MIN
 from pipeline.tflite.draft import Draft, Stored
-from pipeline.tflite.flatbuffer import Quantization
 from pipeline.tflite.graph import Node
 from pipeline.tflite.options import SAME, VALID, options
 from pipeline.tflite.shapes import Shape
@@ -125,7 +123,7 @@ def padded(draft: Draft, x: Stored, window: Window, *, lowest: bool = False) -> 
     rows, columns = zip(window.before, window.after, strict=True)
     last = x.shape.rank - 1
     pads = {last: columns} if x.shape.rank == 3 else {2: rows, last: columns}
-    fill = None if not lowest else _LOWEST_FLOAT if x.params is None else x.params.real(INT8_MIN)
+    fill = None if not lowest else _LOWEST_FLOAT if x.params is None else x.params.lowest
     return pad(draft, x, pads, fill=fill)
 
 
@@ -142,6 +140,5 @@ def pad(
     if x.params is None:
         inputs.append(draft.constant(np.array([fill], np.float32)))
     else:
-        quantization = Quantization(scale=(x.params.scale,), zero_point=x.params.zero_point)
-        inputs.append(draft.constant(np.array([x.params.quantize(fill)], np.int8), quantization))
+        inputs.append(draft.constant(np.array([x.params.quantize(fill)], np.int8), x.params))
     return draft.op(opcodes.PADV2, inputs, result, options("PadV2"))

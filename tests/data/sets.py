@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.load import load, reference
-from pipeline.data.source import Dataset
-from pipeline.spec import DatasetCard
+from pipeline.data.source import INPUT, Dataset, Indices, Source, everything
+from pipeline.declare.card import DatasetCard
 
 FIFTHS = {"val": 0.2, "test": 0.2}
 
@@ -44,5 +44,15 @@ def labels(samples: int, classes: int = 3) -> NDArray[np.int64]:
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> Path:
     """Write arrays as ``.npz``."""
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=True, **arrays)
     return path
+
+
+def samples(source: Source, indices: Indices | None = None) -> NDArray[Any]:
+    """Return the inputs of some samples, or of all, as they are stored: (n, …)."""
+    return source.read(everything(source) if indices is None else indices).inputs[INPUT]
+
+
+def classes_in(source: Source) -> Indices:
+    """Return the class of every sample (N,)."""
+    return source.wanted(everything(source))["class"]

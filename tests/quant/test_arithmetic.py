@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.quant.fakequant import ActivationQuantizer, FrozenQuantizer, QLinear
-from pipeline.quant.scheme import RULES, weight_limit
+from pipeline.graph.kinds import KINDS
+from pipeline.graph.params import symmetric
+from pipeline.quant.fakequant import ActivationQuantizer, QLinear
+from pipeline.quant.frozen import FrozenQuantizer
+from pipeline.quant.scheme import RULES
 from pipeline.quant.sensitivity import sqnr_db
-from pipeline.quant.trace import KINDS
 
 ranges = st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)).map(sorted)
 values = st.lists(st.floats(-2e4, 2e4, width=32), min_size=1, max_size=50)
@@ -34,7 +36,7 @@ def test_zero_is_exact(span: list[float]) -> None:
 @given(ranges, values)
 def test_values_inside_the_range_move_by_at_most_half_a_step(span: list[float], drawn: list[float]) -> None:
     made = quantizer(*span)
-    scale, zero_point = made.qparams()
+    scale, zero_point = made.scale_and_zero_point()
     x = torch.tensor(drawn)
     lowest, highest = (0 - zero_point) * scale, (255 - zero_point) * scale
     inside = (x >= lowest) & (x <= highest)
@@ -45,7 +47,7 @@ def test_values_inside_the_range_move_by_at_most_half_a_step(span: list[float], 
 @given(ranges, values)
 def test_the_range_is_covered_and_what_lies_outside_is_clamped(span: list[float], drawn: list[float]) -> None:
     made = quantizer(*span)
-    scale, zero_point = made.qparams()
+    scale, zero_point = made.scale_and_zero_point()
     assert 0 <= float(zero_point) <= 255
     y = made(torch.tensor(drawn))
     steps = y / scale + zero_point
@@ -63,8 +65,8 @@ def test_quantizing_twice_is_quantizing_once(span: list[float], drawn: list[floa
 @given(ranges, values)
 def test_frozen_and_fake_quantized_activations_agree_to_one_step(span: list[float], drawn: list[float]) -> None:
     made = quantizer(*span)
-    scale, zero_point = made.qparams()
-    frozen = FrozenQuantizer(float(scale), int(zero_point))
+    scale, _ = made.scale_and_zero_point()
+    frozen = FrozenQuantizer(made.params)
     x = torch.tensor(drawn)
     # ties may fall to either side: torch multiplies by 1/scale, the runtimes divide
     assert bool(((frozen(x) - made(x)).abs() <= scale * (1 + _ROUNDING)).all())
@@ -74,35 +76,40 @@ def test_frozen_and_fake_quantized_activations_agree_to_one_step(span: list[floa
 @settings(max_examples=50)
 def test_weights_keep_their_limit_and_error(outputs: int, inputs: int, bits: int, seed: int) -> None:
     layer = quantized_linear(inputs, outputs, bits=bits, seed=seed)
-    frozen = layer.freeze(0.1)
-    assert int(frozen.weight.abs().max()) <= weight_limit(bits)
-    error = (frozen.weight * frozen.weight_scale[:, None] - layer.weight).abs()
-    assert bool((error <= frozen.weight_scale[:, None] * (0.5 + _ROUNDING)).all())
-    assert torch.allclose(layer.fake_weight(), frozen.weight * frozen.weight_scale[:, None], atol=1e-6)
+    frozen = layer.freeze()
+    assert int(frozen.weight.abs().max()) <= symmetric(bits).highest == frozen.weight_params.grid.highest
+    scale = torch.tensor(frozen.weight_params.scales)[:, None]
+    error = (frozen.weight * scale - layer.weight).abs()
+    assert bool((error <= scale * (0.5 + _ROUNDING)).all())
+    assert torch.allclose(layer.fake_parameters()[0], frozen.weight * scale, atol=1e-6)
 
 
 @given(st.integers(0, 2**31 - 1), st.floats(1e-4, 10))
 @settings(max_examples=50)
 def test_bias_has_the_accumulators_scale(seed: int, input_scale: float) -> None:
-    frozen = quantized_linear(4, 3, bits=8, seed=seed).freeze(input_scale)
+    layer = quantized_linear(4, 3, bits=8, seed=seed, input_scale=input_scale)
+    frozen = layer.freeze()
     assert frozen.bias is not None
-    assert frozen.bias_scale is not None
-    assert torch.allclose(frozen.bias_scale, frozen.weight_scale * input_scale)
+    assert frozen.bias_params is not None
+    scales = torch.tensor(frozen.bias_params.scales)
+    assert torch.allclose(scales, torch.tensor(frozen.weight_params.scales) * input_scale)
     assert frozen.bias.dtype is torch.int32
+    assert torch.allclose(frozen.bias * scales, layer.bias, atol=float(scales.max()))
 
 
-def quantized_linear(inputs: int, outputs: int, *, bits: int, seed: int) -> QLinear:
+def quantized_linear(inputs: int, outputs: int, *, bits: int, seed: int, input_scale: float = 0.1) -> QLinear:
     torch.manual_seed(seed)
     layer: nn.Module = nn.Linear(inputs, outputs)
     layer.__class__ = QLinear
     assert isinstance(layer, QLinear)
     layer.quantize_to(bits)
+    layer.read_from(quantizer(0, 255 * input_scale))
     return layer
 
 
 def test_seven_bits_cannot_saturate_pairs_of_products() -> None:
     # x86 without VNNI adds two u8 x s8 products in 16 bits
-    assert 2 * 255 * weight_limit(7) <= 2**15 - 1 < 2 * 255 * weight_limit(8)
+    assert 2 * 255 * symmetric(7).highest <= 2**15 - 1 < 2 * 255 * symmetric(8).highest
 
 
 def test_gradients_pass_straight_through_inside_and_stop_outside() -> None:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph.fold import fold
 from pipeline.quant.calibrate import calibrate, unquantized
 from pipeline.quant.fakequant import ActivationQuantizer
-from pipeline.quant.prepare import fold, prepare
+from pipeline.quant.prepare import prepare
 from pipeline.quant.sensitivity import layer_quality, sqnr_db
-from pipeline.spec import QuantizeSpec
 from tests.quant import networks
 
 BINS = 2048  # ranges are found to one of so many parts

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.report.builder import HOSTILE, make
 
 from pipeline.report.page import write_report
 from tests.report.browser import Browser, running_browser
-from tests.report.builder import HOSTILE, make
 
 PHONE, DESKTOP = 360, 1280
 _OVERFLOW = "return document.documentElement.scrollWidth"

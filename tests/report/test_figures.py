@@ -11,10 +11,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from markupsafe import Markup
+from tests.report.builder import HOSTILE, make
 
 from pipeline.report import figures
 from pipeline.report.views import training_stages
-from tests.report.builder import HOSTILE, make
 
 RNG_SEED = 5
 

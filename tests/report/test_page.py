@@ -10,13 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import Check, LayerCost
+from pipeline.artifacts.evidence import Place
+from pipeline.artifacts.files import LayerCost
+from pipeline.artifacts.outcome import Check
+from pipeline.artifacts.training import Paid, Pruned, PruneStep
+from pipeline.catalog import load_target
 from pipeline.errors import StorageError
-from pipeline.report.page import render, write_report
-from tests.report.builder import HOSTILE, MACHINE, Made, make
+from pipeline.instruments import counts
+from pipeline.report.page import render
+from pipeline.runs.store import Store
+from tests.judging.cases import INT8_ONNX
+from tests.report.recorded import FOLDER, Recorded
+from tests.report.variations import (
+    HOST,
+    HOSTILE,
+    LAPTOP,
+    PI,
+    float_only,
+    judged_anew,
+    untimed,
+    with_checks,
+    with_targets,
+)
 
-FOLDER = Path("runs/digits")
 VOID = {"meta", "link", "br", "img"}
+HERE = Place(how="measured", name="AMD EPYC")
 
 
 class Outline(HTMLParser):
@@ -51,24 +69,44 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-def page(made: Made) -> str:
-    return render(made.outcome, made.store, FOLDER, made.samples)
-
-
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return page(make(tmp_path_factory.mktemp("plain")))
+def whole(digits: Recorded) -> str:
+    return digits.page()
 
 
 def words(text: str) -> str:
     """Return what is read on the page."""
     bare = re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)
-    return " ".join(html.unescape(bare).split())
+    return " ".join(html.unescape(bare).replace("\u00a0", " ").split())
 
 
-@pytest.mark.parametrize("int8", [True, False])
-def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path, *, int8: bool) -> None:
-    text = page(make(tmp_path, int8=int8))
+def pruned(*steps: PruneStep, run: Recorded) -> Recorded:
+    assert run.outcome.pruned is not None
+    return run.but(pruned=Pruned(checkpoint=run.outcome.pruned.checkpoint, steps=steps))
+
+
+def step(paid: Paid | None, *, index: int = 1, kept: bool = True) -> PruneStep:
+    return PruneStep(
+        index=index,
+        macs_before=1000,
+        macs_after=700,
+        parameters_before=100,
+        parameters_after=80,
+        paid=paid,
+        val_metric_before=0.986,
+        val_metric_after=0.985,
+        kept=kept,
+        why="17 % faster",
+    )
+
+
+TIMED = Paid(ratio=0.83, low=0.79, high=0.88, of="latency", place=HERE)
+COUNTED = Paid(ratio=0.7, low=0.7, high=0.7, of="macs", place=counts.PLACE)
+
+
+@pytest.mark.parametrize("name", ["digits", "plane", "float"])
+def test_the_page_is_well_formed_and_loads_nothing(digits: Recorded, plane: Recorded, name: str) -> None:
+    text = {"digits": digits, "plane": plane, "float": float_only(digits)}[name].page()
     outline = Outline(text)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
@@ -80,57 +118,117 @@ def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path, *, int8: bool
     assert "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
     assert "default-src 'none'" in text
+    assert len(text) < 900_000
 
 
-def test_the_same_outcome_gives_the_same_bytes(tmp_path: Path, plain: str) -> None:
-    assert page(make(tmp_path)) == plain
+def test_the_same_outcome_gives_the_same_bytes(digits: Recorded, whole: str) -> None:
+    assert digits.page() == whole
 
 
-def test_sections_come_in_the_promised_order(plain: str) -> None:
-    order = ["verdict", "comparison", "training", "confusion", "inputs", "layers", "latency", "missing", "repeat"]
-    places = [plain.index(f'<section id="{each}">') for each in order]
+def test_sections_come_in_the_promised_order(whole: str) -> None:
+    order = ["verdict", "comparison", "training", "answers", "layers", "latency", "missing", "repeat"]
+    places = [whole.index(f'<section id="{each}">') for each in order]
     assert places == sorted(places)
 
 
-def test_the_page_says_what_matters(plain: str) -> None:
-    text = words(plain)
+def test_the_page_says_what_matters(digits: Recorded, whole: str) -> None:
+    text, where = words(whole), digits.outcome.places[0].name
     for part in (
-        "ship ONNX int8",
         "exact McNemar test",
         "true gap of",
         "The margin of 1.00 pp",
         "What the head start is worth",
-        "1 of 2 steps kept",
-        "did not get faster",
+        "Pruning",
+        f"Whether a step paid was decided by latency measured on {where}.",
         "never shipped",
-        "Float and int8 disagree",
-        "9 of 9 nodes run as integer kernels",
-        "could saturate there",
-        f"measured on {MACHINE}",
-        "latency p95 of ONNX int8 (onnxruntime) on raspberry-pi-4b",
-        "limit on latency p95 (int8)",
-        "karui run digits --target raspberry-pi-4b",
-        "tflite-runtime 2.14.0",
+        "Confusion, torch float",
+        "Recall per class",
+        "nodes run as integer kernels",
+        "Saturation on x86 without VNNI",
+        f"Latency measured on {where}, not on {PI}",
+        f"latency p95 of ONNX int8 (onnxruntime) on {PI}",
+        "same decision as trained (int8)",
+        "classification, judged by accuracy (higher is better)",
+        f"8-bit weights: {PI}",
+        "ONNX int8 (7-bit weights)",
+        "tflite-runtime",
     ):
-        assert part in text.replace("\u00a0", " "), part
+        assert part in text, part
 
 
-def test_the_typed_command_is_shown(tmp_path: Path) -> None:
-    made = make(tmp_path)
+def test_another_tasks_page_speaks_of_its_own_metric(plane: Recorded) -> None:
+    text = words(plane.page())
+    for part in ("Predicted against true", "validation RMSE", "than float in RMSE", "judged by RMSE (lower is better)"):
+        assert part in text, part
+    assert "accuracy" not in text.lower()
+    assert "confus" not in text.lower()
+
+
+def rows_of_ways(text: str) -> list[dict[str, str]]:
+    """Return the tables of all ways of running: way → what is read in its row."""
+    tables = re.findall(r"<thead><tr><th>way of running.*?</table>", text, flags=re.DOTALL)
+    rows = [[words(row) for row in re.findall(r"<tr class.*?</tr>", table, flags=re.DOTALL)] for table in tables]
+    return [{" ".join(row.split()[:3]): row for row in table} for table in rows]
+
+
+def test_each_latency_has_one_value_and_its_origin(whole: str) -> None:
+    assert words(whole).count("measured p50, ms measured p95, ms") == 3
+    floats = [table["ONNX float onnxruntime"] for table in rows_of_ways(whole)]
+    assert len(floats) == 3
+    assert len(set(floats)) == 1  # of every target the same row, memory included
+
+
+def test_the_typed_command_is_shown_with_its_threads(digits: Recorded) -> None:
     command = ("karui", "run", "digits", "--set", "train.epochs=5", "--out", "my runs/a")
-    text = render(made.outcome, made.store, FOLDER, made.samples, command=command)
-    assert "karui run digits --set train.epochs=5 --out 'my runs/a'" in words(text)
+    text = words(digits.page(command))
+    assert "karui run digits --set train.epochs=5 --out 'my runs/a' --threads 1" in text
+    assert "--threads 3 --threads" not in words(digits.page((*command, "--threads", "3")))
+    assert f"karui run digits --target {PI} --target {LAPTOP} --target {HOST} --threads 1" in words(digits.page())
 
 
-def test_hostile_names_are_escaped_everywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((step(TIMED),), "whether pruning step 1 paid was decided by a measured time"),
+        ((step(TIMED), step(TIMED, index=2)), "whether pruning steps 1, 2 paid was decided by a measured time"),
+        ((step(COUNTED),), ""),
+        ((step(None, kept=False),), ""),
+        ((), ""),
+    ],
+)
+def test_how_to_repeat_is_true(digits: Recorded, steps: tuple[PruneStep, ...], said: str) -> None:
+    text = words(pruned(*steps, run=digits).page())
+    assert "with 1 thread and the same versions" in text
+    assert ("decided by a measured time" in text) == bool(said)
+    assert said in text
+
+
+def test_pruning_says_what_decided(digits: Recorded) -> None:
+    timed = words(pruned(step(TIMED), step(TIMED, index=2, kept=False), run=digits).page())
+    assert "1 of 2 steps kept" in timed
+    assert "decided by latency measured on AMD EPYC." in timed
+    assert "0.83 0.79 – 0.88 measured" in timed
+    counted = words(pruned(step(COUNTED), run=digits).page())
+    assert "decided by a count of MACs." in counted
+    assert "0.70 estimated" in counted
+    assert "None of the 2 steps" in words(pruned(step(None, kept=False), step(None, kept=False), run=digits).page())
+
+
+def test_hostile_names_are_escaped_everywhere(digits: Recorded) -> None:
     quote = '"><img src=x onerror=alert(1)>'
+    outcome = digits.outcome
     layers = (LayerCost(layer=HOSTILE, op=quote, output_shape=(2,), parameters=1, macs=1),)
-    made = make(tmp_path, class_names=(HOSTILE, quote), run=HOSTILE, layers=layers, samples=200)
-    target = dataclasses.replace(
-        made.outcome.targets[0], machine=quote, skipped_runtimes=((HOSTILE, quote),), executed={}
+    names = (HOSTILE, quote, *outcome.facts.classes[2:])
+    place = Place(how="measured", name=quote)
+    run = dataclasses.replace(digits, dataset=dataclasses.replace(digits.dataset, classes=names)).but(
+        run=HOSTILE,
+        summary=quote,
+        versions={HOSTILE: quote},
+        facts=dataclasses.replace(outcome.facts, classes=names),
+        exports=tuple(dataclasses.replace(each, layers=layers) for each in outcome.exports),
+        observed=(dataclasses.replace(outcome.observed[0], place=place, not_usable={HOSTILE: quote}, executed=()),),
     )
-    outcome = dataclasses.replace(made.outcome, targets=(target,), summary=quote, versions={HOSTILE: quote})
-    text = render(outcome, made.store, FOLDER, made.samples, command=("karui", HOSTILE))
+    text = run.page(("karui", HOSTILE))
     outline = Outline(text)
     assert "script" not in outline.tags
     assert outline.open == []
@@ -139,63 +237,68 @@ def test_hostile_names_are_escaped_everywhere(tmp_path: Path) -> None:
     assert HOSTILE not in text
 
 
-def test_without_int8_nothing_is_said_about_it(tmp_path: Path) -> None:
-    text = words(page(make(tmp_path, int8=False, timed=False)))
+def test_without_int8_nothing_is_said_about_it(digits: Recorded) -> None:
+    text = words(float_only(digits).page())
     assert "There is no int8 file to compare with." in text
     assert "Float is wrong" in text
-    assert "latency: not measured (neither here nor on raspberry-pi-4b)" in text.replace("Latency", "latency")
+    assert "Confusion, ONNX int8" not in text
 
 
-def test_a_run_without_pruning_and_head_start(tmp_path: Path) -> None:
-    made = make(tmp_path)
-    outcome = dataclasses.replace(made.outcome, finetuned=None, pruned=None)
-    text = words(render(outcome, made.store, FOLDER, made.samples))
+def test_without_times_nothing_is_invented(digits: Recorded) -> None:
+    text = words(untimed(digits).page())
+    assert f"Latency: not measured (neither here nor on {PI})" in text
+    assert "Single inferences" not in text
+
+
+def test_a_run_without_pruning_and_head_start(digits: Recorded) -> None:
+    text = words(digits.but(finetuned=None, pruned=None).page())
     assert "Pruning" not in text
     assert "head start" not in text
 
 
-def test_on_the_target_itself_nothing_is_missing(tmp_path: Path) -> None:
-    text = words(page(make(tmp_path, targets=(("host", 8),))))
+def test_on_the_target_itself_nothing_is_missing(digits: Recorded) -> None:
+    text = words(with_targets(digits, HOST).page())
     assert "on the target: not measured" not in text
-    assert "not on a host" not in text
+    assert "not on host" not in text
+    assert "The files ran elsewhere" not in text
 
 
-def test_every_target_has_its_verdict_and_its_layers(tmp_path: Path) -> None:
-    text = words(page(make(tmp_path, targets=(("raspberry-pi-4b", 8), ("x86-laptop-avx2", 7)))))
-    assert "for raspberry-pi-4b" in text
-    assert "for x86-laptop-avx2" in text
-    assert "8-bit weights: raspberry-pi-4b" in text
-    assert "7-bit weights: x86-laptop-avx2" in text
-    assert "ONNX int8 (7-bit weights)" in text
+def test_a_limit_is_shown_with_its_certainty(digits: Recorded) -> None:
+    def check(got: float | None, low: float | None, high: float | None) -> Check:
+        return Check(
+            quantity="accuracy",
+            variant=INT8_ONNX,
+            bound="at least",
+            limit=0.97,
+            unit="share",
+            got=got,
+            low=low,
+            high=high,
+        )
+
+    found = {
+        "✓ met accuracy (int8) ≥ 97.00 % 98.00 % 97.50 … 98.50 %": (0.98, 0.975, 0.985),
+        "✓ met, not for sure accuracy (int8) ≥ 97.00 % 97.50 % 96.00 … 98.50 %": (0.975, 0.96, 0.985),
+        "✗ missed, not for sure accuracy (int8) ≥ 97.00 % 96.50 %": (0.965, 0.96, 0.985),
+        "✗ missed accuracy (int8) ≥ 97.00 % 91.00 %": (0.91, 0.90, 0.92),
+        "? unknown accuracy (int8) ≥ 97.00 % not measured": (None, None, None),
+    }
+    for said, ends in found.items():
+        assert said in words(with_checks(digits, check(*ends)).page())
 
 
-def test_report_is_written_beside_the_run(tmp_path: Path) -> None:
-    made = make(tmp_path / "arrays")
-    folder = tmp_path / "runs" / "digits"
-    written = write_report(made.outcome, made.store, folder, made.samples)
-    assert written == folder / "report.html"
-    assert sorted(each.name for each in folder.iterdir()) == ["report.html", "report.json"]
-    assert written.stat().st_size < 600_000
-
-
-def test_missing_outputs_are_named_and_leave_the_old_page(tmp_path: Path) -> None:
-    made = make(tmp_path / "arrays")
-    folder = tmp_path / "run"
-    write_report(made.outcome, made.store, folder, made.samples)
-    before = (folder / "report.html").read_bytes()
-    made.store.path(made.outcome.targets[0].columns[0].outputs).unlink()
+def test_missing_arrays_are_named(digits: Recorded, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        write_report(made.outcome, made.store, folder, made.samples)
-    assert (folder / "report.html").read_bytes() == before
+        render(digits.outcome, Store(tmp_path), FOLDER)
 
 
-def test_saturation_is_an_alarm_only_where_a_target_saturates(tmp_path: Path, plain: str) -> None:
-    assert "No target of these files computes that way." in words(plain)
-    made = make(tmp_path)
-    check = Check(name="layers that can overflow 16 bits (int8)", limit=0, got=1, unit="", passed=False)
-    target = made.outcome.targets[0]
-    verdict = dataclasses.replace(target.verdict, checks=(*target.verdict.checks, check))
-    outcome = dataclasses.replace(made.outcome, targets=(dataclasses.replace(target, verdict=verdict),))
-    text = words(render(outcome, made.store, FOLDER, made.samples))
-    assert "✗ can saturate" in text
-    assert "computes that way" not in text
+def test_saturation_is_an_alarm_only_where_a_target_saturates(digits: Recorded) -> None:
+    eight = with_targets(digits, PI)
+    assert "No target of these files computes that way." in words(eight.page())
+    avx2 = judged_anew(
+        digits, *digits.outcome.observed, profile=load_target(LAPTOP).model_copy(update={"weight_bits": 8})
+    )
+    assert "✗ can saturate" in words(avx2.page())
+    assert "computes that way" not in words(avx2.page())
+    seven = words(with_targets(digits, LAPTOP).page())
+    assert "No layer can reach that." in seven

@@ -1,19 +1,34 @@
-"""Tables in the terminal: 80 columns, with and without Unicode, no markup in names."""
+"""Tables in the terminal: 80 columns, with and without Unicode, no markup in names, every number with its origin."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts import Check, Outcome, StageNote, Validated, Verdict
+from pipeline.artifacts.evidence import Place
+from pipeline.artifacts.outcome import Check, Outcome, StageNote, Verdict
+from pipeline.report import words
+from pipeline.report.rows import export_set
 from pipeline.report.table import print_comparison, print_outcome, print_show
-from tests.report.builder import HOSTILE, MACHINE, make
+from tests.judging.cases import INT8_ONNX, measured
+from tests.report.recorded import FOLDER, Recorded
+from tests.report.variations import (
+    HOST,
+    HOSTILE,
+    LAPTOP,
+    PI,
+    float_only,
+    seen_on,
+    stopped_early,
+    target_of,
+    untimed,
+    with_target,
+    with_targets,
+)
 
-FOLDER = Path("runs/digits")
 WIDTH = 80
 
 
@@ -30,111 +45,197 @@ class Paper:
         return self._bytes.getvalue().decode(self._file.encoding)
 
 
-def printed(outcome: Outcome, **options: str) -> str:
+def printed(run: Recorded, **options: str) -> str:
+    """Print everything there is."""
     paper = Paper(**options)  # type: ignore[arg-type]
-    print_outcome(outcome, FOLDER, paper.console)
-    print_show(outcome, paper.console)
-    print_comparison([outcome] * 4, paper.console)
+    print_outcome(run.outcome, FOLDER, paper.console)
+    print_show(run.outcome, paper.console)
+    print_comparison([run.outcome] * 4, paper.console)
     return paper.text()
+
+
+def ended(run: Recorded, width: int = WIDTH, command: tuple[str, ...] = ()) -> str:
+    """Print what ``karui run`` ends with."""
+    paper = Paper(width=width)
+    print_outcome(run.outcome, FOLDER, paper.console, command=command)
+    return paper.text()
+
+
+def line(text: str, start: str) -> str:
+    return next(each for each in text.splitlines() if each.startswith(start))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("int8", [True, False])
-def test_every_line_fits_80_columns(tmp_path: Path, encoding: str, *, int8: bool) -> None:
-    targets = (("raspberry-pi-4b", 8), ("x86-laptop-avx2", 7))
-    text = printed(make(tmp_path, targets=targets, int8=int8, run="long-name-" * 12).outcome, encoding=encoding)
+def test_every_line_fits_80_columns(digits: Recorded, encoding: str, *, int8: bool) -> None:
+    run = digits if int8 else float_only(digits)
+    text = printed(run.but(run="long-name-" * 12), encoding=encoding)
     assert max(len(line) for line in text.splitlines()) <= WIDTH
     assert text.isascii() == (encoding == "ascii")
 
 
-def test_the_verdict_table_is_complete(tmp_path: Path) -> None:
-    paper = Paper()
-    print_outcome(make(tmp_path).outcome, FOLDER, paper.console)
-    text = paper.text()
+def test_the_verdict_table_is_complete(digits: Recorded) -> None:
+    run = with_targets(digits, PI, LAPTOP)
+    text = " ".join(ended(run, width=120).split())
+    where = run.outcome.places[0].name
     for part in (
-        "✓ raspberry-pi-4b: ship ONNX int8",
+        f"{PI}: ship ",
+        f"{LAPTOP}: ship ",
         "torch float",
-        "torch fake-quant",
+        "torch int8",
+        "ONNX int8 (7-bit weights)",
         "TFLite int8, tflite-rt",
-        f"latency measured on {MACHINE}",
-        "On raspberry-pi-4b: not",
-        "McNemar p",
+        f"Latency measured on {where}, not on {PI}",
+        f"memory estimated on the basis of {where}",
+        "McNemar test, Tango 1998, p ",
         "can show a gap of",
-        "≤ 5.00 ms  not measured  ?",
         "runs/digits/report.html",
         "karui report runs/digits --open",
         "karui compare runs/digits",
         "karui run digits --target host",
     ):
-        assert part in text
+        assert part in text, part
     assert "\x1b" not in text
 
 
-def test_numbers_stand_in_one_line_with_their_row(tmp_path: Path) -> None:
-    paper = Paper()
-    print_outcome(make(tmp_path).outcome, FOLDER, paper.console)
-    row = next(line for line in paper.text().splitlines() if line.startswith("ONNX int8"))
-    assert "29.4 KiB" in row
-    assert "0.0291" in row
-    assert "0.0381" in row
+def test_numbers_stand_in_one_line_with_their_row(digits: Recorded) -> None:
+    run = with_targets(digits, PI)
+    text = ended(run, width=120)
+    file = next(each for each in run.outcome.files if each.variant.key == "onnx-int8")
+    found = {
+        each.quantity: each.value for each in run.outcome.observed[0].measurements if each.way.variant == file.variant
+    }
+    row = line(text, "ONNX int8")
+    for number in (
+        words.size(file.size_bytes),
+        words.milliseconds(found["latency_p50_ms"]),
+        words.milliseconds(found["latency_p95_ms"]),
+        words.size(found["peak_memory_bytes"]),
+    ):
+        assert number in row
+    heading = next(each for each in text.splitlines() if each.split() == ["measured", "measured", "estimated"])
+    below = text.splitlines()[text.splitlines().index(heading) + 1]
+    assert below.split()[-5:] == ["p50", "ms", "p95", "ms", "memory"] or "p50 ms" in below
+
+
+@pytest.mark.parametrize("how", ["emulated", "estimated"])
+def test_every_number_is_printed_with_how_it_came_about(digits: Recorded, how: str) -> None:
+    place = Place(how=how, name="qemu cortex-a72", profile=PI)  # type: ignore[arg-type]
+    ways = target_of(digits.outcome, PI).candidates
+    numbers = [
+        dataclasses.replace(measured(quantity, way, 3.0 + number, profile=PI), place=place)
+        for number, way in enumerate(ways)
+        for quantity in ("latency_p50_ms", "latency_p95_ms")
+    ]
+    text = ended(seen_on(digits, place, *numbers), width=120)
+    heading = next(each for each in text.splitlines() if each.split()[:2] == [how, how])
+    assert heading.split() == [how, how, "estimated"]
+    assert f"Latency {how} on qemu cortex-a72" in text
+    assert line(text, "ONNX int8").split().count("4.00") == 2
+    assert line(text, "TFLite int8").split().count("—") == 2  # what was not emulated is not filled from elsewhere
+
+
+def test_where_the_ways_differ_every_number_has_its_own_word(digits: Recorded) -> None:
+    ways = target_of(digits.outcome, PI).candidates
+    own = Place(how="measured", name="pi@garden", profile=PI)
+    counted = Place(how="estimated", name="MACs", profile=PI)
+    numbers = [
+        dataclasses.replace(measured("latency_p50_ms", ways[0], 3.0, profile=PI), place=own),
+        dataclasses.replace(measured("latency_p50_ms", ways[1], 2.0, profile=PI), place=counted),
+    ]
+    text = ended(seen_on(digits, own, *numbers), width=120)
+    assert "3.00 measured" in line(text, "ONNX float")
+    assert "2.00 estimated" in line(text, "ONNX int8")
+    assert "Latency measured on pi@garden; estimated on MACs" in text
+
+
+def test_this_machine_as_the_target_shows_its_own_numbers(digits: Recorded) -> None:
+    text = " ".join(ended(with_targets(digits, HOST), width=120).split())
+    assert f"Latency measured on {digits.outcome.places[0].name} " in text
+    assert "not on host" not in text
+    assert "estimated" not in text
+
+
+def test_another_tasks_metric_is_printed_in_its_words(plane: Recorded) -> None:
+    text = ended(plane, width=120)
+    assert "RMSE [95 %]" in text
+    assert "RMSE (int8)" in text
+    assert "RMSE rise (int8)" in text
+    assert "≤ 0.4 " in text
+    assert "accuracy" not in text
+    paper = Paper(width=120)
+    print_comparison([plane.outcome], paper.console)
+    assert (
+        line(paper.text(), "RMSE float").split()[-1]
+        == f"{plane.outcome.observed[0].comparisons[0].comparison.value_float:.4g}"
+    )
 
 
 @pytest.mark.parametrize("width", [24, 40, 60])
-def test_a_narrow_terminal_gets_lists_with_every_number(tmp_path: Path, width: int) -> None:
-    outcome = make(tmp_path).outcome
+def test_a_narrow_terminal_gets_lists_with_every_number(digits: Recorded, width: int) -> None:
+    run = with_targets(digits, PI)
     paper = Paper(width=width)
-    print_outcome(outcome, FOLDER, paper.console)
-    print_show(outcome, paper.console)
-    words = paper.text().split()
+    print_outcome(run.outcome, FOLDER, paper.console)
+    print_show(run.outcome, paper.console)
     lines = [line for line in paper.text().splitlines() if "karui " not in line]  # commands stay whole, to be copied
     assert max(map(len, lines)) <= max(width, len("runs/digits/report.html"))
-    assert "…" not in paper.text().replace(" … ", "")  # nothing was cut off
-    for part in ("ONNX", "29.4", "0.0291", "0.0381", "accuracy"):
-        assert part in words
+    assert "…" not in paper.text().replace(" …", "").replace("… ", "")  # nothing was cut off
+    found = {
+        each.quantity: each.value for each in run.outcome.observed[0].measurements if each.way.variant == INT8_ONNX
+    }
+    for part in ("ONNX", words.milliseconds(found["latency_p50_ms"]), words.milliseconds(found["latency_p95_ms"])):
+        assert part in paper.text().split()
+    assert "accuracy" in paper.text()
 
 
-def test_commands_to_type_next_are_those_that_were_typed(tmp_path: Path) -> None:
-    paper = Paper(width=120)
+def test_commands_to_type_next_are_those_that_were_typed(digits: Recorded) -> None:
     command = ("karui", "run", "my recipe.toml", "--set", "seed=1")
-    print_outcome(make(tmp_path).outcome, FOLDER, paper.console, command=command)
-    assert "karui run 'my recipe.toml' --set seed=1 --target host" in paper.text()
+    text = ended(with_targets(digits, PI), width=120, command=command)
+    assert "karui run 'my recipe.toml' --set seed=1 --target host" in text
 
 
-def test_a_missed_limit_is_seen(tmp_path: Path) -> None:
-    outcome = make(tmp_path).outcome
-    check = Check(name="accuracy (int8)", limit=97.0, got=91.2, unit="%", passed=False)
-    verdict = Verdict(target="raspberry-pi-4b", checks=(check,), ship=None, why="not fit: int8 misses accuracy")
-    target: Validated = dataclasses.replace(outcome.targets[0], verdict=verdict)
-    paper = Paper()
-    print_outcome(dataclasses.replace(outcome, targets=(target,)), FOLDER, paper.console)
-    assert "✗ raspberry-pi-4b: not fit: ship nothing" in paper.text()
-    assert "✗ missed" in paper.text()
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((0.912, 0.90, 0.92), "✗ missed"),
+        ((0.965, 0.96, 0.975), "✗ missed, not for sure"),
+        ((0.975, 0.96, 0.98), "✓ met, not for sure"),
+        ((None, None, None), "?"),
+    ],
+)
+def test_a_limit_is_seen_with_its_certainty(
+    digits: Recorded, found: tuple[float | None, float | None, float | None], said: str
+) -> None:
+    got, low, high = found
+    check = Check(
+        quantity="accuracy", variant=INT8_ONNX, bound="at least", limit=0.97, unit="share", got=got, low=low, high=high
+    )
+    verdict = Verdict(target=PI, checks=(check,), ship=None, why="not fit: int8 misses accuracy")
+    text = ended(with_target(digits, dataclasses.replace(target_of(digits.outcome, PI), verdict=verdict)), width=120)
+    assert f"✗ {PI}: not fit: ship nothing" in text
+    assert line(text, "accuracy (int8)").rstrip().endswith(said)
 
 
-def test_colours_only_on_a_terminal(tmp_path: Path) -> None:
+def test_colours_only_on_a_terminal(digits: Recorded) -> None:
     paper = Paper(terminal=True)
-    print_outcome(make(tmp_path).outcome, FOLDER, paper.console)
+    print_outcome(digits.outcome, FOLDER, paper.console)
     assert "\x1b[" in paper.text()
 
 
-def test_nothing_is_measured_and_nothing_is_invented(tmp_path: Path) -> None:
-    paper = Paper()
-    print_outcome(make(tmp_path, timed=False).outcome, FOLDER, paper.console)
-    row = next(line for line in paper.text().splitlines() if line.startswith("ONNX int8"))
-    assert row.split()[-4:-1] == ["—", "—", "—"]
-    assert "latency: not measured (neither here nor on raspberry-pi-4b)" in " ".join(paper.text().split())
+def test_nothing_is_measured_and_nothing_is_invented(digits: Recorded) -> None:
+    text = ended(untimed(digits), width=120)
+    assert line(text, "ONNX int8").split()[-4:-1] == ["—", "—", "—"]
+    assert f"Latency: not measured (neither here nor on {PI})" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "[bold red]x[/]", "[/]", "\x1b[31mred\x07", "line\nbreak"])
-def test_names_are_neither_markup_nor_control_characters(tmp_path: Path, name: str) -> None:
-    outcome = dataclasses.replace(
-        make(tmp_path, run=name).outcome,
-        summary=name,
-        notes=(StageNote(stage="train", recalled=False, duration_s=1.0, summary=name),),
+def test_names_are_neither_markup_nor_control_characters(digits: Recorded, name: str) -> None:
+    run = digits.but(
+        run=name, summary=name, notes=(StageNote(stage="train", recalled=False, duration_s=1.0, summary=name),)
     )
     paper = Paper()
-    print_show(outcome, paper.console)
-    print_comparison([outcome], paper.console)
+    print_show(run.outcome, paper.console)
+    print_comparison([run.outcome], paper.console)
     text = paper.text()
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -142,31 +243,40 @@ def test_names_are_neither_markup_nor_control_characters(tmp_path: Path, name: s
         assert name in text
 
 
-def test_a_run_that_stopped_early_shows_its_stages(tmp_path: Path) -> None:
-    early = dataclasses.replace(make(tmp_path).outcome, targets=(), exports={}, quantized={}, pruned=None)
+def test_a_run_that_stopped_early_shows_its_stages(digits: Recorded) -> None:
+    early = stopped_early(digits)
     text = printed(early)
-    assert "97.6 % validation accuracy" in text
+    assert early.outcome.notes[0].summary in " ".join(text.split())
     assert "karui run digits --out runs/digits" in text
     assert "report.html" not in text
 
 
-def test_show_lists_layers_with_their_share(tmp_path: Path) -> None:
+def test_show_lists_layers_with_their_share(digits: Recorded) -> None:
     paper = Paper()
-    print_show(make(tmp_path).outcome, paper.console)
-    lines = paper.text().splitlines()
-    heaviest = next(line for line in lines if line.startswith("stages.0.conv2"))
-    lighter = next(line for line in lines if line.startswith("stages.1.conv1"))
+    print_show(digits.outcome, paper.console)
+    text = paper.text()
+    assert "Layers, 8-bit weights" in text
+    assert "Layers, 7-bit weights" in text
+    costs = sorted(export_set(digits.outcome, 8).layers, key=lambda each: each.macs)
+    heaviest, lightest = line(text, costs[-1].layer), line(text, costs[0].layer)
     assert heaviest.count("█") == 12
-    assert lighter.count("█") == 6
+    assert lightest.count("█") < 12
     assert heaviest.rstrip().endswith("int8")
 
 
-def test_comparison_puts_runs_side_by_side(tmp_path: Path) -> None:
-    first = make(tmp_path / "a", run="first").outcome
-    second = make(tmp_path / "b", run="second", int8=False).outcome
+def compared(*outcomes: Outcome) -> list[str]:
     paper = Paper()
-    print_comparison([first, second], paper.console)
-    lines = paper.text().splitlines()
+    print_comparison(outcomes, paper.console)
+    return paper.text().splitlines()
+
+
+def test_comparison_puts_runs_side_by_side(digits: Recorded) -> None:
+    first = digits.but(run="first").outcome
+    second = float_only(digits).but(run="second").outcome
+    lines = compared(first, second)
     assert next(line for line in lines if "first" in line).split() == ["first", "second"]
+    size = next(each.size_bytes for each in first.files if each.variant == INT8_ONNX)
     sizes = next(line for line in lines if line.startswith("size ONNX int8"))
-    assert sizes.split()[-3:] == ["29.4", "KiB", "—"]
+    assert sizes.split()[-3:] == [*words.size(size).split(), "—"]
+    p50 = next(line for line in lines if line.startswith("p50 ONNX float"))
+    assert p50.split().count("measured") == 2

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import NetworkCheck, NetworkRef
+from pipeline.artifacts.networks import NetworkCheck, NetworkRef
 from pipeline.errors import UnsupportedOpError
 from pipeline.progress import Silent
-from pipeline.run import Work
+from pipeline.runs.run import Work
 from pipeline.stages.check import check
-from pipeline.store import Store
+from pipeline.runs.store import Store
 from tests.learnable import CONVOLUTIONAL
 
 # one Linear called twice: fine in float, but its integer bias would need two scales

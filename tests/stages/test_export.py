@@ -13,16 +13,20 @@ import torch
 from torch import nn
 
 from pipeline import catalog
-from pipeline.artifacts import RUNTIME_OF_FORMAT, Checkpoint, Exported, ExportSet, NetworkRef, Quantized, TensorSpec
-from pipeline.checkpoints import learn_step_sizes, restore_float, restore_quantized, save
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, TensorSpec
+from pipeline.artifacts.training import Checkpoint, Quantized
+from pipeline.artifacts.networks import NetworkRef
+from pipeline.networks.checkpoints import learn_step_sizes, restore_float, restore_quantized, save
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.network import build_network
+from pipeline.networks.build import build_network
 from pipeline.quant.calibrate import calibrate
-from pipeline.quant.prepare import fold, prepare
+from pipeline.graph.fold import fold
+from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
-from pipeline.run import Work
+from pipeline.runs.run import Work
 from pipeline.runtimes import open_session, unavailable
-from pipeline.spec import NetworkSpec, OptionValue, QuantizeSpec
+from pipeline.declare.recipe import NetworkSpec, QuantizeSpec
+from pipeline.declare.words import OptionValue
 from pipeline.stages import export as stage
 from pipeline.stages.export import export
 from pipeline.tflite import write_tflite

@@ -13,20 +13,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipeline import training
-from pipeline.artifacts import Checkpoint, DataRef, Finetuned, NetworkRef, Start, WeightsFile
-from pipeline.checkpoints import put_weights, restore_float, save
+from pipeline.artifacts.networks import DataRef, NetworkRef, WeightsFile
+from pipeline.artifacts.training import Checkpoint, Finetuned, Start
 from pipeline.data.load import load
+from pipeline.declare.recipe import FinetuneSpec, TrainSpec
 from pipeline.errors import ModelError
-from pipeline.network import build_network
-from pipeline.pruning import apply, plan
-from pipeline.run import Work
-from pipeline.spec import FinetuneSpec, TrainSpec
+from pipeline.networks.build import build_network
+from pipeline.networks.checkpoints import put_weights, restore_float, save
+from pipeline.networks.edits import apply
+from pipeline.networks.pruning import plan
+from pipeline.runs.run import Work
+from pipeline.runs.store import sha256_of_file
 from pipeline.stages.finetune import _freeze_all_but, finetune
 from pipeline.stages.importing import import_weights
-from pipeline.store import sha256_of_file
-from pipeline.tasks.classification import accuracy
-from pipeline.training import evaluate, samples
+from pipeline.tasks import classification
+from pipeline.training import loop as training
+from pipeline.training.batches import hold
+from pipeline.training.loop import evaluate
 from tests import learnable
 
 HEAD = {"fc.weight", "fc.bias"}
@@ -47,11 +50,14 @@ class Made:
         return finetune(
             self.work,
             data=self.data,
+            facts=learnable.facts(self.data),
             network=self.ref,
             start=self.start,
             spec=FinetuneSpec.model_validate(spec),
             scratch=TrainSpec.model_validate(train),
             seed=0,
+            threads=1,
+            device="cpu",
         )
 
     def tensors(self, made: Start | Checkpoint) -> dict[str, Tensor]:
@@ -61,9 +67,9 @@ class Made:
         before, after = self.tensors(self.start), self.tensors(result.checkpoint)
         return {name for name in before if not torch.equal(before[name], after[name])}
 
-    def accuracy(self, result: Finetuned, split: Literal["val", "test"] = "val") -> float:
-        chosen = samples(getattr(load(self.data), split), self.data.card.input, torch.device("cpu"))
-        return accuracy(*evaluate(restore_float(result.checkpoint, self.work.store), chosen))
+    def reached(self, result: Finetuned, split: Literal["val", "test"] = "val") -> float:
+        samples = hold(getattr(load(self.data), split), learnable.facts(self.data).frontend, torch.device("cpu"))
+        return evaluate(restore_float(result.checkpoint, self.work.store), samples, classification).value
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def test_only_the_head_learns_and_batch_norm_statistics_stay(made: Made) -> None
 def test_everything_learns(made: Made) -> None:
     result = made.tuned(mode="all")
     assert made.changed(result) == set(made.tensors(made.start))
-    assert result.checkpoint.val_accuracy == made.accuracy(result) > 0.5  # chance: 0.25
+    assert result.checkpoint.val_metric == made.reached(result) > 0.5  # chance: 0.25
 
 
 def test_layers_thaw_in_three_phases(made: Made) -> None:
@@ -94,19 +100,19 @@ def test_layers_thaw_in_three_phases(made: Made) -> None:
     tops = [max(e.learning_rate for e in result.checkpoint.history if e.phase == phase) for phase in phases]
     assert tops == pytest.approx([1e-2, 5e-3, 2.5e-3], rel=0.02)  # the last rate of the first epoch of a cosine
     assert made.changed(result) == set(made.tensors(made.start))
-    assert result.checkpoint.val_accuracy == made.accuracy(result)
+    assert result.checkpoint.val_metric == made.reached(result)
 
 
-def test_the_accuracy_is_that_of_the_weights_even_if_an_earlier_phase_was_better(
+def test_the_metric_is_that_of_the_weights_even_if_an_earlier_phase_was_better(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.stages.finetune._GRADUAL", (("head", 0.0, 1.0), ("all", 1.0, 1e3)))
     result = made.tuned(mode="gradual")
     best = dict.fromkeys(("finetune: head", "finetune: all"), 0.0)
     for epoch in result.checkpoint.history:
-        best[epoch.phase] = max(best[epoch.phase], epoch.val_accuracy)
+        best[epoch.phase] = max(best[epoch.phase], epoch.val_metric)
     assert best["finetune: all"] < best["finetune: head"]  # a learning rate of 10
-    assert result.checkpoint.val_accuracy == best["finetune: all"] == made.accuracy(result)
+    assert result.checkpoint.val_metric == best["finetune: all"] == made.reached(result)
 
 
 def test_the_upper_half_is_the_half_that_is_called_last(tmp_path: Path) -> None:
@@ -124,7 +130,7 @@ def test_a_head_for_other_classes_is_made_anew(made: Made, tmp_path: Path) -> No
     before, after = made.tensors(made.start), made.tensors(result.checkpoint)
     assert all(torch.equal(before[name], after[name]) for name in before if name not in HEAD)
     assert after["fc.weight"].shape == (3, 8)
-    assert result.checkpoint.val_accuracy > 0.4  # chance: 0.33
+    assert result.checkpoint.val_metric > 0.4  # chance: 0.33
 
 
 def test_a_start_without_a_head_gets_one(made: Made) -> None:
@@ -146,7 +152,9 @@ def test_weights_of_another_network_are_refused_by_name(made: Made, tmp_path: Pa
 def test_a_pruned_start_stays_pruned(made: Made) -> None:
     network = build_network(made.ref, seed=1)
     edits = plan(network, made.ref.input_shape, channel_share=0.5, round_to=1)
-    pruned = save(apply(network, edits), made.work.store, ref=made.ref, edits=edits, val_accuracy=0.0)
+    pruned = save(
+        apply(network, edits), made.work.store, ref=made.ref, edits=edits, metric=classification.METRIC, val_metric=0.0
+    )
     result = replace(made, start=Start(label="run:pruned", weights=pruned.weights, edits=edits)).tuned()
     assert result.checkpoint.edits == edits
     after, wanted = made.tensors(result.checkpoint), made.tensors(pruned)
@@ -163,7 +171,20 @@ def test_transfer_is_compared_at_equal_labels(made: Made, tmp_path: Path) -> Non
     assert all(0 <= value <= 1 for point in result.transfer for value in (point.transferred, point.from_scratch))
     few = result.transfer[0]
     assert few.transferred > few.from_scratch + 0.1  # four labels against a network that knows the task
-    assert result.transfer[-1].transferred == known.accuracy(result, "test")
+    assert result.transfer[-1].transferred == known.reached(result, "test")
+
+
+def test_without_classes_only_all_labels_together_are_compared(tmp_path: Path) -> None:
+    data, path = learnable.numbers(tmp_path), tmp_path / "dense.py"
+    path.write_text(learnable.DENSE)
+    ref = learnable.network_at(path, learnable.facts(data).signature)
+    work = learnable.work(tmp_path)
+    start = learnable.trained(work, data, ref)
+    made = Made(work=work, data=data, ref=ref, start=Start(label="run:before", weights=start.weights))
+    result = made.tuned(labels=(5, 10))
+    assert [point.labels_per_class for point in result.transfer] == [None]
+    assert result.checkpoint.metric.name == "RMSE"
+    assert all(0 < value < 10 for point in result.transfer for value in (point.transferred, point.from_scratch))
 
 
 def test_no_comparison_is_made_that_nobody_asked_for(made: Made) -> None:
@@ -217,7 +238,7 @@ def test_a_stop_anywhere_changes_nothing(
 
 
 def write_npz(path: Path, weights: dict[str, Tensor]) -> None:
-    np.savez(path, **{name: tensor.numpy() for name, tensor in weights.items()})
+    np.savez(path, **{name: tensor.numpy() for name, tensor in weights.items()})  # type: ignore[arg-type]
 
 
 def write_pt(path: Path, weights: dict[str, Tensor]) -> None:

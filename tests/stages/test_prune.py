@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import training
-from pipeline.artifacts import Checkpoint, DataRef, Pruned
-from pipeline.checkpoints import restore_float
+from pipeline.training import loop as training
+from pipeline.artifacts.training import Checkpoint, Pruned
+from pipeline.artifacts.networks import DataRef
+from pipeline.networks.checkpoints import restore_float
 from pipeline.data.load import load
-from pipeline.latency.measure import Invoker, Speed, compare_speed
-from pipeline.quant.costs import layer_costs
-from pipeline.quant.prepare import fold
-from pipeline.run import Work
-from pipeline.spec import PruneSpec, TrainSpec
+from pipeline.onboard.timing import Invoker, Speed, compare_speed
+from pipeline.graph.costs import layer_costs
+from pipeline.graph.fold import fold
+from pipeline.runs.run import Work
+from pipeline.declare.recipe import PruneSpec, TrainSpec
 from pipeline.stages import prune as stage
 from pipeline.stages.prune import prune
-from pipeline.stats import Interval
+from pipeline.judging.stats import Interval
 from pipeline.tasks.classification import accuracy
-from pipeline.training import evaluate, samples
+from pipeline.training.loop import evaluate, samples
 from tests import learnable
 
 WIDTH = 64  # wide enough for half of the work to show in the latency, on a busy machine too

@@ -12,18 +12,20 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline import training
-from pipeline.artifacts import RUNTIME_OF_FORMAT, Checkpoint, DataRef, ExportSet, Quantized
-from pipeline.checkpoints import put_weights, restore_float, restore_prepared, restore_quantized
+from pipeline.training import loop as training
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, ExportSet
+from pipeline.artifacts.training import Checkpoint, Quantized
+from pipeline.artifacts.networks import DataRef
+from pipeline.networks.checkpoints import put_weights, restore_float, restore_prepared, restore_quantized
 from pipeline.data.load import load, reference
-from pipeline.pruning import apply, plan
-from pipeline.run import Work
+from pipeline.networks.pruning import apply, plan
+from pipeline.runs.run import Work
 from pipeline.runtimes import open_session, unavailable
-from pipeline.spec import QuantizeSpec, TrainSpec
+from pipeline.declare.recipe import QuantizeSpec, TrainSpec
 from pipeline.stages.export import export
 from pipeline.stages.quantize import quantize
 from pipeline.tasks.classification import accuracy
-from pipeline.training import evaluate, samples
+from pipeline.training.loop import evaluate, samples
 from tests import learnable
 
 TRAIN = TrainSpec(batch_size=32)

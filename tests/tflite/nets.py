@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter as LiteRt
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from pipeline.quant.exact import run_exactly
 
 Floats = NDArray[np.float32]
 
@@ -139,18 +140,8 @@ class Result:
 
 
 def run_ort(model: onnx.ModelProto, x: Floats) -> Floats:
-    """Run in ONNX Runtime."""
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = 1
-    settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(),
-        settings,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["WeightBiasQuantization"],  # it quantizes layers that were left float on purpose
-    )
-    values: Floats = session.run(None, {"input": x})[0]
-    return values
+    """Run in ONNX Runtime, without the 16-bit sums of some x86 processors."""
+    return run_exactly(model.SerializeToString(), x)
 
 
 def run_tflite(data: bytes, x: Floats, runtime: Any = LiteRt) -> Result:

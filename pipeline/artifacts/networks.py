@@ -1,0 +1,108 @@
+"""What a run works on: data sets, networks and weights files, by what is in them and not by where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.declare.card import DatasetCard
+from pipeline.declare.words import OptionValue
+from pipeline.onboard.arrays import Signature
+from pipeline.onboard.frontend import StepCall
+
+Digest = str  # sha256 in hex of bytes in the store
+
+NOT_IN_KEY = {"in_key": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRef:
+    """A data set on disk: its card, the sha256 over all its files, and where the card's relative paths start."""
+
+    card: DatasetCard
+    digest: Digest
+    folder: Path = field(metadata=NOT_IN_KEY)
+
+    @property
+    def code_in_use(self) -> tuple[str, ...]:
+        """Return the modules that this data set needs and others do not: its kind's and its task's."""
+        kind = self.card.kind.replace("-", "_")
+        return (f"pipeline.data.kinds.{kind}", f"pipeline.tasks.{self.card.task.replace('-', '_')}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What a data set holds, found once: what networks are built for, and how raw values become their inputs."""
+
+    signature: Signature  # what the data's task asks of a network
+    classes: tuple[str, ...]  # names; () where nothing is classified
+    samples: dict[str, int]  # "train", "val", "test" → how many
+    frontend: dict[str, tuple[StepCall, ...]]  # input name → steps of preprocessing
+
+    @property
+    def code_in_use(self) -> tuple[str, ...]:
+        """Return the modules that these steps need and others do not."""
+        steps = dict.fromkeys(call.step.replace("-", "_") for calls in self.frontend.values() for call in calls)
+        return tuple(f"pipeline.onboard.frontend.{step}" for step in steps)
+
+    @property
+    def summary(self) -> str:
+        """Say how much there is."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.samples.items())
+        return counts + (f"; {len(self.classes)} classes" if self.classes else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRef:
+    """A network file, what it imports of its own folder, and what its ``build()`` is called with."""
+
+    sha256: Digest
+    imports: dict[str, Digest] = field(default_factory=dict)  # own modules that the file imports → sha256
+    options: dict[str, OptionValue]
+    signature: Signature
+    path: Path = field(metadata=NOT_IN_KEY)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample: (C, H, W) or (F,)."""
+        return self.signature.input.shape
+
+    @property
+    def output_channels(self) -> int:
+        """Return the first axis of the output: what ``build(input_shape, classes)`` calls classes."""
+        return self.signature.output.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """A weights file of the user's to start from."""
+
+    sha256: Digest
+    path: Path = field(metadata=NOT_IN_KEY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCheck:
+    """A network that can be trained, pruned, quantized, written and run, seen before any training."""
+
+    layers: int  # operations of the float files
+    parameters: int
+
+    @property
+    def summary(self) -> str:
+        """Say how large it is."""
+        return f"{self.layers} layers, {self.parameters:,} parameters: can be trained and exported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threads:
+    """How many threads torch gets on the CPU: what the recipe says, or what was fastest when it was tried."""
+
+    count: int
+    step_ms: dict[int, float] = field(default_factory=dict)  # threads → median time of a training step; {} if told
+
+    @property
+    def summary(self) -> str:
+        """Say how many, and what a step took."""
+        tried = ", ".join(f"{count}: {took:.1f} ms" for count, took in self.step_ms.items())
+        return f"{self.count}" + (f" ({tried} per step)" if tried else "")

@@ -1,0 +1,148 @@
+"""The verdict for a target, and a whole run: everything that the report and the command line show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.artifacts.evidence import Measurement, Metric, Observed, Place, Predicted
+from pipeline.artifacts.files import Exported, ExportSet, Variant, Way
+from pipeline.artifacts.networks import NOT_IN_KEY, DataFacts, DataRef, Digest, NetworkRef, Threads
+from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized
+
+Bound = Literal["at least", "at most"]
+State = Literal["met", "missed", "uncertain", "open"]
+_ROUNDING = 1e-9  # 0.97 - 0.96 is not 0.01 in binary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One limit and what was found; ``low`` and ``high`` are one-sided 95 % bounds, equal to ``got`` where exact."""
+
+    quantity: str  # "accuracy", "accuracy drop", "file size", "latency p95" …
+    variant: Variant
+    bound: Bound
+    limit: float
+    unit: str  # "share", "pp", "%", "bytes", "ms", "dB", "bits", ""
+    got: float | None  # None: nobody knows
+    low: float | None
+    high: float | None
+
+    @property
+    def name(self) -> str:
+        """``accuracy drop (int8)``."""
+        return f"{self.quantity} ({self.variant.precision})"
+
+    @property
+    def state(self) -> State:
+        """Say whether the limit is met; ``uncertain``: it lies inside the interval, ``open``: nobody knows."""
+        if self.got is None or self.low is None or self.high is None:
+            return "open"
+        met = [self._meets(end) for end in (self.low, self.high)]
+        return "met" if all(met) else "uncertain" if any(met) else "missed"
+
+    @property
+    def holds(self) -> bool | None:
+        """Tell whether the estimate itself meets the limit, whatever its interval says; None where nobody knows."""
+        return None if self.got is None else self._meets(self.got)
+
+    def _meets(self, value: float) -> bool:
+        slack = _ROUNDING * max(1.0, abs(self.limit))
+        return value >= self.limit - slack if self.bound == "at least" else value <= self.limit + slack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """May this model go to this target, and which file."""
+
+    target: str
+    checks: tuple[Check, ...]
+    ship: Way | None  # the file and its runtime; None: not fit
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        """True when there is something to ship and no estimate is on the wrong side of its limit."""
+        return self.ship is not None and all(check.holds is not False for check in self.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The verdict for one target and the numbers it stands on; opens no file."""
+
+    target: str
+    title: str
+    weight_bits: int
+    threads: int  # that the target's profile asks for
+    candidates: tuple[Way, ...]  # its files in its runtime: float, then int8, as far as there are
+    compared: tuple[Way, Way] | None  # float and int8 of this target's comparison; None without int8
+    measurements: tuple[Measurement, ...]  # those that stand for this target; none of another machine
+    verdict: Verdict
+
+    @property
+    def summary(self) -> str:
+        """Say what to ship."""
+        return f"ship {self.verdict.ship.variant.key}" if self.verdict.ship else self.verdict.why
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageNote:
+    """What a stage did, for the console and the report."""
+
+    stage: str
+    recalled: bool
+    duration_s: float
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """The report page and its machine-readable twin."""
+
+    html: Digest
+    json: Digest
+
+    @property
+    def summary(self) -> str:
+        """Nothing to add."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A whole run."""
+
+    run: str  # the run folder's name
+    recipe: str
+    summary: str
+    task: str
+    metric: Metric
+    data: DataRef
+    facts: DataFacts
+    network: NetworkRef
+    threads: Threads
+    trained: Checkpoint | None  # from scratch, here: the recipe's own network, or the one that fine-tuning starts from
+    finetuned: Finetuned | None
+    pruned: Pruned | None  # None, {} and () where --until stopped earlier
+    quantized: dict[int, Quantized]  # weight bits → result
+    exports: tuple[ExportSet, ...]  # float first, then int8 by weight bits, the widest first
+    predicted: tuple[Predicted, ...]  # torch references, in the order of ``exports``
+    observed: tuple[Observed, ...]  # one per instrument and place
+    targets: tuple[Judged, ...]
+    notes: tuple[StageNote, ...] = field(metadata=NOT_IN_KEY)
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """True when every target's limits are met."""
+        return all(target.verdict.passed for target in self.targets)
+
+    @property
+    def files(self) -> tuple[Exported, ...]:
+        """Return every exported file."""
+        return tuple(file for each in self.exports for file in each.files)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Return where numbers come from, each place once."""
+        return tuple(dict.fromkeys(each.place for each in self.observed))

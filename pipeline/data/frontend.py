@@ -1,0 +1,130 @@
+"""Which steps turn raw values into a network's inputs: those of the kind of data, then what [input] in the card says.
+
+Numbers that are measured, not declared, are those of the training split.
+
+Shapes: N samples, n of them at once, C channels (axis 1: columns of a table, channels of a picture).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.source import INPUT, Indices, Parts, Source, everything
+from pipeline.declare.card import DatasetCard, InputSpec
+from pipeline.errors import ConfigError, DataError
+from pipeline.onboard.frontend import StepCall, run_steps
+
+_AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit
+
+
+def frontend_of(parts: Parts, train: Source, card: DatasetCard) -> dict[str, tuple[StepCall, ...]]:
+    """Return input → steps.  Raises ConfigError where the card's numbers do not fit the channels."""
+    own = parts.own_steps(train) if parts.own_steps is not None else ()
+    if not card.inputs:
+        return {INPUT: (*own, *_declared(INPUT, card.input, own, train, card))}
+    return {name: _declared(name, spec, (), train, card) for name, spec in card.inputs.items()}
+
+
+def with_shape(card: DatasetCard, train: Source, frontend: dict[str, tuple[StepCall, ...]]) -> DatasetCard:
+    """Return the card with the input's shape, found where it is not declared.
+
+    Raises DataError when what comes out of the steps has another shape than the card says.
+    """
+    for name, spec in card.inputs.items() if card.inputs else ((INPUT, card.input),):
+        found = _shape_after(frontend[name], name, train)
+        if spec.shape and spec.shape != found:
+            raise DataError(
+                f"the network's input has the shape {list(found)}, expected {list(spec.shape)}",
+                where=card.name,
+                remedy=f"set [input] shape = {list(found)} in the card, or leave it out",
+            )
+    if card.inputs or card.input.shape:
+        return card
+    return card.model_copy(update={"input": card.input.model_copy(update={"shape": found})})
+
+
+def _declared(
+    name: str, spec: InputSpec, own: tuple[StepCall, ...], train: Source, card: DatasetCard
+) -> tuple[StepCall, ...]:
+    mean, std = spec.mean, spec.std
+    if spec.normalize == "train":
+        mean, std = measured(train, name, (*own, StepCall("normalize", {"divide": spec.divide})))
+    else:
+        _check_lengths(name, spec, own, train, card)
+    steps = [StepCall("normalize", {"divide": spec.divide, "mean": list(mean), "std": list(std)})]
+    if spec.clip is not None:
+        steps.append(StepCall("clip", {"limit": spec.clip}))
+    return tuple(steps)
+
+
+def _check_lengths(name: str, spec: InputSpec, own: tuple[StepCall, ...], train: Source, card: DatasetCard) -> None:
+    """Check what the card itself cannot: it may not know how many columns the table has."""
+    channels = _shape_after(own, name, train)[0]
+    for key, values in (("mean", spec.mean), ("std", spec.std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"[input] {key} has {len(values)} values, expected one or one per channel ({channels})", where=card.name
+            )
+
+
+def _shape_after(steps: tuple[StepCall, ...], name: str, train: Source) -> tuple[int, ...]:
+    """Return the shape of one sample after the steps; of zeros, since only the shape is asked for."""
+    one = train.read(everything(train)[:1]).inputs[name]
+    return run_steps(np.zeros_like(one), steps).shape[1:]
+
+
+# ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Moments:
+    """Of some samples: how many values each channel has, their mean, and the sum of squared distances from it."""
+
+    count: int
+    mean: NDArray[np.float64]  # (C,)
+    squares: NDArray[np.float64]  # (C,)
+    binary: NDArray[np.bool_]  # (C,): no other values than 0 and 1
+
+    def joined(self, other: _Moments) -> _Moments:
+        """Return the moments of both (Chan, Golub & LeVeque 1979), without the loss of digits of a sum of squares."""
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        return _Moments(
+            count=count,
+            mean=self.mean + apart * (other.count / count),
+            squares=self.squares + other.squares + apart**2 * (self.count * other.count / count),
+            binary=self.binary & other.binary,
+        )
+
+
+def measured(train: Source, name: str, steps: tuple[StepCall, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of an input over all samples, after the steps: C each.
+
+    Accumulated in float64, rounded to float32, in which they are used.  A channel that holds nothing but 0 and 1 stays
+    as it is (mean 0, std 1): a rare category would otherwise become a value far from all others.  So does the scale of
+    a channel that never changes.
+    """
+    indices = everything(train)
+    portions = [indices[start : start + _AT_ONCE] for start in range(0, len(indices), _AT_ONCE)]
+    whole = _moments(train, name, steps, portions[0])
+    for portion in portions[1:]:
+        whole = whole.joined(_moments(train, name, steps, portion))
+    spread = np.sqrt(whole.squares / whole.count)
+    mean = np.where(whole.binary, 0.0, whole.mean).astype(np.float32)
+    std = np.where(whole.binary | (spread.astype(np.float32) == 0), 1.0, spread).astype(np.float32)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _moments(train: Source, name: str, steps: tuple[StepCall, ...], portion: Indices) -> _Moments:
+    values = run_steps(train.read(portion).inputs[name], steps).astype(np.float64)  # (n, C, …)
+    channels = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)  # (C, n*…)
+    mean = channels.mean(1)
+    return _Moments(
+        count=channels.shape[1],
+        mean=mean,
+        squares=((channels - mean[:, None]) ** 2).sum(1),
+        binary=((channels == 0) | (channels == 1)).all(1),
+    )

@@ -1,0 +1,110 @@
+"""Data-set cards: where a data set is, what is in it, what may be done with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from pipeline.declare.words import Classes, Seed, Spec
+
+_NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
+
+
+class FileSpec(Spec):
+    """One file of a data set; ``path`` is relative to the card, to ``$KARUI_DATA`` or absolute."""
+
+    path: str
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    url: str | None = None  # its public address, fetched only when the file is nowhere on disk
+
+
+class InputSpec(Spec):
+    """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std."""
+
+    # (C, H, W) for pictures, (F,) for tables; left out: as many columns as the table has (csv alone)
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field((), max_length=3)
+    divide: float = Field(1.0, gt=0)
+    mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    normalize: Literal["train"] | None = None  # mean and std of each channel are those of the training split
+    clip: float | None = Field(
+        None, gt=0
+    )  # after that, values beyond ±clip are cut off: long tails cost int8 its steps
+
+    @model_validator(mode="after")
+    def _lengths(self) -> InputSpec:
+        for key in ("mean", "std"):
+            if self.shape and len(getattr(self, key)) not in (1, self.shape[0]):
+                raise ValueError(f"'{key}' needs one value or one per channel ({self.shape[0]})")
+        return self
+
+    @model_validator(mode="after")
+    def _measured_or_given(self) -> InputSpec:
+        if self.normalize and (self.mean, self.std) != ((0.0,), (1.0,)):
+            raise ValueError("normalize = \"train\" measures 'mean' and 'std'; take them out")
+        return self
+
+
+class SplitSpec(Spec):
+    """How samples are divided: by the source's own splits where it has them, else by a seeded stratified draw."""
+
+    seed: Seed = 0
+    val: float | int = 0.1  # share (< 1) or number of training samples held out for validation
+    test: float | int = 0.2  # the same for the test split; unused where the source brings one
+
+
+class CalibrationSpec(Spec):
+    """Which training samples stand for the data when ranges are measured."""
+
+    samples: int = Field(256, ge=1)
+    indices: str | None = None  # .npy of indices into the training split, beside the card; else a seeded draw
+
+
+class DatasetCard(Spec):
+    """One data set: where it is, what is in it, what may be done with it.
+
+    ``kind`` and ``task`` name modules of ``pipeline.data.kinds`` and ``pipeline.tasks``.  Keys that only one kind of
+    data knows (``label_column`` of a CSV) stand beside the common ones in a card and are collected in ``own``, which
+    the kind's own ``Spec`` checks.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    title: str
+    kind: str
+    task: str = "classification"
+    licence: str = ""
+    source: str = ""
+    classes: Classes = Field((), max_length=10_000)  # empty: taken from the data (folders, CSV)
+    target_divide: float = Field(1.0, gt=0)  # numbers to predict are learned, and reported, as raw / target_divide
+    input: InputSpec = InputSpec()
+    # in place of [input] where a network has several: name → its own
+    inputs: dict[str, InputSpec] = Field(default_factory=dict)
+    # role → file; npz, csv: "all", or "train" and more; idx: "train-images" …
+    files: dict[str, FileSpec] = Field(default_factory=dict)
+    split: SplitSpec = SplitSpec()
+    calibration: CalibrationSpec = CalibrationSpec()
+    own: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_own(cls, table: object) -> object:
+        if not isinstance(table, dict) or "own" in table:
+            return table
+        own = {key: value for key, value in table.items() if key not in cls.model_fields}
+        common = {key: value for key, value in table.items() if key in cls.model_fields}
+        if common.get("kind") == "printed-digits":  # what it was called before generators became files
+            common["kind"] = "python"
+            own = {"file": "printed_digits.py", "options": {"samples": own.pop("samples", 0)}, **own}
+        # TOML has dates and infinity, JSON has not: as text, the kind's own Spec refuses them by name
+        return {**common, "own": json.loads(json.dumps(own, default=str), parse_constant=str)}
+
+    @model_validator(mode="after")
+    def _one_way_to_say_inputs(self) -> DatasetCard:
+        if self.inputs and self.input != InputSpec():
+            raise ValueError("[input] is for one input, [inputs.NAME] for several; take one of them out")
+        reserved = [name for name in self.inputs if name in _NAMES_OF_OTHER_ARRAYS]
+        if reserved:
+            raise ValueError(f"no input can be called '{reserved[0]}'")
+        return self

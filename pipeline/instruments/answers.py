@@ -1,0 +1,100 @@
+"""What a way of running gave on a split: into the store, back, and how far two ways agree.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.evidence import Agreement, Answered, Answers, Place
+from pipeline.artifacts.files import Way
+from pipeline.data.source import ArraySource, Source, everything, fits_in_memory
+from pipeline.judging.stats import Interval
+from pipeline.runs.store import Store
+
+
+def keep(
+    answers: Answers,
+    *,
+    way: Way,
+    version: str,
+    place: Place,
+    interval: Interval,
+    steps: dict[str, float],
+    store: Store,
+) -> Answered:
+    """Put outputs, decisions and scores into the store and describe them.
+
+    ``version``: of what ran it; ``interval``: of the metric; ``steps``: output → one step of it.
+    """
+    return Answered(
+        way=way,
+        version=version,
+        place=place,
+        samples=len(answers.score),
+        value=answers.value,
+        low=interval.low,
+        high=interval.high,
+        others=dict(answers.others),
+        outputs={name: store.put_array(np.asarray(array, np.float32)) for name, array in answers.outputs.items()},
+        decisions=store.put_array(answers.decisions),
+        score=store.put_array(answers.score),
+        steps=steps,
+    )
+
+
+def load_answers(answered: Answered, store: Store) -> Answers:
+    """Return what was kept.  Raises StorageError when some of it is gone or altered."""
+    return Answers(
+        outputs={name: store.get_array(digest) for name, digest in answered.outputs.items()},
+        decisions=store.get_array(answered.decisions),
+        score=store.get_array(answered.score),
+        value=answered.value,
+        others=answered.others,
+    )
+
+
+def held(source: Source) -> Source:
+    """Return the same samples read once and held, where they fit in memory: many ways of running read them again."""
+    if isinstance(source, ArraySource) or len(source) == 0:
+        return source
+    values = sum(array[0].size for array in source.read(everything(source)[:1]).inputs.values())
+    if not fits_in_memory(len(source), (values,)):
+        return source
+    batch = source.read(everything(source))
+    return ArraySource(inputs=batch.inputs, labels=batch.wanted, strata=source.strata, groups=source.groups)
+
+
+# ── agreement ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def agreement(first: Answered, second: Answered, store: Store) -> Agreement:
+    """Compare two ways of running one int8 network, sample by sample, in steps of its quantized outputs.
+
+    Where an output is float all the way, 1/255 of its range stands for a step.  Decisions that are numbers are the same
+    where no output of the sample is a step away.
+    """
+    one, other = load_answers(first, store), load_answers(second, store)
+    steps = [
+        _steps_apart(one.outputs[name], other.outputs[name], first.steps.get(name) or second.steps.get(name))
+        for name in one.outputs
+    ]
+    if np.issubdtype(one.decisions.dtype, np.floating):
+        same = np.all([each.reshape(len(each), -1).max(axis=1) < 1 for each in steps], axis=0)  # (N,)
+    else:
+        same = one.decisions == other.decisions  # (N, …)
+    return Agreement(
+        first=first.way,
+        second=second.way,
+        same=float(np.mean(same)),
+        max_steps=max(float(each.max()) for each in steps),
+        mean_steps=float(np.mean(np.concatenate([each.ravel() for each in steps]))),
+    )
+
+
+def _steps_apart(first: NDArray[np.float32], second: NDArray[np.float32], step: float | None) -> NDArray[np.float32]:
+    step = step or max(float(np.ptp(first)) / 255, 1e-30)
+    # rounded: both are whole steps, computed as step * scale in float32
+    return np.rint(np.abs(first - second) / np.float32(step))

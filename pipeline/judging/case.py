@@ -1,0 +1,96 @@
+"""What a verdict is about: the files that could go to a target, and the numbers that stand for them there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.artifacts.evidence import Answered, Compared, Comparison, How, Measurement, Metric, Place, Quantity
+from pipeline.artifacts.files import Exported, Way
+from pipeline.declare.recipe import RecipeLimits
+from pipeline.declare.target import TargetProfile
+from pipeline.judging.stats import Interval
+
+_BEST_FIRST: tuple[How, ...] = ("measured", "emulated", "estimated")
+# The same file in the same runtime holds the same weights and buffers everywhere; packed weights, scratch space and the
+# allocator's grain differ with the processor.
+_MEMORY_FACTOR = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file that could be shipped, as one runtime runs it, and the numbers that stand for it on the target."""
+
+    way: Way
+    file: Exported
+    answered: Answered
+    latency_p95_ms: Measurement | None
+    peak_memory_bytes: Measurement | None
+
+    @property
+    def precision(self) -> str:
+        """``int8`` or ``fp32``."""
+        return self.way.variant.precision
+
+    @property
+    def label(self) -> str:
+        """``onnxruntime 1.32.0``."""
+        return f"{self.way.program} {self.answered.version}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that the verdict looks at."""
+
+    target: TargetProfile
+    limits: RecipeLimits
+    metric: Metric
+    fp32: Candidate | None
+    int8: Candidate | None  # None: no such file, or nothing that ran it
+    compared: tuple[Compared, ...]  # the int8 candidate against the float reference, one per metric
+    same: float | None  # share of test inputs on which the int8 file decides as the network that was trained
+    saturating_layers: int | None  # that can overflow where the target adds in 16 bits; None: not examined
+    int8_time: Interval | None  # time of the int8 candidate / time of the float one, at ``timed``
+    timed: Place | None
+    cannot_run: str = ""  # why no file of the target's format could be run at all
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Return the comparison in the task's own metric."""
+        return self.compared_by(self.metric.name)
+
+    def compared_by(self, metric: str) -> Comparison | None:
+        """Return the comparison in one metric."""
+        return next((each.comparison for each in self.compared if each.metric == metric), None)
+
+    @property
+    def slower_there(self) -> bool:
+        """True where int8 was timed on the target itself and is surely slower than float."""
+        there = self.timed is not None and self.timed.profile == self.target.name and self.timed.how == "measured"
+        return there and self.int8_time is not None and self.int8_time.low > 1
+
+
+def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """Return the best number for this target of every quantity and way: measured on it, emulated, estimated.
+
+    Never another machine's.  With the target's number of threads, or the next lower one that there is.
+    """
+    best: dict[tuple[Quantity, Way], Measurement] = {}
+    own = [each for each in found if each.place.profile == target.name and each.threads <= target.threads]
+    for each in sorted(own, key=lambda each: (_BEST_FIRST.index(each.place.how), -each.threads)):
+        best.setdefault((each.quantity, each.way), each)
+    return tuple(best.values())
+
+
+def estimated_memory(target: TargetProfile, elsewhere: Measurement) -> Measurement:
+    """Estimate the target's peak memory from another machine's: within a factor of two, on either side."""
+    return Measurement(
+        quantity="peak_memory_bytes",
+        way=elsewhere.way,
+        threads=elsewhere.threads,
+        place=Place(how="estimated", name=f"the basis of {elsewhere.place.name}", profile=target.name),
+        value=elsewhere.value,
+        low=elsewhere.low / _MEMORY_FACTOR,
+        high=elsewhere.high * _MEMORY_FACTOR,
+        basis=f"{elsewhere.place.text}; taken to be within a factor of {_MEMORY_FACTOR:g}",
+    )

@@ -1,0 +1,167 @@
+"""The limits of a recipe and of a target, each as a check of one file: what is asked and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.artifacts.evidence import Comparison, Measurement
+from pipeline.artifacts.outcome import Bound, Check
+from pipeline.declare.recipe import MetricLimits
+from pipeline.judging.case import Candidate, Case
+from pipeline.judging.stats import Interval
+
+# A file must do what was trained.  Runtimes may round a last bit the other way, which turns an input whose two best
+# answers are a step apart; more than one in 200 such inputs would be another network.
+SAME_DECISION_MIN = 0.995
+SAME_DECISION = "same decision as trained"
+OVERFLOW = "layers that can overflow 16 bits"
+
+
+def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
+    """Check all limits for one file; for an int8 file also those of the float file's metrics and of what it lost."""
+    return (
+        *_metric_checks(candidate, case),
+        *(_int8_checks(candidate, case) if candidate.precision == "int8" else ()),
+        *_cost_checks(candidate, case),
+    )
+
+
+def drop_name(metric: str, *, higher_is_better: bool) -> str:
+    """``accuracy drop``, ``RMSE rise``: what a loss in a metric is called."""
+    return f"{metric} {'drop' if higher_is_better else 'rise'}"
+
+
+def _metric_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
+    is_int8 = candidate.precision == "int8"
+    for name in dict.fromkeys((*case.limits.named, case.metric.name)):
+        asked = case.limits.of(name)
+        for each in (case.fp32, candidate) if is_int8 else (candidate,):
+            if each:
+                yield from _bounds(each, name, asked, case)
+        if is_int8 and name == case.metric.name:
+            yield from _drops(candidate, asked, case)
+        elif is_int8:
+            yield from _further_drops(candidate, name, asked, case)
+
+
+def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
+    """Check the least and the most; a metric beside the task's own one has no interval."""
+    answered = candidate.answered
+    if name == case.metric.name:
+        found: Interval | None = Interval(value=answered.value, low=answered.low, high=answered.high)
+        unit: str = case.metric.unit
+    else:
+        found, unit = _exactly(answered.others.get(name)), ""
+    bounds: tuple[tuple[Bound, float | None], ...] = (("at least", asked.min), ("at most", asked.max))
+    for bound, limit in bounds:
+        if limit is not None:
+            yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit)
+
+
+# ── int8 against float ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _drops(candidate: Candidate, asked: MetricLimits, case: Case) -> Iterator[Check]:
+    """Check what int8 lost in the task's metric: in its unit (shares: percentage points), and in per cent of float's.
+
+    The target's ``accuracy_drop_pp`` means points of a share and per cent of all other metrics; the stricter counts.
+    """
+    metric, comparison = case.metric, case.comparison
+    is_share, from_target = metric.unit == "share", case.target.limits.accuracy_drop_pp
+    points = asked.worse_by if asked.worse_by is None or not is_share else 100 * asked.worse_by
+    name = drop_name(metric.name, higher_is_better=metric.higher_is_better)
+    worse = _worse(comparison, higher_is_better=metric.higher_is_better) if comparison else None
+    strictest = _least((points, from_target if is_share else None))
+    if strictest is not None:
+        found = _scaled(worse, 100) if is_share else worse
+        yield _check(candidate, name, found, limit=strictest, unit="pp" if is_share else metric.unit)
+    strictest = _least((asked.worse_by_percent, None if is_share else from_target))
+    if strictest is not None:
+        found = _scaled(worse, 100 / max(abs(comparison.value_float), 1e-12)) if comparison else None
+        yield _check(candidate, name, found, limit=strictest, unit="%")
+
+
+def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
+    """Check what int8 lost in a metric beside the task's own one.
+
+    Which direction is worse follows from the limit beside it (a least or a most); where there is none, a change in
+    either direction counts.
+    """
+    before = case.fp32.answered.others.get(name) if case.fp32 else None
+    after = candidate.answered.others.get(name)
+    known = asked.min is not None or asked.max is not None
+    title = drop_name(name, higher_is_better=asked.max is None) if known else f"{name} change"
+    worse = None
+    if before is not None and after is not None:
+        change = before - after if asked.max is None else after - before
+        worse = _exactly(change if known else abs(change))
+    if asked.worse_by is not None:
+        yield _check(candidate, title, worse, limit=asked.worse_by, unit="")
+    if asked.worse_by_percent is not None:
+        relative = None if before is None else _scaled(worse, 100 / max(abs(before), 1e-12))
+        yield _check(candidate, title, relative, limit=asked.worse_by_percent, unit="%")
+
+
+def _int8_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
+    yield _check(candidate, SAME_DECISION, _exactly(case.same), bound="at least", limit=SAME_DECISION_MIN, unit="share")
+    # LiteRT adds in 32 bits everywhere
+    if case.target.saturates_int16 and candidate.way.program == "onnxruntime":
+        yield _check(candidate, OVERFLOW, _exactly(case.saturating_layers), limit=0, unit="")
+
+
+# ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cost_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
+    limits = case.target.limits
+    if limits.size_bytes is not None:
+        found = _exactly(candidate.file.size_bytes)
+        yield _check(candidate, "file size", found, limit=limits.size_bytes, unit="bytes")
+    if limits.latency_p95_ms is not None:
+        found = _as_interval(candidate.latency_p95_ms)
+        yield _check(candidate, "latency p95", found, limit=limits.latency_p95_ms, unit="ms")
+    if limits.peak_memory_bytes is not None:
+        found = _as_interval(candidate.peak_memory_bytes)
+        yield _check(candidate, "peak memory", found, limit=limits.peak_memory_bytes, unit="bytes")
+
+
+# ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(
+    candidate: Candidate, quantity: str, found: Interval | None, *, bound: Bound = "at most", limit: float, unit: str
+) -> Check:
+    return Check(
+        quantity=quantity,
+        variant=candidate.way.variant,
+        bound=bound,
+        limit=limit,
+        unit=unit,
+        got=found.value if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+    )
+
+
+def _worse(found: Comparison, *, higher_is_better: bool) -> Interval:
+    """By how much int8 is worse, with its one-sided 95 % bounds."""
+    if not higher_is_better:
+        return Interval(value=found.difference, low=found.one_sided_low, high=found.one_sided_high)
+    # 0.0 - x, not -x: no loss must not be printed as a negative zero
+    return Interval(value=0.0 - found.difference, low=0.0 - found.one_sided_high, high=0.0 - found.one_sided_low)
+
+
+def _exactly(value: float | None) -> Interval | None:
+    return None if value is None else Interval(value=value, low=value, high=value)
+
+
+def _as_interval(found: Measurement | None) -> Interval | None:
+    return Interval(value=found.value, low=found.low, high=found.high) if found else None
+
+
+def _scaled(found: Interval | None, factor: float) -> Interval | None:
+    return found and Interval(value=factor * found.value, low=factor * found.low, high=factor * found.high)
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)

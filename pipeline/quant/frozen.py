@@ -1,0 +1,94 @@
+"""The integers themselves: modules that compute with exactly what the exported files hold.
+
+In float32, where integers are exact up to 2^24; this is the reference that the runtimes are compared with, and what
+every decision about an int8 network is taken on.
+
+Shapes: N batch, C channels, O output channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from pipeline.graph.params import QuantParams
+from pipeline.quant.fakequant import QWeighted
+
+_EXACT_IN_FLOAT32 = 2**24
+
+
+class FrozenQuantizer(nn.Module):
+    """Rounds to a constant grid, half to even as the runtimes do."""
+
+    def __init__(self, params: QuantParams) -> None:
+        super().__init__()
+        self.params = params
+        # set to move a share of the values by one step, to see how much of it reaches the output
+        self.disturbance: torch.Generator | None = None
+        self.disturbed_share = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        params = self.params
+        steps = (x / params.scale).round() + params.zero_point
+        if self.disturbance is not None:
+            steps = self._disturbed(steps, self.disturbance)
+        return (steps.clamp(*params.grid) - params.zero_point) * params.scale
+
+    def _disturbed(self, steps: Tensor, generator: torch.Generator) -> Tensor:
+        """Move a share of the values up or down by one step."""
+        flat = steps.flatten()
+        count = max(1, round(self.disturbed_share * len(flat)))
+        chosen = torch.randint(len(flat), (count,), generator=generator)
+        ways = 2 * torch.randint(2, (count,), generator=generator) - 1
+        flat[chosen] += ways
+        return flat.view_as(steps)
+
+
+class FrozenWeighted(nn.Module):
+    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: Tensor
+
+    def __init__(self, layer: QWeighted) -> None:
+        super().__init__()
+        self.integers = layer.freeze()
+        self.layer = (layer,)  # for how it is applied; its own weights are not used
+        self.input_scale = layer.input_quantizer.params.scale
+        channels = (1, -1) + (1,) * (self.integers.weight.dim() - 2)
+        self.register_buffer("weight", self.integers.weight.float())
+        bias = self.integers.bias
+        self.register_buffer("bias", None if bias is None else bias.double().view(channels))
+        self.wide = bias is not None and int(bias.abs().max()) >= _EXACT_IN_FLOAT32
+        scales = torch.tensor(self.integers.weight_params.scales) * torch.tensor(self.input_scale)
+        self.register_buffer("scale", scales.view(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer it stands for."""
+        accumulator = self._products((x / self.input_scale).round())
+        if self.bias is not None:  # int32 sums beyond 2^24 need more than float32, products alone hardly ever
+            accumulator = (accumulator.double() + self.bias).float() if self.wide else accumulator + self.bias.float()
+        return accumulator * self.scale
+
+    def _products(self, steps: Tensor) -> Tensor:
+        layer = self.layer[0]
+        if isinstance(layer, nn.Linear):
+            return F.linear(steps, self.weight)
+        products: Tensor = layer._conv_forward(steps, self.weight, None)
+        return products
+
+
+class FrozenPool(nn.Module):
+    """An averaging operation on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+
+    def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
+        super().__init__()
+        self.pool, self.scale, self.round_result = pool, scale, round_result
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the pooling it stands for."""
+        mean: Tensor = self.pool((x / self.scale).round())
+        return (mean.round() if self.round_result else mean) * self.scale

@@ -1,0 +1,181 @@
+"""judge: for one target, which file ships and which limits are met.  Opens no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.artifacts.evidence import Answered, Compared, Measurement, Observed, Place, Predicted, Timing
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, Variant, Way
+from pipeline.artifacts.outcome import Judged
+from pipeline.declare.recipe import RecipeLimits
+from pipeline.declare.target import TargetProfile
+from pipeline.declare.words import Precision
+from pipeline.judging.case import Candidate, Case, estimated_memory, standing_for
+from pipeline.judging.latency import ratio
+from pipeline.judging.stats import Interval
+from pipeline.judging.verdict import decide
+from pipeline.runs.run import Work, stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """The target's files and all that was found out about them; what was found on the target itself comes first."""
+
+    target: TargetProfile
+    files: dict[Variant, Exported]
+    observed: tuple[Observed, ...]
+    standing: tuple[Measurement, ...]
+
+    @property
+    def answers(self) -> dict[Way, Answered]:
+        """Each way once."""
+        found: dict[Way, Answered] = {}
+        for each in (answered for one in self.observed for answered in one.answers):
+            if each.way.variant in self.files:
+                found.setdefault(each.way, each)
+        return found
+
+
+@stage(version=1)
+def judge(
+    work: Work,  # noqa: ARG001  every stage gets one
+    *,
+    target: TargetProfile,
+    limits: RecipeLimits,
+    exports: tuple[ExportSet, ...],
+    predicted: tuple[Predicted, ...],
+    observed: tuple[Observed, ...],
+) -> Judged:
+    """Choose the file for one target among those of its weight bits, from numbers that stand for it and no others.
+
+    Raises ValueError where nothing was predicted.
+    """
+    if not predicted:
+        raise ValueError(f"{target.name}: nothing was predicted")
+    bench = _bench(target, exports, observed)
+    fp32, int8 = _candidate(bench, "fp32"), _candidate(bench, "int8")
+    compared = _compared(bench, int8)
+    timings = _timings(bench, int8, fp32)
+    verdict = decide(
+        Case(
+            target=target,
+            limits=limits,
+            metric=predicted[0].metric,
+            fp32=fp32,
+            int8=int8,
+            compared=compared,
+            same=_same(bench, predicted, int8),
+            saturating_layers=_saturating(bench, int8),
+            int8_time=_ratio(*timings[1:]) if timings else None,
+            timed=timings[0] if timings else None,
+            cannot_run=_cannot_run(bench),
+        )
+    )
+    return Judged(
+        target=target.name,
+        title=target.title,
+        weight_bits=target.weight_bits,
+        threads=target.threads,
+        candidates=tuple(each.way for each in (fp32, int8) if each),
+        compared=(compared[0].first, compared[0].second) if compared else None,
+        measurements=bench.standing,
+        verdict=verdict,
+    )
+
+
+def _bench(target: TargetProfile, exports: Iterable[ExportSet], observed: Sequence[Observed]) -> _Bench:
+    mine = [each for each in exports if each.precision == "fp32" or each.weight_bits == target.weight_bits]
+    files = {file.variant: file for each in mine for file in each.files}
+    there_first = tuple(sorted(observed, key=lambda each: each.place.profile != target.name))
+    found = [each for one in there_first for each in one.measurements if each.way.variant in files]
+    standing = standing_for(target, found)
+    return _Bench(target=target, files=files, observed=there_first, standing=(*standing, *_memory(target, found)))
+
+
+def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Estimate the peak memory of those ways that nobody ran on the target."""
+    of_memory = [each for each in found if each.quantity == "peak_memory_bytes"]
+    known = {each.way for each in of_memory if each.place.profile == target.name}
+    elsewhere: dict[Way, Measurement] = {}
+    for each in sorted(of_memory, key=lambda each: abs(each.threads - target.threads)):
+        if each.way not in known and each.place.how == "measured":
+            elsewhere.setdefault(each.way, each)
+    return tuple(estimated_memory(target, each) for each in elsewhere.values())
+
+
+def _candidate(bench: _Bench, precision: Precision) -> Candidate | None:
+    """Return the file for the target's runtime; where that was not usable, in the other runtime of its format."""
+    programs = next(each for each in RUNTIME_OF_FORMAT.values() if bench.target.runtime in each)
+    fitting = [
+        each
+        for each in bench.answers.values()
+        if each.way.program in programs and each.way.variant.precision == precision
+    ]
+    found = min(fitting, key=lambda each: each.way.program != bench.target.runtime, default=None)
+    if found is None:
+        return None
+    numbers = {each.quantity: each for each in bench.standing if each.way == found.way}
+    return Candidate(
+        way=found.way,
+        file=bench.files[found.way.variant],
+        answered=found,
+        latency_p95_ms=numbers.get("latency_p95_ms"),
+        peak_memory_bytes=numbers.get("peak_memory_bytes"),
+    )
+
+
+def _compared(bench: _Bench, int8: Candidate | None) -> tuple[Compared, ...]:
+    if int8 is None:
+        return ()
+    found: dict[str, Compared] = {}
+    for each in (compared for one in bench.observed for compared in one.comparisons):
+        if each.second == int8.way:
+            found.setdefault(each.metric, each)
+    return tuple(found.values())
+
+
+def _same(bench: _Bench, predicted: Sequence[Predicted], int8: Candidate | None) -> float | None:
+    """Find how often the int8 file decides as the fake-quantized network with its weights."""
+    if int8 is None:
+        return None
+    width = int8.way.variant.weight_bits
+    trained = [each.answered.way for each in predicted if each.answered.way.variant.precision == "int8"]
+    sides = [{way, int8.way} for way in trained if way.variant.weight_bits == width]
+    pairs = (pair for one in bench.observed for pair in one.agreements)
+    return next((pair.same for pair in pairs if {pair.first, pair.second} in sides), None)
+
+
+def _saturating(bench: _Bench, int8: Candidate | None) -> int | None:
+    if int8 is None:
+        return None
+    found = (each for one in bench.observed for each in one.saturation if each.variant == int8.way.variant)
+    return next((sum(row.can_saturate for row in each.rows) for each in found), None)
+
+
+def _timings(bench: _Bench, int8: Candidate | None, fp32: Candidate | None) -> tuple[Place, Timing, Timing] | None:
+    """Find the times of both files, taken in turn at one place: on the target, or else anywhere."""
+    if int8 is None or fp32 is None:
+        return None
+    for one in bench.observed:
+        pair = [_timing(one, each.way, bench.target.threads) for each in (int8, fp32)]
+        if pair[0] and pair[1] and pair[0].threads == pair[1].threads:
+            return one.place, pair[0], pair[1]
+    return None
+
+
+def _timing(observed: Observed, way: Way, threads: int) -> Timing | None:
+    own = [each for each in observed.timings if each.way == way]
+    return min(own, key=lambda each: abs(each.threads - threads), default=None)
+
+
+def _ratio(int8: Timing, fp32: Timing) -> Interval:
+    return ratio(np.asarray(int8.session_medians_ms), np.asarray(fp32.session_medians_ms))
+
+
+def _cannot_run(bench: _Bench) -> str:
+    programs = next(each for each in RUNTIME_OF_FORMAT.values() if bench.target.runtime in each)
+    reasons = {name: why for one in bench.observed for name, why in one.not_usable.items() if name in programs}
+    return "; ".join(f"{runtime} cannot be used here ({why})" for runtime, why in reasons.items())

@@ -1,0 +1,166 @@
+"""A network's two files, written and compared with the network itself in every runtime that is usable here.
+
+The limits of a comparison follow from how rounding grows through this very network: every rounding of the integers is
+shaken, and a file may be as far off as that moves the output, times a factor.  A wrong writer is far beyond.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, FileFormat
+from pipeline.declare.words import RuntimeName
+from pipeline.errors import ModelError
+from pipeline.graph.kinds import output_node
+from pipeline.graph.params import UINT8
+from pipeline.onboard.arrays import Signature
+from pipeline.quant.exact import run_exactly
+from pipeline.quant.frozen import FrozenQuantizer
+from pipeline.quant.grids import on_grid, quantizer_of
+from pipeline.quant.to_onnx import to_bytes, write_onnx
+from pipeline.runtimes import open_session, unavailable
+from pipeline.tflite import write_tflite
+
+CHECK_SAMPLES = 8  # of the calibration samples: enough to meet every kernel, few enough to take no time
+# Runtimes multiply and add in another order than torch, so that values near the middle between two steps fall to the
+# other side: about 1 % do in ONNX Runtime and LiteRT, up to 5 % where a runtime rounds twice (tflite-runtime).
+_SHAKEN_SHARE = 0.05
+_SHAKES = 2  # times that all roundings are shaken, each with draws of its own
+_FACTOR = 3.0  # a largest difference of few samples is known no better than to a small factor
+# never stricter than this, in output steps: rounding the output itself the other way, in every runtime, takes as much
+_LEAST_MEAN_STEPS, _LEAST_MOST_STEPS = 0.25, 2.0
+# of the outputs' largest value: kernels approximate exp and tanh to a few units in the last place
+_LEAST_FLOAT = 2e-5
+# float32 sums in another order are as far from each other as both are from float64, but for the luck of few samples
+_FLOAT_FACTOR = 16.0
+_TINY = float(np.finfo(np.float32).tiny)  # for outputs that are zero throughout
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Written:
+    """The files of one graph, and what they are compared with."""
+
+    reference: nn.Module  # the folded graph, or the frozen integers
+    contents: dict[FileFormat, bytes]
+    steps: dict[str, float]  # output → one step of it; {} where the file's output is float all the way
+    opset: int
+
+    @property
+    def int8(self) -> bool:
+        """Whether the network computes with integers."""
+        return any(isinstance(module, FrozenQuantizer) for module in self.reference.modules())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How far a file's outputs may lie from the reference's, as real numbers."""
+
+    mean: float
+    most: float
+    unit: float  # one output step, or the outputs' largest value: what differences are told in
+    word: str  # what that is
+
+
+def write(graph: fx.GraphModule, reference: nn.Module, *, name: str, signature: Signature) -> Written:
+    """Write a folded (float) or prepared (int8) graph in both formats.
+
+    Raises UnsupportedOpError (operation, layer, what to do) for what the writers do not know, and ModelError when the
+    same graph gives other bytes the second time.
+    """
+    model = write_onnx(graph, name=name)
+    contents: dict[FileFormat, bytes] = {"onnx": to_bytes(model), "tflite": write_tflite(model)}
+    if contents != {"onnx": to_bytes(write_onnx(graph, name=name)), "tflite": write_tflite(model)}:
+        raise ModelError("writing the same network twice gave different bytes", where=name)
+    last = output_node(graph)
+    steps = {signature.output.name: quantizer_of(last).params.scale} if on_grid(last) else {}
+    return Written(reference=reference, contents=contents, steps=steps, opset=model.opset_import[0].version)
+
+
+@torch.no_grad()
+def limits_of(written: Written, inputs: Tensor) -> Limits:
+    """Return what rounding alone may change on these samples (N, …)."""
+    wanted: Tensor = written.reference(inputs)
+    if not written.int8:
+        exact: Tensor = copy.deepcopy(written.reference).double()(inputs.double())
+        largest = max(float(exact.abs().max()), _TINY)
+        most = max(_LEAST_FLOAT * largest, _FLOAT_FACTOR * float((exact - wanted).abs().max()))
+        return Limits(mean=most, most=most, unit=largest, word="of the largest output")
+    of_range = float(wanted.max() - wanted.min()) / UINT8.steps  # where a float layer makes the output of integers
+    step = max(next(iter(written.steps.values()), of_range), _TINY)
+    moved = torch.stack([(shaken - wanted).abs() for shaken in _shaken(written.reference, inputs)])
+    return Limits(
+        mean=max(_LEAST_MEAN_STEPS * step, _FACTOR * float(moved.mean())),
+        most=max(_LEAST_MOST_STEPS * step, _FACTOR * float(moved.max())),
+        unit=step,
+        word="output steps",
+    )
+
+
+def _shaken(frozen: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
+    """Yield the outputs with a share of all roundings one step off."""
+    for seed in range(_SHAKES):
+        with _shaking(frozen, seed):
+            yield frozen(inputs)
+
+
+@contextmanager
+def _shaking(frozen: nn.Module, seed: int) -> Iterator[None]:
+    quantizers = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer)]
+    generator = torch.Generator().manual_seed(seed)
+    for quantizer in quantizers:
+        quantizer.disturbance, quantizer.disturbed_share = generator, _SHAKEN_SHARE
+    try:
+        yield
+    finally:
+        for quantizer in quantizers:
+            quantizer.disturbance = None
+
+
+@torch.no_grad()
+def check_file(
+    written: Written, file_format: FileFormat, path: Path, inputs: Tensor, limits: Limits, *, signature: Signature
+) -> RuntimeName | None:
+    """Run a file (at ``path``) in every usable runtime of its format with two batch sizes.
+
+    Return the first of them, None when there is none here.  Raises ModelError when a runtime refuses the file, and when
+    it computes something else than the network.
+    """
+    checked: RuntimeName | None = None
+    wanted = written.reference(inputs).numpy()
+    for runtime in RUNTIME_OF_FORMAT[file_format]:
+        if unavailable(runtime):
+            continue
+        session = open_session(path, runtime, threads=1, signature=signature, steps=written.steps)
+        for part in (slice(0, 1), slice(0, len(inputs))):  # the batch is dynamic: both must run
+            given = inputs[part].numpy()
+            got = session.run({signature.input.name: given})[signature.output.name]
+            if file_format == "onnx" and written.int8:  # the fast kernels of some processors overflow: see ``exact``
+                got = run_exactly(written.contents[file_format], given)
+            _compare(got, wanted[part], limits, label=session.label)
+        checked = checked or runtime
+    return checked
+
+
+def _compare(got: NDArray[np.float32], wanted: NDArray[np.float32], limits: Limits, *, label: str) -> None:
+    if got.shape != wanted.shape:
+        raise ModelError(f"gives outputs of shape {got.shape} where the network gives {wanted.shape} ({label})")
+    difference = np.abs(got - wanted)
+    most, mean = float(difference.max()), float(difference.mean())
+    if not (most <= limits.most and mean <= limits.mean):  # not a number is never inside
+        raise ModelError(
+            f"the written file computes something else than the network: {most / limits.unit:.3g} {limits.word} at "
+            f"most, {mean / limits.unit:.3g} on average, where rounding explains {limits.most / limits.unit:.3g} and "
+            f"{limits.mean / limits.unit:.3g} ({label})",
+            remedy="this is a bug in karui's writers; please report it with the network file",
+        )

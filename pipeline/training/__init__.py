@@ -1,0 +1,1 @@
+"""The one training loop: train, fine-tune, prune's recovery, QAT and distillation all use it."""

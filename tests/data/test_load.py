@@ -1,0 +1,109 @@
+"""Which data set a card means: kinds, keys and digests; and that a data set is read once per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.data.kinds import KINDS, own_spec
+from pipeline.data.load import load, reference
+from pipeline.declare.card import DatasetCard
+from pipeline.errors import ConfigError
+from tests.data.sets import all_of, card, labels, loaded, pictures, write_npz
+
+SHAPE = (1, 4, 4)
+
+
+def stored(folder: Path, seed: int = 0, name: str = "s.npz") -> DatasetCard:
+    write_npz(folder / name, x=pictures(30, seed=seed), y=labels(30))
+    return card("npz", SHAPE, files=all_of(name))
+
+
+def test_a_data_set_is_read_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = KINDS["npz"].load
+
+    def counted(*given: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return read(*given)
+
+    monkeypatch.setattr(KINDS["npz"], "load", counted)
+    ref = reference(stored(tmp_path), tmp_path)
+    first = load(ref)
+    assert load(ref) is first
+    assert load(reference(ref.card, tmp_path)) is first
+    assert reads == 1
+    other = reference(stored(tmp_path, seed=1, name="t.npz"), tmp_path)
+    assert load(other) is not first
+    assert load(ref) is not first  # one is kept, not all that ever were
+    assert reads == 3
+
+
+def test_cards_that_differ_in_their_words_alone_are_not_mixed_up(tmp_path: Path) -> None:
+    first = stored(tmp_path)
+    second = first.model_copy(update={"title": "another"})
+    assert reference(first, tmp_path).digest == reference(second, tmp_path).digest
+    assert loaded(first, tmp_path).card.title == "a set"
+    assert loaded(second, tmp_path).card.title == "another"
+
+
+@pytest.mark.parametrize(
+    "change", [{"divide": 255}, {"mean": [0.5]}, {"std": [0.5]}, {"normalize": "train"}, {"clip": 3}]
+)
+def test_preprocessing_is_part_of_the_digest(tmp_path: Path, change: dict[str, Any]) -> None:
+    plain = stored(tmp_path)
+    changed = card("npz", SHAPE, files=all_of("s.npz"), input={"shape": SHAPE, **change})
+    assert reference(changed, tmp_path).digest != reference(plain, tmp_path).digest
+
+
+def test_what_is_said_by_default_does_not_change_the_digest(tmp_path: Path) -> None:
+    plain = stored(tmp_path)
+    told = card("npz", SHAPE, files=all_of("s.npz"), input={"shape": SHAPE, "divide": 1}, task="classification")
+    assert reference(told, tmp_path).digest == reference(plain, tmp_path).digest
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"kind": "pictures"}, r"""kind = "pictures": expected 'npz', 'idx', 'image-folder', 'csv' or 'python'"""),
+        ({"kind": "npy"}, "; did you mean 'npz'"),
+        ({"task": "clasification"}, "there is no task 'clasification'; did you mean 'classification'"),
+        ({"sampels": 3}, "the top level has no 'sampels'"),
+        ({"when": "2020-01-01"}, "the top level has no 'when'"),
+        ({"files": {}}, r'kind = "npz" needs \[files.all\]'),
+        ({"files": {"all": {"path": "s"}, "tset": {"path": "t"}}}, r"\[files\] has no 'tset'; did you mean 'test'"),
+        ({"input": {"shape": []}}, r"\[input\] shape = \[\]: expected a list of at least 1"),
+        ({"input": {}}, r"\[input\] needs 'shape'"),
+        ({"input": {}, "inputs": {"a": {}}}, r"\[inputs.a\] needs 'shape'"),
+    ],
+)
+def test_cards_that_cannot_be_meant(tmp_path: Path, more: dict[str, Any], says: str) -> None:
+    table = {"name": "set", "title": "", "kind": "npz", "files": all_of("s.npz"), "input": {"shape": SHAPE}, **more}
+    declared = DatasetCard.model_validate(table)
+    with pytest.raises(ConfigError, match=says):
+        reference(declared, tmp_path)
+
+
+def test_the_file_of_the_card_is_named_where_it_is_known() -> None:
+    with pytest.raises(ConfigError) as caught:
+        own_spec(card("csv", (2,), lable_column="a", files=all_of("t.csv"), ignored_colums=["b"]), "cards/mine.toml")
+    assert str(caught.value).splitlines() == [
+        "cards/mine.toml: the top level has no 'lable_column'; did you mean 'label_column'?",
+        "cards/mine.toml: the top level has no 'ignored_colums'; did you mean 'ignored_columns'?",
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_have_one_input(kind: str, tmp_path: Path) -> None:
+    own = {"image-folder": {"folder": "x"}, "csv": {"label_column": "y"}, "python": {"file": "x.py"}}.get(kind, {})
+    inputs = {"a": {"shape": [2]}, "b": {"shape": [2]}}
+    table = {"name": "set", "title": "", "kind": kind, "files": all_of("s"), "inputs": inputs, **own}
+    declared = DatasetCard.model_validate(table)
+    if kind in ("npz", "python"):
+        own_spec(declared)
+    else:
+        with pytest.raises(ConfigError, match=rf'\[inputs\]: kind = "{kind}" has one input, \[input\]'):
+            own_spec(declared)

@@ -1,0 +1,195 @@
+"""Weights: loaded strictly, taken over from another network, read from every kind of file, never running its code."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+from pipeline.networks.weights import fit_start, load_state, read_weights
+
+# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_weights_that_fit_are_loaded() -> None:
+    source, sink = nn.Linear(3, 2), nn.Linear(3, 2)
+    load_state(sink, source.state_dict(), where="a checkpoint")
+    assert torch.equal(sink.weight, source.weight)
+
+
+def test_weights_of_another_network_are_listed_and_nothing_is_loaded() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    bias = module.get_parameter("1.bias")
+    before = bias.clone()
+    weights = {
+        "0.weight": torch.zeros(5, 3),
+        "0.bias": torch.zeros(2),
+        "1.bias": torch.ones(2),
+        "2.bias": torch.ones(1),
+    }
+    with pytest.raises(ModelError) as caught:
+        load_state(module, weights, where="best.pt")
+    assert str(caught.value).splitlines() == [
+        "best.pt: the weights are those of another network: 3 tensors do not fit",
+        "  '0.weight': expected (2, 3), found (5, 3)",
+        "  '1.weight': missing, expected (2, 2)",
+        "  '2.bias': unexpected, found (1,)",
+    ]
+    assert torch.equal(bias, before)
+
+
+def test_a_long_list_of_mismatches_is_cut() -> None:
+    with pytest.raises(ModelError, match="and 3 more"):
+        load_state(nn.ReLU(), {f"layer{index}": torch.zeros(1) for index in range(11)}, where="x")
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WEIGHTS = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([1.0, -1.0])}
+
+
+def save_npz(weights: dict[str, Tensor], path: Path) -> None:
+    np.savez_compressed(path, **{name: tensor.numpy() for name, tensor in weights.items()})  # type: ignore[arg-type]
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "plain.safetensors": lambda path: safetensors.torch.save_file(WEIGHTS, path),
+    "plain.npz": lambda path: save_npz(WEIGHTS, path),
+    "plain.pt": lambda path: torch.save(WEIGHTS, path),
+    "UPPER.PT": lambda path: torch.save(WEIGHTS, path),
+    "old.pth": lambda path: torch.save(WEIGHTS, path, _use_new_zipfile_serialization=False),
+    "state.pt": lambda path: torch.save({"epoch": 3, "state_dict": WEIGHTS}, path),
+    "model.pth": lambda path: torch.save({"model": WEIGHTS, "optimizer": {"lr": 0.1}}, path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_weights_file(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    weights = read_weights(tmp_path / name)
+    assert weights.keys() == WEIGHTS.keys()
+    assert all(torch.equal(weights[key], WEIGHTS[key]) for key in WEIGHTS)
+
+
+class Bomb:
+    """Pickled code that would leave a trace when it ran."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.npz", "a.pth"])
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    path, trace = tmp_path / name, tmp_path / "ran"
+    if name.endswith(".pt"):
+        torch.save({"fc.weight": Bomb(trace)}, path)
+    elif name.endswith(".pth"):
+        path.write_bytes(pickle.dumps({"fc.weight": Bomb(trace)}))
+    else:
+        np.savez(path, weight=np.array([Bomb(trace)], dtype=object))
+    with pytest.raises(ModelError) as caught:
+        read_weights(path)
+    assert caught.value.where == str(path)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_module_is_refused_with_the_cure(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(ModelError) as caught:
+        read_weights(tmp_path / "module.pt")
+    assert "only plain tensors are read" in caught.value.what
+    assert "torch.save(model.state_dict(), FILE)" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
+def test_a_cut_file_is_refused(tmp_path: Path, name: str, keep: float) -> None:
+    path = tmp_path / name
+    WRITERS[name](path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ModelError) as caught:
+        read_weights(path)
+    assert caught.value.where == str(path)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["noise.safetensors", "noise.npz", "noise.pt"])
+def test_another_kind_of_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(4096))
+    with pytest.raises(ModelError):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+        ({}, "holds a dict, not a state dict"),
+        ({"fc.weight": 3.0}, "'fc.weight' is a float, not a tensor"),
+        ({"state_dict": {"fc.weight": torch.zeros(1), "step": 4}}, "'step' is a int, not a tensor"),
+    ],
+)
+def test_a_pt_file_without_a_state_dict(tmp_path: Path, content: object, text: str) -> None:
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(ModelError) as caught:
+        read_weights(tmp_path / "odd.pt")
+    assert caught.value.what == text
+
+
+def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no such weights file"):
+        read_weights(tmp_path / "none.pt")
+    with pytest.raises(ModelError, match=r"'.h5' is no weights file") as caught:
+        read_weights(tmp_path / "keras.h5")
+    assert caught.value.remedy == "known: .safetensors, .npz, .pt, .pth"
+
+
+def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+    (tmp_path / "dir.npz").mkdir()
+    with pytest.raises(ModelError, match="there is no such weights file"):
+        read_weights(tmp_path / "dir.npz")
+
+
+# ── taking over ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def state(*widths: int) -> dict[str, Tensor]:
+    layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
+    return nn.Sequential(*layers).state_dict()
+
+
+def test_a_start_that_fits_needs_nothing_new() -> None:
+    assert fit_start(state(3, 4, 2), state(3, 4, 2), "1", "run:before") == ()
+
+
+def test_a_head_of_another_size_is_made_anew_and_named_in_order() -> None:
+    assert fit_start(state(3, 4, 7), state(3, 4, 2), "1", "run:before") == ("1.weight", "1.bias")
+
+
+def test_a_start_without_a_head_gets_one() -> None:
+    backbone = {name: tensor for name, tensor in state(3, 4, 2).items() if name.startswith("0")}
+    assert fit_start(state(3, 4, 2), backbone, "1", "run:before") == ("1.weight", "1.bias")
+
+
+def test_whatever_else_does_not_fit_is_listed() -> None:
+    start = {**state(3, 5, 2), "2.bias": torch.zeros(1)}
+    with pytest.raises(ModelError) as caught:
+        fit_start(state(3, 4, 7), start, "1", "run:before")
+    assert str(caught.value).splitlines() == [
+        "run:before: the weights are those of another network: 3 tensors do not fit",
+        "  '0.weight': expected (4, 3), found (5, 3)",
+        "  '0.bias': expected (4,), found (5,)",
+        "  '2.bias': unexpected, found (1,)",
+    ]

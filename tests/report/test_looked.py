@@ -1,0 +1,64 @@
+"""What is looked into: the float reference and the file that ships, once for all targets that share them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts.evidence import Matrix
+from pipeline.errors import StorageError
+from pipeline.report.looked import look, looked_at
+from pipeline.report.rows import comparison_of
+from pipeline.runs.store import Store
+from tests.report.recorded import Recorded
+from tests.report.variations import LAPTOP, PI, float_only, target_of, with_target, with_targets
+
+
+def test_the_file_that_ships_is_looked_into(digits: Recorded) -> None:
+    target = target_of(digits.outcome, PI)
+    litert = next(
+        each.way
+        for each in digits.outcome.observed[0].answers
+        if each.way.program == "litert" and each.way.variant.key == "tflite-int8"
+    )
+    verdict = dataclasses.replace(target.verdict, ship=litert)
+    pair = looked_at(digits.outcome, dataclasses.replace(target, verdict=verdict))
+    assert [each.way.key for each in pair] == ["torch-fp32 in torch", "tflite-int8 in litert"]
+
+
+def test_where_float_ships_the_int8_file_is_still_looked_into(digits: Recorded) -> None:
+    target = target_of(digits.outcome, PI)
+    verdict = dataclasses.replace(target.verdict, ship=target.candidates[0])
+    pair = looked_at(digits.outcome, dataclasses.replace(target, verdict=verdict))
+    assert [each.way.key for each in pair] == ["torch-fp32 in torch", "onnx-int8 in onnxruntime"]
+
+
+def test_without_int8_the_reference_stands_alone(digits: Recorded) -> None:
+    run = float_only(digits)
+    assert [each.way.key for each in looked_at(run.outcome, run.outcome.targets[0])] == ["torch-fp32 in torch"]
+    (looked,) = run.looked()
+    assert looked.titles == ("torch float",)
+
+
+def test_figures_agree_with_the_comparison(digits: Recorded) -> None:
+    run = with_targets(digits, PI)
+    compared = comparison_of(run.outcome, run.outcome.targets[0])
+    assert compared is not None
+    matrices = [each for looked in run.looked() for each in looked.figures if isinstance(each, Matrix)]
+    right = [np.trace(run.store.get_array(each.counts)) for each in matrices[:2]]
+    found = compared.comparison
+    assert np.array(right) / found.samples == pytest.approx([found.value_float, found.value_int8])
+
+
+def test_targets_with_the_same_pair_are_shown_once(digits: Recorded) -> None:
+    twice = dataclasses.replace(target_of(digits.outcome, PI), target="another-board")
+    run = digits.but(targets=(target_of(digits.outcome, PI), twice, target_of(digits.outcome, LAPTOP)))
+    assert [each.targets for each in run.looked()] == [(PI, "another-board"), (LAPTOP,)]
+
+
+def test_answers_that_are_gone_are_named(digits: Recorded, plane: Recorded) -> None:
+    run = with_target(digits, target_of(digits.outcome, PI))
+    with pytest.raises(StorageError):
+        look(run.outcome, run.dataset.test, run.outcome.facts.classes, Store(plane.store.root))

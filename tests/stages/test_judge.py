@@ -1,0 +1,212 @@
+"""judge: which numbers a target is judged by, from what was observed; no file is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from pipeline.artifacts.evidence import (
+    Agreement,
+    Answered,
+    Measurement,
+    Observed,
+    Place,
+    Predicted,
+    Saturation,
+    SaturationRow,
+    Timing,
+)
+from pipeline.artifacts.files import ExportSet, Program, Variant, Way
+from pipeline.artifacts.outcome import Judged
+from pipeline.declare.recipe import RecipeLimits
+from pipeline.declare.target import TargetProfile
+from pipeline.runs.run import Work
+from pipeline.stages.judge import judge
+from tests.judging.cases import (
+    ACCURACY,
+    BOARD,
+    FLOAT_ONNX,
+    HERE,
+    INT8_ONNX,
+    REFERENCE,
+    SEVEN_ONNX,
+    TORCH,
+    answered,
+    compared,
+    comparison,
+    exported,
+    measured,
+    target,
+)
+
+NO_WORK = cast("Work", None)  # judging uses neither store nor scratch
+TFLITE, TFLITE_INT8 = Variant(format="tflite", precision="fp32"), dataclasses.replace(INT8_ONNX, format="tflite")
+SIZES = {FLOAT_ONNX: 400_000, TFLITE: 410_000, INT8_ONNX: 100_000, TFLITE_INT8: 110_000, SEVEN_ONNX: 99_000}
+VALUES = {FLOAT_ONNX: 0.98, TFLITE: 0.98, INT8_ONNX: 0.979, TFLITE_INT8: 0.979, SEVEN_ONNX: 0.978}
+
+
+def predicted() -> tuple[Predicted, ...]:
+    torch = [(TORCH, 0.98)]
+    torch += [(Variant(format="torch", precision="int8", weight_bits=bits), 0.979) for bits in (8, 7)]
+    return tuple(
+        Predicted(metric=ACCURACY, answered=answered(variant, "torch", value), chosen={}) for variant, value in torch
+    )
+
+
+def exports() -> tuple[ExportSet, ...]:
+    sets: tuple[tuple[Any, int, tuple[Variant, ...]], ...] = (
+        ("fp32", 32, (FLOAT_ONNX, TFLITE)),
+        ("int8", 8, (INT8_ONNX, TFLITE_INT8)),
+        ("int8", 7, (SEVEN_ONNX,)),
+    )
+    return tuple(
+        ExportSet(precision=name, weight_bits=bits, files=tuple(exported(v, SIZES[v]) for v in files), layers=())
+        for name, bits, files in sets
+    )
+
+
+def observed(
+    place: Place = HERE,
+    *,
+    programs: Sequence[Program] = ("onnxruntime", "litert", "tflite-runtime"),
+    measurements: Sequence[Measurement] = (),
+    slower: bool = False,
+) -> Observed:
+    ways = [Way(variant=v, program=p) for v in SIZES for p in programs if (p == "onnxruntime") == (v.format == "onnx")]
+    answers = tuple(answered(way.variant, way.program, VALUES[way.variant], place=place) for way in ways)
+    return Observed(
+        place=place,
+        metric=ACCURACY,
+        answers=answers,
+        comparisons=tuple(
+            dataclasses.replace(compared(ACCURACY, comparison(0.98, VALUES[way.variant] - 0.98)), second=way)
+            for way in ways
+        ),
+        agreements=tuple(_agreement(each) for each in answers if each.way.variant.precision == "int8"),
+        measurements=tuple(measurements),
+        timings=tuple(_timing(way, slower=slower) for way in ways),
+        executed=(),
+        saturation=tuple(
+            Saturation(
+                variant=variant, rows=(SaturationRow(layer="conv", largest_pair=pair, can_saturate=pair > 32_767),)
+            )
+            for variant, pair in ((INT8_ONNX, 52_000), (SEVEN_ONNX, 26_000))
+        ),
+        not_usable={} if "litert" in programs else {"litert": "not installed"},
+    )
+
+
+def _agreement(each: Answered) -> Agreement:
+    trained = Variant(format="torch", precision="int8", weight_bits=each.way.variant.weight_bits)
+    same = 0.999 if trained.weight_bits == 8 else 0.998
+    return Agreement(first=Way(variant=trained, program="torch"), second=each.way, same=same, max_steps=1, mean_steps=0)
+
+
+def _timing(way: Way, *, slower: bool) -> Timing:
+    base = 1.0 if way.variant.precision == "fp32" else 1.5 if slower else 0.5
+    medians = tuple(base * (1 + number / 1000) for number in range(10))
+    return Timing(way=way, version="1", threads=1, session_medians_ms=medians, samples_ms="")
+
+
+def judged(profile: TargetProfile, *seen: Observed, limits: RecipeLimits | None = None) -> Judged:
+    return judge(
+        NO_WORK,
+        target=profile,
+        limits=limits or RecipeLimits(accuracy_min=0.97, accuracy_drop_pp=1),
+        exports=exports(),
+        predicted=predicted(),
+        observed=seen,
+    )
+
+
+def test_a_target_gets_the_files_of_its_weight_bits() -> None:
+    eight, seven = judged(target(), observed()), judged(target(weight_bits=7), observed())
+    assert eight.verdict.ship == Way(variant=INT8_ONNX, program="onnxruntime")
+    assert seven.verdict.ship == Way(variant=SEVEN_ONNX, program="onnxruntime")
+    assert seven.compared == (REFERENCE, seven.verdict.ship)
+    drops = [check.got for each in (eight, seven) for check in each.verdict.checks if check.quantity == "accuracy drop"]
+    assert drops == pytest.approx([0.1, 0.2])
+    same = [check.got for check in seven.verdict.checks if check.quantity == "same decision as trained"]
+    assert same == [0.998]
+
+
+def test_seven_bit_weights_save_a_target_that_saturates() -> None:
+    eight, seven = (judged(target(weight_bits=bits, isa=("avx2",)), observed()) for bits in (8, 7))
+    assert eight.verdict.ship == Way(variant=FLOAT_ONNX, program="onnxruntime")
+    assert "layers that can overflow 16 bits (1, at most 0 allowed)" in eight.verdict.why
+    assert seven.verdict.ship == Way(variant=SEVEN_ONNX, program="onnxruntime")
+
+
+def test_the_targets_runtime_or_the_other_one_of_its_format() -> None:
+    profile = target(runtime="litert")
+    assert judged(profile, observed()).verdict.ship == Way(variant=TFLITE_INT8, program="litert")
+    without = judged(profile, observed(programs=("onnxruntime", "tflite-runtime")))
+    assert without.verdict.ship == Way(variant=TFLITE_INT8, program="tflite-runtime")
+    nothing = judged(profile, observed(programs=("onnxruntime",)))
+    assert nothing.verdict.ship is None
+    assert nothing.verdict.why == "not fit: litert cannot be used here (not installed)"
+
+
+def test_another_machines_numbers_are_not_the_targets() -> None:
+    way = Way(variant=INT8_ONNX, program="onnxruntime")
+    fast = measured("latency_p95_ms", way, 0.1, profile=None)
+    found = judged(target({"latency_p95_ms": 5}), observed(measurements=[fast]))
+    assert [each for each in found.measurements if each.quantity == "latency_p95_ms"] == []
+    check = next(each for each in found.verdict.checks if each.quantity == "latency p95")
+    assert (check.got, check.state) == (None, "open")
+    assert "(a hint: on Other, 2 cores, x86_64 int8 takes 0.50 times as long as float" in found.verdict.why
+
+
+def test_what_was_measured_on_the_target_counts_before_what_was_measured_elsewhere() -> None:
+    way = Way(variant=INT8_ONNX, program="onnxruntime")
+    here = observed(measurements=[measured("latency_p95_ms", way, 0.1, profile=None)])
+    there = observed(BOARD, measurements=[measured("latency_p95_ms", way, 7.0)], slower=True)
+    found = judged(target({"latency_p95_ms": 5}), here, there)
+    assert [(each.value, each.place.profile) for each in found.measurements] == [(7.0, "board")]
+    assert found.verdict.ship == Way(variant=FLOAT_ONNX, program="onnxruntime")
+    assert "misses latency p95 (7 ms, at most 5 ms allowed)" in found.verdict.why
+    generous = judged(target({"latency_p95_ms": 50}), here, there)
+    assert "not int8, which is slower here (int8 takes 1.50 times as long as float" in generous.verdict.why
+
+
+def test_memory_of_another_machine_is_an_estimate_and_says_so() -> None:
+    way = Way(variant=INT8_ONNX, program="onnxruntime")
+    seen = observed(measurements=[measured("peak_memory_bytes", way, 10_000_000.0, profile=None)])
+    for limit, state in ((2**28, "met"), (15_000_000, "uncertain"), (1_000_000, "missed")):
+        found = judged(target({"peak_memory_bytes": limit}), seen)
+        check = next(each for each in found.verdict.checks if each.name == "peak memory (int8)")
+        assert check.state == state
+    assert [each.place.how for each in found.measurements] == ["estimated"]
+    there = observed(BOARD, measurements=[measured("peak_memory_bytes", way, 11_000_000.0)])
+    own = judged(target(), seen, there)
+    assert [(each.place.how, each.value) for each in own.measurements] == [("measured", 11_000_000)]
+
+
+def test_judging_takes_milliseconds_and_needs_predictions() -> None:
+    seen = observed()
+    start = time.perf_counter()
+    judged(target(), seen)
+    assert time.perf_counter() - start < 0.2
+    with pytest.raises(ValueError, match="board: nothing was predicted"):
+        judge(NO_WORK, target=target(), limits=RecipeLimits(), exports=(), predicted=(), observed=())
+
+
+def test_without_int8_the_float_file_ships() -> None:
+    floats = exports()[:1]
+    seen = observed()
+    found = judge(
+        NO_WORK,
+        target=target(),
+        limits=RecipeLimits(),
+        exports=floats,
+        predicted=predicted()[:1],
+        observed=(dataclasses.replace(seen, comparisons=(), agreements=(), saturation=()),),
+    )
+    assert found.verdict.ship == Way(variant=FLOAT_ONNX, program="onnxruntime")
+    assert found.compared is None
+    assert found.candidates == (found.verdict.ship,)
+    assert found.summary == "ship onnx-fp32"
