@@ -17,6 +17,7 @@ from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads,
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
+from pipeline.data.kinds import own_spec
 from pipeline.data.load import reference
 from pipeline.declare.recipe import Recipe, TrainSpec
 from pipeline.declare.target import TargetProfile
@@ -207,6 +208,7 @@ def _asked(request: RunRequest, progress: Progress) -> _Asked:
 def _data(recipe: Recipe, file: Path, overrides: Sequence[str], progress: Progress | None = None) -> DataRef:
     with catalog.said_in(file, "data", recipe.data, overrides):
         card, folder = catalog.load_card(recipe.data, beside=file.parent)
+    own_spec(card, where=catalog.shown(catalog.find("data", recipe.data, beside=file.parent)))
     return reference(card, folder, progress)
 
 

@@ -73,7 +73,7 @@ class Karui:
 
     def npz_card(self, arrays: Mapping[str, NDArray[np.generic]], *, name: str = "set", more: str = "") -> Path:
         """Write arrays of pictures (N, 1, 8, 8) and their card."""
-        np.savez(self.folder / f"{name}.npz", **arrays)
+        np.savez(self.folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # NumPy's stubs take any keyword for allow_pickle
         return self.write(
             f"{name}-card.toml",
             f'name = "{name}"\ntitle = "A set"\nkind = "npz"\n{more}[files.all]\npath = "{name}.npz"\n'

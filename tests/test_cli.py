@@ -73,6 +73,8 @@ def _target(*, passed: bool) -> Judged:
         target="board",
         title="A board",
         weight_bits=8,
+        threads=1,
+        candidates=(),
         compared=None,
         measurements=(),
         verdict=Verdict(target="board", checks=(check,), ship=ship, why="int8 is off"),

@@ -146,7 +146,7 @@ def test_few_and_many_classes(classes: int, karui: Karui) -> None:
 
 
 def _save_npz(weights: dict[str, Tensor], path: Path) -> None:
-    np.savez(path, **{name: tensor.numpy() for name, tensor in weights.items()})
+    np.savez(path, **{name: tensor.numpy() for name, tensor in weights.items()})  # type: ignore[arg-type]  # NumPy's stubs take any keyword for allow_pickle
 
 
 WRITERS: dict[str, Callable[[dict[str, Tensor], Path], None]] = {

@@ -92,3 +92,23 @@ class FrozenPool(nn.Module):
         """As the pooling it stands for."""
         mean: Tensor = self.pool((x / self.scale).round())
         return (mean.round() if self.round_result else mean) * self.scale
+
+
+@torch.no_grad()
+def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: int) -> Tensor:
+    """Return the outputs (times, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
+
+    How far they lie from the undisturbed outputs says how rounding grows through this network.
+    """
+    quantizers = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer)]
+    found = []
+    try:
+        for seed in range(times):
+            generator = torch.Generator().manual_seed(seed)
+            for quantizer in quantizers:
+                quantizer.disturbance, quantizer.disturbed_share = generator, share
+            found.append(frozen(inputs))
+    finally:
+        for quantizer in quantizers:
+            quantizer.disturbance = None
+    return torch.stack(found)

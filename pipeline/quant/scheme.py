@@ -26,9 +26,9 @@ ACCUMULATOR_LIMIT = 2**30
 # The smallest weight scale of a layer is at least this share of what its largest accumulator asks for: the factor from
 # accumulator to output then stays above 2^-32, where the fixed-point multipliers of TFLite's kernels end.
 SMALLEST_OF_LAYER = 2**-8
-# An output is at most this much finer than the steps in which its kernel's result comes (kernels allow 256: XNNPACK)
-FINEST_OF_RESULT = 1 / 16
-LARGEST_RESCALING = 256.0
+# An output is at most this much finer than the steps in which its kernel's result comes: half of what kernels allow
+FINEST_OF_RESULT = 1 / 128
+LARGEST_RESCALING = 256.0  # XNNPACK's
 SMALLEST_SCALE = 2.0**-60  # the product of two of them is still a normal float32
 SANE_SCALE = 1 / ACTIVATIONS.steps  # for values that are always zero, where nothing else says what they could be
 

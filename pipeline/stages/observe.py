@@ -79,6 +79,7 @@ def observe(
     ``place``: this machine, under the name that its numbers shall have; ``runtimes``: name → version, or "absent".
     Raises what loading the data and the files raises (DataError, ModelError, StorageError).
     """
+    del runtimes  # they are asked themselves; as an input they run this stage again when one comes or changes
     bench = _Bench(
         work=work,
         task=named(data.card.task),
@@ -87,7 +88,6 @@ def observe(
         references=references,
         place=place,
     )
-    del runtimes  # they are asked themselves; as an input they run this stage again when one comes or changes
     ways, not_usable = here.ways_of(files, work.store)
     answered, comparisons = _over_the_test_split(bench, ways)
     costs = [_costs(bench, ways, count) for count in threads]

@@ -9,8 +9,6 @@ Shapes: N samples.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,7 @@ from pipeline.errors import ModelError
 from pipeline.graph.kinds import output_node
 from pipeline.graph.params import UINT8
 from pipeline.onboard.arrays import Signature
-from pipeline.quant.exact import run_exactly
-from pipeline.quant.frozen import FrozenQuantizer
+from pipeline.quant.frozen import FrozenQuantizer, shaken_outputs
 from pipeline.quant.grids import on_grid, quantizer_of
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes import open_session, unavailable
@@ -98,33 +95,14 @@ def limits_of(written: Written, inputs: Tensor) -> Limits:
         return Limits(mean=most, most=most, unit=largest, word="of the largest output")
     of_range = float(wanted.max() - wanted.min()) / UINT8.steps  # where a float layer makes the output of integers
     step = max(next(iter(written.steps.values()), of_range), _TINY)
-    moved = torch.stack([(shaken - wanted).abs() for shaken in _shaken(written.reference, inputs)])
+    shaken = shaken_outputs(written.reference, inputs, share=_SHAKEN_SHARE, times=_SHAKES)
+    moved = (shaken - wanted).abs()
     return Limits(
         mean=max(_LEAST_MEAN_STEPS * step, _FACTOR * float(moved.mean())),
         most=max(_LEAST_MOST_STEPS * step, _FACTOR * float(moved.max())),
         unit=step,
         word="output steps",
     )
-
-
-def _shaken(frozen: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
-    """Yield the outputs with a share of all roundings one step off."""
-    for seed in range(_SHAKES):
-        with _shaking(frozen, seed):
-            yield frozen(inputs)
-
-
-@contextmanager
-def _shaking(frozen: nn.Module, seed: int) -> Iterator[None]:
-    quantizers = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer)]
-    generator = torch.Generator().manual_seed(seed)
-    for quantizer in quantizers:
-        quantizer.disturbance, quantizer.disturbed_share = generator, _SHAKEN_SHARE
-    try:
-        yield
-    finally:
-        for quantizer in quantizers:
-            quantizer.disturbance = None
 
 
 @torch.no_grad()
@@ -141,13 +119,12 @@ def check_file(
     for runtime in RUNTIME_OF_FORMAT[file_format]:
         if unavailable(runtime):
             continue
-        session = open_session(path, runtime, threads=1, signature=signature, steps=written.steps)
+        # exact: what a file computes where this processor's fast kernels overflow is no fault of the file
+        session = open_session(path, runtime, threads=1, signature=signature, steps=written.steps, exact=True)
         for part in (slice(0, 1), slice(0, len(inputs))):  # the batch is dynamic: both must run
-            given = inputs[part].numpy()
-            got = session.run({signature.input.name: given})[signature.output.name]
-            if file_format == "onnx" and written.int8:  # the fast kernels of some processors overflow: see ``exact``
-                got = run_exactly(written.contents[file_format], given)
+            got = session.run({signature.input.name: inputs[part].numpy()})[signature.output.name]
             _compare(got, wanted[part], limits, label=session.label)
+        session.close()
         checked = checked or runtime
     return checked
 
@@ -157,7 +134,8 @@ def _compare(got: NDArray[np.float32], wanted: NDArray[np.float32], limits: Limi
         raise ModelError(f"gives outputs of shape {got.shape} where the network gives {wanted.shape} ({label})")
     difference = np.abs(got - wanted)
     most, mean = float(difference.max()), float(difference.mean())
-    if not (most <= limits.most and mean <= limits.mean):  # not a number is never inside
+    alone = len(got) == 1  # the mean of a single sample's few outputs is no mean
+    if not (most <= limits.most and (alone or mean <= limits.mean)):  # not a number is never inside
         raise ModelError(
             f"the written file computes something else than the network: {most / limits.unit:.3g} {limits.word} at "
             f"most, {mean / limits.unit:.3g} on average, where rounding explains {limits.most / limits.unit:.3g} and "

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.evidence import Answers, Comparison, Figure, Metric
 from pipeline.artifacts.networks import Digest
-from pipeline.data.source import INPUT, Source, everything
+from pipeline.data.source import INPUT, Source, Wanted, everything
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import DataError
 from pipeline.judging.stats import Interval
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, concatenated
 
-Wanted = Literal["class", "number", "mask"]  # what a sample is labelled with; kinds of data read it accordingly
 Prepare = Callable[[Arrays], Arrays]  # raw inputs → what the network sees
 Put = Callable[[NDArray[Any]], Digest]  # keeps an array in the store
 

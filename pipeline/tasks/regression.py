@@ -40,7 +40,7 @@ OTHERS: tuple[Metric, ...] = (
 )
 WANTED: Wanted = "number"
 
-SAME_SHARE = 0.01  # outputs closer than this share of the target's standard deviation are the same decision
+SAME_SHARE = 0.05  # outputs closer than this share of the target's standard deviation are the same decision
 _POINTS_SHOWN = 1_500
 _LARGEST_ERRORS_SHOWN = 16
 
@@ -123,7 +123,7 @@ def interval(answers: Answers, source: Source, /) -> Interval:
 def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
     """Compare root mean squared errors, samples resampled for both together.
 
-    Agreement: outputs within a hundredth of the targets' standard deviation.
+    Agreement: outputs within a twentieth of the targets' standard deviation.
     """
 
     def both(counts: Floats) -> tuple[Floats, Floats]:

@@ -116,14 +116,14 @@ def rigid_tflite() -> bytes:
 
 
 def overflowing_onnx() -> bytes:
-    """x (n, 64), in steps of 1 from 0 to 255 → 127 times its sum (n, 1) and twice that, in int8 weights.
+    """Write a layer of x (n, 64), in steps of 1 from 0 to 255 → 127 times its sum and twice that (n, 2).
 
-    Pairs of products do not fit into 16 bits.
+    The weights are int8: pairs of products do not fit into 16 bits.
     """
     tensors = [
-        numpy_helper.from_array(np.float32(1), "s"),
-        numpy_helper.from_array(np.uint8(0), "z"),
-        numpy_helper.from_array(np.ones(2, np.float32) * np.array([1, 2], np.float32), "w_s"),
+        numpy_helper.from_array(np.array(1, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.uint8), "z"),
+        numpy_helper.from_array(np.array([1, 2], np.float32), "w_s"),
         numpy_helper.from_array(np.zeros(2, np.int8), "w_z"),
         numpy_helper.from_array(np.full((64, 2), 127, np.int8), "w"),
     ]

@@ -1,4 +1,7 @@
-"""What ONNX Runtime's integer kernels give one by one, beside what the frozen network makes of the same inputs.
+"""Whether an int8 network is the same four times: trained with rounding, as integers, and in the two files.
+
+ONNX Runtime's kernels are compared one by one, each fed with its own inputs; LiteRT's and fake-quantization's outputs
+at the end, within what shaken roundings explain.
 
 Shapes: N batch.
 """
@@ -16,9 +19,26 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor, fx
 
-from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph.fold import fold
+from pipeline.graph.kinds import compute_nodes, module_of, output_node
+from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.exact import exact_session
-from pipeline.quant.frozen import FrozenQuantizer
+from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
+from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, shaken_outputs
+from pipeline.quant.grids import on_grid, quantizer_of
+from pipeline.quant.prepare import freeze, prepare
+from pipeline.quant.to_onnx import write_onnx
+from pipeline.tflite import write_tflite
+from tests.quant.random_networks import Drawn, draw
+from tests.tflite.nets import run_tflite
+
+# a value that two kernels round differently is this near to the middle between two steps: float32 knows a quotient of
+# 255 steps to 2^-16, and a sum before it to a few times that
+FROM_TIE = 0.01
+SHAKEN_SHARE, SHAKES, FACTOR = 0.05, 2, 3.0  # as when files are checked
+LEAST_MEAN_STEPS, LEAST_MOST_STEPS = 0.25, 2.0
+TRAINED_EVERY = 4  # every fourth network is trained for some steps, alternately with moving averages and LSQ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +48,7 @@ class Gap:
     label: str
     most_steps: float
     share: float  # of the values that differ
-    from_tie: float  # of a step: how far the value before rounding is from the middle, at most, where they differ
+    from_tie: float  # in steps: how far the value before rounding is from the middle, at most, where they differ
 
 
 def steps_in_onnxruntime(model: onnx.ModelProto, x: Tensor) -> dict[str, NDArray[np.uint8]]:
@@ -74,7 +94,66 @@ class _Compared(fx.Interpreter):
 @torch.no_grad()
 def gaps(frozen: fx.GraphModule, model: onnx.ModelProto, x: Tensor) -> list[Gap]:
     """Compare every kernel of an int8 file with the frozen operation on the kernel's own inputs."""
+    pools = [module for module in frozen.modules() if isinstance(module, FrozenPool)]
+    for pool in pools:
+        pool.round_result = False  # the quantizer behind it rounds the same; so the distance from a tie is seen
     compared = _Compared(frozen, steps_in_onnxruntime(model, x))
     compared.run(x)
     assert len(compared.gaps) == sum(isinstance(module_of(node), FrozenQuantizer) for node in compute_nodes(frozen))
     return compared.gaps
+
+
+# ── random networks ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def faults(seed: int) -> list[str]:
+    """Quantize the random network of this seed, write both files and say what is wrong with them."""
+    drawn = draw(seed)
+    prepared = _quantized(drawn, seed)
+    frozen, model = freeze(prepared), write_onnx(prepared, name="random")
+    found = [
+        f"{gap.label}: {gap.most_steps:g} steps, {gap.from_tie:.3g} from a tie, {100 * gap.share:.2g} % of the values"
+        for gap in gaps(frozen, model, drawn.inputs)
+        if gap.most_steps > 1 or gap.from_tie > FROM_TIE
+    ]
+    with torch.no_grad():
+        integers, fake = frozen(drawn.inputs), prepared(drawn.inputs)
+    if not bool(torch.isfinite(integers).all()):
+        found.append("outputs that are no finite numbers")
+    litert = torch.from_numpy(run_tflite(write_tflite(model), drawn.inputs.numpy()).values)
+    if on_grid(output_node(prepared)):
+        step = quantizer_of(output_node(prepared)).params.scale
+        moved = (shaken_outputs(frozen, drawn.inputs, share=SHAKEN_SHARE, times=SHAKES) - integers).abs() / step
+        for name, other in {"LiteRT": litert, "fake-quantization": fake}.items():
+            apart = (other - integers).abs() / step
+            if apart.mean() > max(LEAST_MEAN_STEPS, FACTOR * float(moved.mean())):
+                found.append(f"{name}: {float(apart.mean()):.3g} steps away on average")
+            if apart.max() > max(LEAST_MOST_STEPS, FACTOR * float(moved.max())):
+                found.append(f"{name}: {float(apart.max()):.3g} steps away at most")
+    return found
+
+
+def _quantized(drawn: Drawn, seed: int) -> fx.GraphModule:
+    prepared = prepare(fold(drawn.network, drawn.shape), weight_bits=7 if seed % 3 == 0 else 8)
+    method = ("min-max", "mse", "percentile")[seed % 5 % 3]
+    calibrate(prepared, drawn.inputs, QuantizeSpec.model_validate({"calibration": method}))
+    if seed % TRAINED_EVERY == 0:
+        _train(prepared, drawn.inputs, learned=seed % (2 * TRAINED_EVERY) == 0)
+    return prepared.eval()
+
+
+def _train(prepared: fx.GraphModule, inputs: Tensor, *, learned: bool) -> None:
+    """Let ranges and weights move."""
+    if learned:
+        for module in prepared.modules():
+            if isinstance(module, ActivationQuantizer | QWeighted):
+                module.learn_step_size()
+    prepared.train()
+    optimizer = torch.optim.Adam(prepared.parameters(), 1e-2)
+    for _ in range(4):
+        output = prepared(inputs)
+        loss = (output - output.detach().roll(1, 0)).square().mean() / (output.detach().square().mean() + 1e-6)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    bound_scales(prepared)

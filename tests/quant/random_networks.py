@@ -136,7 +136,11 @@ def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     features = shape[0]
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
-        layers += [nn.Linear(features, wide), *([nn.BatchNorm1d(wide)] if rng.random() < 0.3 else []), *_activation(rng)]
+        layers += [
+            nn.Linear(features, wide),
+            *([nn.BatchNorm1d(wide)] if rng.random() < 0.3 else []),
+            *_activation(rng),
+        ]
         features = wide
     return [*layers, nn.Linear(features, OUTPUTS), *_end(rng)]
 

@@ -9,7 +9,7 @@ from tests.report.recorded import Recorded, recorded
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Classes of pictures, for raspberry-pi-4b (8 bits), x86-laptop-avx2 (7 bits) and the machine it was recorded on."""
+    """Classes of pictures, for raspberry-pi-4b (8 bits), x86-laptop-avx2 (7 bits) and the recording machine."""
     return recorded("digits", tmp_path_factory.mktemp("digits") / "run")
 
 

@@ -57,8 +57,6 @@ epochs = 60
 batch_size = 32
 learning_rate = 5e-3
 schedule = "one-cycle"
-[quantize]
-margin_pp = 20
 [limits.metrics.RMSE]
 max = 0.4
 worse_by_percent = 20

@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts.networks import DataRef
 from pipeline.artifacts.outcome import Outcome
-from pipeline.data.load import load
+from pipeline.data.load import load, reference
 from pipeline.data.source import Dataset
 from pipeline.report.document import report_json
 from pipeline.report.looked import Looked, look
@@ -28,6 +29,7 @@ class Recorded:
 
     outcome: Outcome
     store: Store
+    data: DataRef  # the data set as it lies here
     dataset: Dataset
 
     def looked(self) -> tuple[Looked, ...]:
@@ -52,5 +54,5 @@ def recorded(name: str, folder: Path) -> Recorded:
     shutil.copytree(RECORDINGS / name / STORE, folder / STORE)
     outcome = from_json(Outcome, (RECORDINGS / name / OUTCOME).read_bytes())
     own = RECORDINGS / name / "data"
-    data = dataclasses.replace(outcome.data, folder=own if own.is_dir() else SHIPPED)
-    return Recorded(outcome=outcome, store=Store(folder / STORE), dataset=load(data))
+    data = reference(outcome.data.card, own if own.is_dir() else SHIPPED)
+    return Recorded(outcome=outcome, store=Store(folder / STORE), data=data, dataset=load(data))

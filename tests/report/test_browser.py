@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.report.builder import HOSTILE, make
 
-from pipeline.report.page import write_report
 from tests.report.browser import Browser, running_browser
+from tests.report.recorded import Recorded
+from tests.report.variations import HOSTILE, PI, float_only, untimed, with_targets
 
 PHONE, DESKTOP = 360, 1280
 _OVERFLOW = "return document.documentElement.scrollWidth"
@@ -26,25 +27,24 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory, digits: Recorded, plane: Recorded) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     long = "a_very_long_name_without_any_space_" * 6
+    names = (HOSTILE, long, "日本 $x$", "", '"><img src=x>', *digits.outcome.facts.classes[5:])
+    hostile = digits.but(run=long, facts=dataclasses.replace(digits.outcome.facts, classes=names))
     made = {
-        "plain": make(folder / "plain"),
-        "hostile": make(folder / "hostile", class_names=[HOSTILE, long, "日本 $x$", "", '"><img src=x>'], run=long),
-        "many": make(
-            folder / "many",
-            class_names=[f"class {index}" for index in range(100)],
-            samples=800,
-            sample_shape=(3, 32, 32),
-            targets=(("raspberry-pi-4b", 8), ("x86-laptop-avx2", 7)),
-        ),
-        "float": make(folder / "float", class_names=("good", "bad"), sample_shape=(12,), int8=False, timed=False),
+        "plain": with_targets(digits, PI),
+        "hostile": hostile,
+        "many": digits,
+        "plane": plane,
+        "float": untimed(float_only(digits)),
     }
-    return {name: write_report(each.outcome, each.store, folder / name, each.samples) for name, each in made.items()}
+    for name, run in made.items():
+        (folder / f"{name}.html").write_text(run.page(), encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
 
 
-@pytest.mark.parametrize("name", ["plain", "hostile", "many", "float"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "many", "plane", "float"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_the_page_fits_and_the_console_is_silent(
     browser: Browser, pages: dict[str, Path], name: str, width: int

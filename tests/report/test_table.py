@@ -65,6 +65,12 @@ def line(text: str, start: str) -> str:
     return next(each for each in text.splitlines() if each.startswith(start))
 
 
+def numbers_of_int8(run: Recorded) -> dict[str, float]:
+    """Return what was measured of the int8 ONNX file: quantity → value."""
+    here = run.outcome.observed[0].measurements
+    return {each.quantity: each.value for each in here if each.way.variant == INT8_ONNX}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("int8", [True, False])
 def test_every_line_fits_80_columns(digits: Recorded, encoding: str, *, int8: bool) -> None:
@@ -102,9 +108,7 @@ def test_numbers_stand_in_one_line_with_their_row(digits: Recorded) -> None:
     run = with_targets(digits, PI)
     text = ended(run, width=120)
     file = next(each for each in run.outcome.files if each.variant.key == "onnx-int8")
-    found = {
-        each.quantity: each.value for each in run.outcome.observed[0].measurements if each.way.variant == file.variant
-    }
+    found = numbers_of_int8(run)
     row = line(text, "ONNX int8")
     for number in (
         words.size(file.size_bytes),
@@ -180,9 +184,7 @@ def test_a_narrow_terminal_gets_lists_with_every_number(digits: Recorded, width:
     lines = [line for line in paper.text().splitlines() if "karui " not in line]  # commands stay whole, to be copied
     assert max(map(len, lines)) <= max(width, len("runs/digits/report.html"))
     assert "…" not in paper.text().replace(" …", "").replace("… ", "")  # nothing was cut off
-    found = {
-        each.quantity: each.value for each in run.outcome.observed[0].measurements if each.way.variant == INT8_ONNX
-    }
+    found = numbers_of_int8(run)
     for part in ("ONNX", words.milliseconds(found["latency_p50_ms"]), words.milliseconds(found["latency_p95_ms"])):
         assert part in paper.text().split()
     assert "accuracy" in paper.text()

@@ -1,0 +1,32 @@
+"""Random networks with dead, tiny and huge channels: what was trained, its integers and the files are the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.quant import fakequant
+from tests.quant import integers
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=100, deadline=None)
+def test_trained_integers_and_files_are_one_network(seed: int) -> None:
+    assert integers.faults(seed) == []
+
+
+def test_without_the_bound_on_weight_scales_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unbounded(layer: fakequant.QLinear, magnitudes: fakequant.Tensor) -> fakequant.Tensor:
+        del layer
+        return 0 * magnitudes.amax(1) + 1e-8
+
+    monkeypatch.setattr(fakequant._QuantizedWeights, "_smallest_scale", unbounded)
+    assert any(_refused_or_wrong(seed) for seed in range(12))
+
+
+def _refused_or_wrong(seed: int) -> bool:
+    try:
+        return bool(integers.faults(seed))
+    except Exception:  # noqa: BLE001  (whatever a runtime raises for such a file)
+        return True
