@@ -21,15 +21,18 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from pipeline.artifacts.outcome import Outcome
 from pipeline.data.calibration import calibration_indices
 from pipeline.data.load import load
-from pipeline.onboard.frontend.normalize import normalize
-from pipeline.data.source import Dataset
-from pipeline.flow import find_run, load_outcome
-from pipeline.onboard.timing import measure_interleaved, ratio
-from pipeline.runtimes import Session, open_session
-from pipeline.judging.stats import compare_paired
+from pipeline.judging.latency import ratio
+from pipeline.onboard.arrays import Arrays
+from pipeline.onboard.frontend import prepare
+from pipeline.onboard.session import Session
+from pipeline.onboard.timing import Opener, measure
+from pipeline.runs.finished import find_run, load_outcome
+from pipeline.runtimes import open_session
+from pipeline.tasks import named
 
 OURS, AGAIN = "karui int8", "karui int8 again (noise)"
 PEERS = {"quantize_static U8S8": QuantType.QUInt8, "quantize_static S8S8": QuantType.QInt8}
+SESSIONS, ROUNDS = 40, 100  # of each file
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -66,37 +69,41 @@ def peers(float_file: Path, calibration: NDArray[np.float32], folder: Path) -> d
 
 def compare(outcome: Outcome, run: Path, budget_s: float, folder: Path) -> None:
     """Print one table."""
-    dataset: Dataset = load(outcome.data)
-    spec = outcome.data.card.input
-    calibration = normalize(dataset.train.read(calibration_indices(dataset)), spec)
-    files = {file.key: run / file.filename for file in outcome.exports[8].files}
-    paths = {"float": files["onnx-fp32"], OURS: files["onnx-int8"], AGAIN: files["onnx-int8"]}
-    paths |= peers(files["onnx-fp32"], calibration, folder)
-    sessions = {name: open_session(path, "onnxruntime", threads=1) for name, path in paths.items()}
-    times = measure_interleaved(
-        {name: session.invoker(calibration[:1]) for name, session in sessions.items()},
-        rounds=100_000,
-        budget_s=budget_s,
-    )
-    classes = {name: answers(session, dataset) for name, session in sessions.items()}
-    right = {name: said == dataset.test.labels for name, said in classes.items()}
-    print(f"\n{run.name}: {len(dataset.test)} test inputs, {len(times[OURS])} rounds, 1 thread")
-    print(f"{'file':28} {'bytes':>9} {'p50 µs':>8} {'time / ours':>21} {'accuracy':>9} {'minus ours, pp':>24}")
+    dataset, task = load(outcome.data), named(outcome.task)
+
+    def prepared(inputs: Arrays) -> Arrays:
+        return prepare(inputs, outcome.facts.frontend)
+
+    signature = outcome.facts.signature
+    calibration = prepared(dataset.train.read(calibration_indices(dataset)).inputs)[signature.input.name]
+    written = {file.variant.key: run / file.filename for file in outcome.files}
+    paths = {"float": written["onnx-fp32"], OURS: written["onnx-int8"], AGAIN: written["onnx-int8"]}
+    paths |= peers(written["onnx-fp32"], calibration, folder)
+
+    def opened(path: Path) -> Session:
+        return open_session(path, "onnxruntime", threads=1, signature=signature)
+
+    def opener(path: Path) -> Opener:
+        return lambda: opened(path).timer({signature.input.name: calibration[:1]})
+
+    openers = {name: opener(path) for name, path in paths.items()}
+    times_ms = measure(openers, sessions=SESSIONS, rounds=ROUNDS, budget_s=budget_s, seed=0)
+    medians_ms = {name: np.median(taken, axis=1) for name, taken in times_ms.items()}
+    chosen = outcome.predicted[0].chosen
+    answers = {
+        name: task.answer(opened(path).run, dataset.test, prepared, chosen=chosen) for name, path in paths.items()
+    }
+    metric = task.METRIC
+    print(f"\n{run.name}: {len(dataset.test)} test inputs, {len(times_ms[OURS])} sessions of each file, 1 thread")
+    print(f"{'file':28} {'bytes':>9} {'p50 µs':>8} {'time / ours':>21} {metric.name:>10} {'minus ours':>27}")
     for name, path in paths.items():
-        speed = ratio(times[name], times[OURS])
-        gap = compare_paired(right[OURS], right[name], same_class=classes[OURS] == classes[name])
+        speed = ratio(medians_ms[name], medians_ms[OURS])
+        gap = task.compare(answers[OURS], answers[name], dataset.test)
         print(
-            f"{name:28} {path.stat().st_size:9,} {1000 * np.median(times[name]):8.1f} "
-            f"{speed.value:7.2f} ({speed.low:.2f} to {speed.high:.2f}) {100 * right[name].mean():8.2f}% "
-            f"{gap.difference_pp:+8.2f} ({gap.low_pp:+.2f} to {gap.high_pp:+.2f})"
+            f"{name:28} {path.stat().st_size:9,} {1000 * np.median(times_ms[name]):8.1f} "
+            f"{speed.value:7.2f} ({speed.low:.2f} to {speed.high:.2f}) {metric.text(answers[name].value, 2):>10} "
+            f"{gap.difference:+9.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
         )
-
-
-def answers(session: Session, dataset: Dataset) -> NDArray[np.int64]:
-    """Return the class of every test input, read in pieces."""
-    pieces = np.array_split(np.arange(len(dataset.test)), max(1, len(dataset.test) // 1000))
-    classes = [session.run(normalize(dataset.test.read(piece), dataset.card.input)).argmax(1) for piece in pieces]
-    return np.concatenate(classes)
 
 
 @click.command()

@@ -22,6 +22,7 @@ from pipeline.artifacts.evidence import Answered, Observed
 from pipeline.artifacts.outcome import Outcome
 from pipeline.cli import main
 from pipeline.data.load import load
+from pipeline.declare.words import RuntimeName
 from pipeline.data.source import everything
 from pipeline.onboard.frontend import prepare
 from pipeline.runs.finished import load_outcome, store_of
@@ -169,7 +170,7 @@ def test_every_file_loads_again_and_gives_the_same(made: Made) -> None:
     inputs = prepare(test.read(everything(test)).inputs, made.outcome.facts.frontend)
     kept = store_of(made.folder)
     for file in made.outcome.files:
-        program = "onnxruntime" if file.variant.format == "onnx" else "litert"
+        program: RuntimeName = "onnxruntime" if file.variant.format == "onnx" else "litert"
         if unavailable(program):
             continue
         [before] = [each for each in made.ways(program) if each.way.variant == file.variant]

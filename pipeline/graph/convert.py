@@ -55,12 +55,15 @@ def _binary(elementwise: type[nn.Module], scale: Callable[[float, bool], ops.Sca
     return convert
 
 
-def _pool_window(node: fx.Node) -> dict[str, Any]:
-    return {
-        "kernel_size": _argument(node, 1, "kernel_size"),
-        "stride": _argument(node, 2, "stride"),
-        "padding": _argument(node, 3, "padding", 0),
-    }
+def _pool(make: Callable[..., nn.Module], *options: str) -> _Converter:
+    """Give a pool all its arguments; ``options``: those after the window, in torch's order."""
+
+    def convert(node: fx.Node) -> _Converted:
+        names = ("kernel_size", "stride", "padding", *options)
+        given = {name: _argument(node, position, name) for position, name in enumerate(names, 1)}
+        return make(**{name: value for name, value in given.items() if value is not None}), (_tensor(node, 0),)
+
+    return convert
 
 
 def _reshape(node: fx.Node) -> _Converted:
@@ -136,13 +139,13 @@ def _softmax(node: fx.Node) -> _Converted:
 
 
 _FUNCTIONS: Mapping[Any, _Converter] = {
-    operator.add: _add, torch.add: _add, operator.iadd: _add, "add": _add, "add_": _add,
+    operator.add: _add, torch.add: _add, "add": _add, "add_": _add,
     operator.sub: _sub, torch.sub: _sub, "sub": _sub,
     operator.mul: _mul, torch.mul: _mul, "mul": _mul,
     operator.truediv: _div, torch.div: _div, "div": _div,
     F.relu: _relu, torch.relu: _relu, "relu": _relu, "relu_": _relu, F.relu6: _relu6,
-    torch.tanh: _tanh, F.tanh: _tanh, "tanh": _tanh,
-    torch.sigmoid: _sigmoid, F.sigmoid: _sigmoid, "sigmoid": _sigmoid,
+    torch.tanh: _tanh, "tanh": _tanh,
+    torch.sigmoid: _sigmoid, "sigmoid": _sigmoid,
     F.hardswish: _unary(nn.Hardswish), F.hardsigmoid: _unary(nn.Hardsigmoid),
     F.leaky_relu: lambda node: (nn.LeakyReLU(_argument(node, 1, "negative_slope", 0.01)), (_tensor(node, 0),)),
     F.softmax: _softmax, torch.softmax: _softmax, "softmax": _softmax,
@@ -150,8 +153,8 @@ _FUNCTIONS: Mapping[Any, _Converter] = {
     "squeeze": _reshape, torch.squeeze: _reshape, "unsqueeze": _reshape, torch.unsqueeze: _reshape,
     torch.mean: _mean, "mean": _mean,
     torch.cat: _concat, torch.concat: _concat,
-    F.max_pool2d: lambda node: (nn.MaxPool2d(**_pool_window(node)), (_tensor(node, 0),)),
-    F.avg_pool2d: lambda node: (nn.AvgPool2d(**_pool_window(node)), (_tensor(node, 0),)),
+    F.max_pool2d: _pool(nn.MaxPool2d, "dilation", "ceil_mode"),
+    F.avg_pool2d: _pool(nn.AvgPool2d, "ceil_mode", "count_include_pad", "divisor_override"),
     F.adaptive_avg_pool2d: _adaptive_pool, F.adaptive_avg_pool1d: _adaptive_pool,
     F.interpolate: _interpolate,
     F.pad: _pad,

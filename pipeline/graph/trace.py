@@ -17,7 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from pipeline.errors import ModelError
 from pipeline.graph.convert import shape_of, to_known_modules
-from pipeline.graph.kinds import check_flat
+from pipeline.graph.kinds import check_flat, output_node
 
 _TRACE_BATCH = 3  # unlikely to be a layer's own size, so that a reshape which mixes the batch shows
 
@@ -33,6 +33,7 @@ def trace(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
     example = torch.linspace(-1, 1, _TRACE_BATCH * math.prod(sample_shape)).reshape(_TRACE_BATCH, *sample_shape)
     with torch.no_grad():
         expected = network(example)
+        output_node(traced)  # one
         ShapeProp(traced).propagate(example)
         to_known_modules(traced)
         ShapeProp(traced).propagate(example)

@@ -97,4 +97,4 @@ def agreement(first: Answered, second: Answered, store: Store) -> Agreement:
 def _steps_apart(first: NDArray[np.float32], second: NDArray[np.float32], step: float | None) -> NDArray[np.float32]:
     step = step or max(float(np.ptp(first)) / 255, 1e-30)
     # rounded: both are whole steps, computed as step * scale in float32
-    return np.rint(np.abs(first - second) / np.float32(step))
+    return np.asarray(np.rint(np.abs(first - second) / np.float32(step)), np.float32)

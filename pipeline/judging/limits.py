@@ -27,7 +27,7 @@ def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
 
 
 def drop_name(metric: str, *, higher_is_better: bool) -> str:
-    """``accuracy drop``, ``RMSE rise``: what a loss in a metric is called."""
+    """``PSNR drop``, ``RMSE rise``: what a loss in a metric is called."""
     return f"{metric} {'drop' if higher_is_better else 'rise'}"
 
 

@@ -109,7 +109,7 @@ def _value(candidate: Candidate, case: Case) -> str:
 
 
 def _said(metric: Metric, value: float) -> str:
-    """``97.50 % accuracy``, ``RMSE 0.4312``."""
+    """``97.50 % mIoU``, ``RMSE 0.4312``."""
     return f"{metric.text(value, 2)} {metric.name}" if metric.unit == "share" else f"{metric.name} {metric.text(value)}"
 
 

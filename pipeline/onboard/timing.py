@@ -26,7 +26,8 @@ Opener = Callable[[], Timer]  # opens a fresh session, which lives as long as it
 
 LEAST_SESSIONS = 10  # fewer cannot tell a difference from noise with the confidence that is asked for
 _LEAST_ROUNDS = 3
-_BURST_MS = 1.0  # shorter bursts would mostly measure the change from one file to the next
+_BURST_MS = 1.0  # of the fastest file: shorter bursts would mostly measure the change from one file to the next
+_LONGEST_BURST_MS = 4.0  # of the slowest file, but for a single inference
 _LONGEST_BURST = 50
 _PROBES = 5  # inferences that tell how long a burst must be
 
@@ -39,52 +40,57 @@ def measure(
     What does not fit into ``budget_s`` is left out: first rounds, down to 3, then sessions, down to 10.  Sessions at
     one place of the first axis were open at the same time.  The garbage collector is off meanwhile.
 
-    Returns (S, R) ms for each file; S is the same for all, R the rounds times the length of the file's bursts.
+    Returns (S, R) ms for each file, the same shape for all; R is the rounds times the length of the bursts.
     Raises ValueError when there is nothing to measure.
     """
     if not openers or sessions < 1 or rounds < 1:
         raise ValueError("nothing to measure")
     rng = np.random.default_rng(seed)
     start = time.perf_counter()
-    bursts: dict[str, int] = {}
-    taken: list[dict[str, list[list[float]]]] = []
+    taken: list[dict[str, list[float]]] = []
     with _no_collection():
+        timers = _opened(openers, rng)
+        burst = _burst_length(timers)
+        # the first session tells how many rounds fit: the same number for all, so that none weighs more
+        taken.append(_timed(timers, burst, rounds=rounds, until=start + budget_s / sessions, rng=rng))
+        rounds = len(next(iter(taken[0].values()))) // burst
         while len(taken) < sessions:
-            used_s = time.perf_counter() - start
-            if len(taken) >= LEAST_SESSIONS and used_s > budget_s:
+            if len(taken) >= LEAST_SESSIONS and time.perf_counter() - start > budget_s:
                 break
-            # the first session tells how many rounds fit: the same number for all, so that none weighs more
-            until = math.inf if taken else start + budget_s / sessions
-            taken.append(_session(openers, bursts, rounds=rounds, until=until, rng=rng))
-            rounds = len(taken[0][next(iter(openers))])
-    return {name: np.array([each[name] for each in taken], np.float64).reshape(len(taken), -1) for name in openers}
+            timers.clear()  # closes the sessions before the next ones open
+            timers = _opened(openers, rng)
+            taken.append(_timed(timers, burst, rounds=rounds, until=math.inf, rng=rng))
+    return {name: np.array([each[name] for each in taken], np.float64) for name in openers}
 
 
-def _session(
-    openers: Mapping[str, Opener], bursts: dict[str, int], *, rounds: int, until: float, rng: np.random.Generator
-) -> dict[str, list[list[float]]]:
-    """Open a session of every file, time them until ``rounds`` are done or the clock says ``until``, close them.
-
-    ``bursts`` (name → inferences in a burst) is filled in by the first session.
-    """
+def _opened(openers: Mapping[str, Opener], rng: np.random.Generator) -> dict[str, Timer]:
     names = list(openers)
-    timers = {names[which]: openers[names[which]]() for which in rng.permutation(len(names))}
-    for name, timer in timers.items():
-        bursts.setdefault(name, _burst_length(timer))
-    times: dict[str, list[list[float]]] = {name: [] for name in names}
+    return {names[which]: openers[names[which]]() for which in rng.permutation(len(names))}
+
+
+def _timed(
+    timers: Mapping[str, Timer], burst: int, *, rounds: int, until: float, rng: np.random.Generator
+) -> dict[str, list[float]]:
+    """Time all files in turn until ``rounds`` are done or the clock says ``until``."""
+    names = sorted(timers)
+    times: dict[str, list[float]] = {name: [] for name in names}
     for done in range(rounds):
         if done >= _LEAST_ROUNDS and time.perf_counter() > until:
             break
         for which in rng.permutation(len(names)):
-            name = names[which]
-            times[name].append(timers[name](bursts[name]))
+            times[names[which]] += timers[names[which]](burst)
     return times
 
 
-def _burst_length(timer: Timer) -> int:
-    """Return how many inferences take a millisecond, 1 … 50."""
-    typical_ms = float(np.median(timer(_PROBES)))
-    return int(np.clip(np.ceil(_BURST_MS / max(typical_ms, 1e-6)), 1, _LONGEST_BURST))
+def _burst_length(timers: Mapping[str, Timer]) -> int:
+    """Return how many inferences a burst has, 1 … 50: the same for all files.
+
+    Inferences get a little faster within a burst: of two sessions of one file, the one with the longer bursts would
+    come out faster, and a busy moment while they are tried is enough to make one longer.
+    """
+    typical_ms = [max(float(np.median(timer(_PROBES))), 1e-6) for timer in timers.values()]
+    longest = max(1, int(_LONGEST_BURST_MS / max(typical_ms)))
+    return min(math.ceil(_BURST_MS / min(typical_ms)), longest, _LONGEST_BURST)
 
 
 @contextlib.contextmanager

@@ -20,13 +20,6 @@ class Deployed(nn.Module):
         self.prepared = prepared
         self._frozen: tuple[nn.Module, ...] = ()  # in a tuple, so that its tensors are no weights
 
-    def train(self, mode: bool = True) -> Deployed:
-        """Switch over; integers are made anew after every training."""
-        if mode:
-            self._frozen = ()
-        super().train(mode)
-        return self
-
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load other weights: the integers of the old ones are dropped."""
         self._frozen = ()
@@ -34,6 +27,8 @@ class Deployed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the network, (N, …) → (N, …)."""
+        if self.training:
+            self._frozen = ()  # the weights are about to move
         network = self.prepared if self.training else self._integers(x.device)
         result: Tensor = network(x)
         return result

@@ -65,7 +65,7 @@ class ActivationQuantizer(nn.Module):
     def params(self) -> QuantParams:
         """Return scale and zero point as the files hold them."""
         scale, zero_point = self.scale_and_zero_point()
-        return QuantParams.of(float(scale), int(zero_point), ACTIVATIONS)
+        return QuantParams.of(float(scale.detach()), int(zero_point), ACTIVATIONS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x to the grid; any shape."""
@@ -161,14 +161,20 @@ class _QuantizedWeights:
 
     def weight_scale(self) -> Tensor:
         """Return the scale of every output channel, (O,): never so small that a bias or a sum leaves int32."""
+        return self._scale(self._input_scale())
+
+    def _input_scale(self) -> Tensor:
+        return self.input_quantizer.scale_and_zero_point()[0].detach()
+
+    def _scale(self, input_scale: Tensor) -> Tensor:
         magnitudes = self.weight.detach().flatten(1).abs()  # (O, K)
         own = magnitudes.amax(1) / self.grid.highest if self.log_weight_scale is None else self.log_weight_scale.exp()
-        return torch.maximum(own, self._smallest_scale(magnitudes))
+        return torch.maximum(own, self._smallest_scale(magnitudes, input_scale))
 
-    def _smallest_scale(self, magnitudes: Tensor) -> Tensor:
+    def _smallest_scale(self, magnitudes: Tensor, input_scale: Tensor) -> Tensor:
         reach = ACTIVATIONS.steps * magnitudes.sum(1)  # (O,), in units of the input's scale
         if self._bias is not None:
-            reach = reach + self._bias.detach().abs() / self.input_quantizer.scale_and_zero_point()[0].detach()
+            reach = reach + self._bias.detach().abs() / input_scale
         needed = reach / ACCUMULATOR_LIMIT
         largest = needed.amax()
         of_layer = torch.where(largest > 0, largest * SMALLEST_OF_LAYER, 1 / self.grid.highest)  # all zero: any will do
@@ -178,7 +184,8 @@ class _QuantizedWeights:
         """Return weights and biases rounded to their grids."""
         if not self.enabled:
             return self.weight, self._bias
-        scale = self.weight_scale()
+        input_scale = self._input_scale()
+        scale = self._scale(input_scale)
         if self.log_weight_scale is not None:
             shape = (-1,) + (1,) * (self.weight.dim() - 1)
             zero = torch.zeros((), device=scale.device)
@@ -186,25 +193,25 @@ class _QuantizedWeights:
         else:
             zeros = torch.zeros_like(scale, dtype=torch.int32)
             weight = torch.fake_quantize_per_channel_affine(self.weight, scale, zeros, 0, *self.grid)
-        return weight, self._fake_bias(scale.detach())
+        return weight, self._fake_bias(scale.detach() * input_scale)
 
-    def _fake_bias(self, weight_scale: Tensor) -> Tensor | None:
+    def _fake_bias(self, scale: Tensor) -> Tensor | None:
         if self._bias is None:
             return None
-        bias_scale = weight_scale * self.input_quantizer.scale_and_zero_point()[0].detach()
         bias = self._bias.detach()
-        return self._bias + ((bias / bias_scale).round() * bias_scale - bias)
+        return self._bias + ((bias / scale).round() * scale - bias)  # straight through
 
     @torch.no_grad()
     def freeze(self) -> IntegerWeights:
         """Return the integers of the layer."""
-        scale = self.weight_scale()
+        input_scale = self._input_scale()
+        scale = self._scale(input_scale)
         shape = (-1,) + (1,) * (self.weight.dim() - 1)
         weight = (self.weight / scale.view(shape)).round().clamp(*self.grid).to(torch.int8)
         params = _per_channel(scale, self.grid)
         if self._bias is None:
             return IntegerWeights(weight=weight, weight_params=params, bias=None, bias_params=None)
-        bias_scale = scale * self.input_quantizer.scale_and_zero_point()[0]
+        bias_scale = scale * input_scale
         bias = (self._bias.double() / bias_scale.double()).round().clamp(*INT32).to(torch.int32)
         return IntegerWeights(
             weight=weight, weight_params=params, bias=bias, bias_params=_per_channel(bias_scale, INT32)

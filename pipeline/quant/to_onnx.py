@@ -278,6 +278,12 @@ def _max_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
 def _average_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
     assert isinstance(pool, nn.AvgPool2d)  # noqa: S101
     window = _window(node, pool)
+    if pool.divisor_override is not None:
+        raise UnsupportedOpError(
+            "pooling with divisor_override",
+            where=f"layer '{node.meta['label']}'",
+            remedy="leave it out, and multiply afterwards",
+        )
     return out.op(
         "AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=int(pool.count_include_pad), **window
     )
@@ -328,8 +334,10 @@ def _resize(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
     label = node.meta["label"]
     source = node.args[0]
     assert isinstance(source, fx.Node)  # noqa: S101
-    ratio = [after / before for after, before in zip(node.meta["shape"], source.meta["shape"], strict=True)]
-    scales = out.constant(f"{label}.scales", np.array(ratio, np.float32))
+    factors = [
+        _resize_factor(before, after) for before, after in zip(source.meta["shape"], node.meta["shape"], strict=True)
+    ]
+    scales = out.constant(f"{label}.scales", np.array(factors, np.float32))
     nearest = layer.mode == "nearest"
     transformation = "asymmetric" if nearest else "align_corners" if layer.align_corners else "pytorch_half_pixel"
     extra = {"nearest_mode": "floor"} if nearest else {}
@@ -341,6 +349,14 @@ def _resize(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
         coordinate_transformation_mode=transformation,
         **extra,
     )
+
+
+def _resize_factor(before: int, after: int) -> np.float32:
+    """Return the factor with which ONNX, which multiplies and cuts off, comes to the size ``after``."""
+    factor = np.float32(after / before)
+    while int(before * float(factor)) < after:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return factor
 
 
 def _scale(out: _Graph, node: fx.Node, layer: nn.Module) -> str:

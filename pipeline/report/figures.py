@@ -272,21 +272,19 @@ def matrix(
 def _numbered_cells(
     axes: Axes, numbers: NDArray[Any], shade: NDArray[np.float64], colours: NDArray[np.float64], *, signed: bool
 ) -> None:
-    texts = {place: _cell_text(number, signed=signed) for place, number in np.ndenumerate(numbers)}
-    longest = max(len(text) for text in texts.values())
-    font = min(FONT_PT, 150 / max(numbers.shape), 360 / max(numbers.shape) / max(longest, 1))
+    texts = {place: _cell_text(numbers[place], signed=signed) for place in zip(*np.nonzero(numbers), strict=True)}
+    longest = max((len(text) for text in texts.values()), default=1)
+    font = min(FONT_PT, 150 / max(numbers.shape), 360 / max(numbers.shape) / longest)
     for (row, column), text in texts.items():
-        place = (column - 0.46, row - 0.46)
-        alpha = _STRONGEST * float(shade[row, column])
-        axes.add_patch(Rectangle(place, 0.92, 0.92, facecolor=tuple(colours[row, column]), alpha=alpha, linewidth=0))
-        known = INK if numbers[row, column] else RULE
-        axes.text(column, row, text, ha="center", va="center_baseline", fontsize=font, color=known)
+        corner, alpha = (column - 0.46, row - 0.46), _STRONGEST * float(shade[row, column])
+        axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=tuple(colours[row, column]), alpha=alpha, linewidth=0))
+        axes.text(column, row, text, ha="center", va="center_baseline", fontsize=font, color=INK)
+    empty_rows, empty_columns = np.nonzero(numbers == 0)  # most cells are: as texts they would take a second to lay out
+    axes.plot(empty_columns, empty_rows, ".", markersize=1.5, color=RULE)
 
 
 def _cell_text(number: float, *, signed: bool) -> str:
     """Write counts below 100,000 in full, larger ones (of pixels) with a letter, shares with two digits."""
-    if not number:
-        return "·"
     sign = ("+" if number > 0 else "−") if signed else "−" if number < 0 else ""
     size = abs(number)
     if size != round(size):

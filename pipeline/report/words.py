@@ -46,7 +46,7 @@ def metric_value(metric: Metric, value: float | None, decimals: int = 2) -> str:
 
 
 def axis(metric: Metric) -> str:
-    """Name an axis: ``accuracy, %``, ``PSNR, dB``, ``RMSE``."""
+    """Name an axis: ``mIoU, %``, ``PSNR, dB``, ``RMSE``."""
     unit = "%" if metric.unit == "share" else metric.unit
     return f"{metric.name}, {unit}" if unit else metric.name
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, fx, nn
 
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef
@@ -25,7 +26,7 @@ from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.samples import calibration_inputs
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import write_atomic
-from pipeline.stages.written import CHECK_SAMPLES, check_file, limits_of, write
+from pipeline.runtimes.written import CHECK_SAMPLES, check_file, limits_of, write
 from pipeline.training.devices import using_threads
 
 _SHARE = 0.3  # of the channels, in a trial of pruning
@@ -50,7 +51,7 @@ def check(
 
     Raises ModelError and UnsupportedOpError as those steps do, with the line of the user's file where one is known.
     """
-    with using_threads(1):
+    with using_threads(1), torch.random.fork_rng(devices=[]):
         module = build_network(network, seed=0)
         check_training_step(module, network)
         if start_network is not None:

@@ -19,7 +19,7 @@ from pipeline.networks.checkpoints import restore_float, restore_prepared
 from pipeline.quant.prepare import float_reasons, freeze
 from pipeline.quant.samples import calibration_inputs
 from pipeline.runs.run import Work, stage
-from pipeline.stages.written import CHECK_SAMPLES, check_file, limits_of, write
+from pipeline.runtimes.written import CHECK_SAMPLES, check_file, limits_of, write
 from pipeline.training.batches import hold
 from pipeline.training.devices import using_threads
 from pipeline.training.loop import evaluate

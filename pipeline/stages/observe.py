@@ -197,6 +197,6 @@ def _timing(bench: _Bench, each: FileWay, threads: int, taken_ms: NDArray[np.flo
 
 def _saturation(files: Sequence[Exported], store: Store) -> Iterator[Saturation]:
     """Examine every int8 ONNX file, whatever this machine is: the report shows what would happen on another."""
-    for file in files:
+    for file in {file.variant: file for file in files}.values():
         if file.variant.format == "onnx" and file.variant.precision == "int8":
             yield Saturation(variant=file.variant, rows=saturation_rows(store.path(file.file)))

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.tasks import binary, classification, regression, segmentation
-from pipeline.tasks.protocol import OUTPUT, Prepare, Put, Task, Update, Wanted, batched
+from pipeline.tasks.protocol import OUTPUT, Prepare, Put, Task, Update, batched
 
-__all__ = ["OUTPUT", "TASKS", "Prepare", "Put", "Task", "Update", "Wanted", "batched", "named"]
+__all__ = ["OUTPUT", "TASKS", "Prepare", "Put", "Task", "Update", "batched", "named"]
 
 TASKS: Mapping[str, Task] = {
     "binary": binary,

@@ -17,7 +17,7 @@ from scipy import special
 from scipy.stats import norm, rankdata
 
 from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric
-from pipeline.data.source import Source
+from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
@@ -32,7 +32,6 @@ from pipeline.tasks.protocol import (
     Prepare,
     Put,
     Update,
-    Wanted,
     all_parameters,
     batched,
     input_spec,

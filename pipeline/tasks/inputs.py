@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.evidence import Figure, Pictures, Table
-from pipeline.data.source import INPUT, Source
+from pipeline.data.source import Source
 from pipeline.judging.stats import Indices
 from pipeline.tasks.protocol import Put
 
@@ -23,11 +23,17 @@ def samples_figure(
     title: str, source: Source, indices: Indices, captions: Sequence[str], put: Put, *, note: str = ""
 ) -> Figure:
     """Show the samples at ``indices`` (M ≥ 1) with a caption each."""
-    raw = source.read(indices).inputs[INPUT]  # (M, C, H, W) or (M, …)
+    raw = first_input(source, indices)  # (M, C, H, W) or (M, …)
     if is_picture(raw.shape[1:]):
         return Pictures(title=title, images=put(as_bytes(raw)), captions=tuple(captions), note=note)
     rows = tuple((caption, _values(sample)) for caption, sample in zip(captions, raw, strict=True))
     return Table(title=title, columns=("sample", "values"), rows=rows, note=note)
+
+
+def first_input(source: Source, indices: Indices) -> NDArray[Any]:
+    """Return what is shown of the samples at ``indices``: their first input, the only one of most."""
+    shown: NDArray[Any] = next(iter(source.read(indices).inputs.values()))
+    return shown
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric, Table
-from pipeline.data.source import Source
+from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
@@ -24,7 +24,6 @@ from pipeline.tasks.protocol import (
     Prepare,
     Put,
     Update,
-    Wanted,
     all_parameters,
     batched,
     input_spec,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.evidence import Answers, Comparison, Figure, Metric, Pictures, Table
-from pipeline.data.source import INPUT, Source
+from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
@@ -22,13 +22,12 @@ from pipeline.judging.stats import Floats, Indices, Interval
 from pipeline.onboard import decode
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices, share_text, shares
-from pipeline.tasks.inputs import as_bytes, is_picture
+from pipeline.tasks.inputs import as_bytes, first_input, is_picture
 from pipeline.tasks.protocol import (
     OUTPUT,
     Prepare,
     Put,
     Update,
-    Wanted,
     all_parameters,
     batched,
     input_spec,
@@ -211,7 +210,7 @@ def _iou_per_class(counts: Mapping[str, Indices], classes: Sequence[str]) -> Fig
 
 def _overlays(answers: Sequence[Answers], wanted: NDArray[Any], source: Source, put: Put) -> tuple[Figure, ...]:
     shown = _telling(answers)
-    raw = source.read(shown).inputs[INPUT]  # (M, C, H, W)
+    raw = first_input(source, shown)  # (M, C, H, W)
     if not is_picture(raw.shape[1:]):
         return ()
     pictures = np.broadcast_to(as_bytes(raw), (len(raw), 3, *raw.shape[2:]))

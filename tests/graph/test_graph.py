@@ -18,11 +18,11 @@ from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph.fold import fold
 from pipeline.graph.trace import trace
 from pipeline.quant.calibrate import calibrate
-from pipeline.quant.exact import run_exactly
 from pipeline.quant.prepare import float_reasons, freeze, prepare, quantized_labels
 from pipeline.quant.sensitivity import layer_quality
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from tests.quant import networks
+from tests.quant.exact import run_exactly
 
 FLOAT_TOLERANCE = 2e-5  # other summation orders
 STEPS_AGAINST_FROZEN = 1.0  # ORT multiplies by s_x * s_w / s_y once where torch multiplies and divides

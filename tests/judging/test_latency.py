@@ -16,7 +16,8 @@ from scipy import stats
 from pipeline.judging import latency
 from pipeline.judging.latency import Speed, compare, quantile, ratio
 from pipeline.judging.stats import Interval, quantile_interval
-from pipeline.onboard.timing import Opener, Timer
+from pipeline.onboard.session import Timer
+from pipeline.onboard.timing import Opener
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Floats]  # generator, inferences → factors

@@ -39,9 +39,8 @@ class Joined(nn.Module):
         a, b = self.left(x), self.right(x)
         if self.how == "concat":
             return torch.cat([a, b], 1)
-        if self.how == "mul":
-            return a * torch.sigmoid(b)
-        return a - b if self.how == "sub" else F.relu(a + b) if self.how == "add, relu" else a + b
+        total: Tensor = a * torch.sigmoid(b) if self.how == "mul" else a - b if self.how == "sub" else a + b
+        return F.relu(total) if self.how == "add, relu" else total
 
 
 class Affine(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from pipeline.quant import fakequant
 from tests.quant import integers
@@ -17,8 +18,8 @@ def test_trained_integers_and_files_are_one_network(seed: int) -> None:
 
 
 def test_without_the_bound_on_weight_scales_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unbounded(layer: fakequant.QLinear, magnitudes: fakequant.Tensor) -> fakequant.Tensor:
-        del layer
+    def unbounded(layer: fakequant.QLinear, magnitudes: Tensor, input_scale: Tensor) -> Tensor:
+        del layer, input_scale
         return 0 * magnitudes.amax(1) + 1e-8
 
     monkeypatch.setattr(fakequant._QuantizedWeights, "_smallest_scale", unbounded)

@@ -36,7 +36,7 @@ def texts(drawn: Drawn) -> set[str]:
 def test_a_matrix_shows_its_counts_and_names(store: Store) -> None:
     counts = store.put_array(np.array([[7, 0, 3], [2, 5, 1]]))
     drawn = one(Matrix(title="Which", rows=("a", "b"), columns=("x", "y", "z"), counts=counts), store)
-    assert {"7", "2", "5", "·", "a", "b", "x", "y", "z"} <= texts(drawn)
+    assert {"7", "2", "5", "a", "b", "x", "y", "z"} <= texts(drawn)
     assert "predicted" not in texts(drawn)  # only a square one is a confusion matrix
     assert drawn.title == "Which"
 

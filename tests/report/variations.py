@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipeline.artifacts.evidence import Measurement, Observed, Place
+from pipeline.artifacts.evidence import Answered, Executed, Measurement, Observed, Place, Timing
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.catalog import load_target
 from pipeline.declare.recipe import RecipeLimits
@@ -57,8 +57,8 @@ def float_only(run: Recorded) -> Recorded:
     """Return a run whose recipe said ``quantize.method = "none"``."""
     outcome, seen = run.outcome, run.outcome.observed[0]
 
-    def is_float(each: object) -> bool:
-        return each.way.variant.precision == "fp32"  # type: ignore[attr-defined]
+    def is_float(each: Answered | Measurement | Timing | Executed) -> bool:
+        return each.way.variant.precision == "fp32"
 
     floats = dataclasses.replace(
         seen,

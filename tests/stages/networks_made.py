@@ -32,9 +32,10 @@ class Made:
 
     def exports(self) -> tuple[ExportSet, ...]:
         """Write all files: float, 8 bits, 7 bits."""
+        networks: tuple[Checkpoint | Quantized, ...] = (self.checkpoint, *self.quantized)
         return tuple(
             export(self.work, name="small", data=self.data, facts=self.facts, weights=weights, runtimes={})
-            for weights in (self.checkpoint, *self.quantized)
+            for weights in networks
         )
 
     def predicted(self, weights: Checkpoint | Quantized, chosen: dict[str, float] | None = None) -> Predicted:

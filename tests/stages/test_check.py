@@ -1,20 +1,21 @@
-"""check: what it counts, what it leaves alone, and that it tries only what the recipe asks for."""
+"""check: what it counts and leaves alone, that it tries only what the recipe asks for, and that it runs the files."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from pipeline.artifacts.networks import NetworkCheck, NetworkRef
-from pipeline.errors import UnsupportedOpError
-from pipeline.progress import Silent
-from pipeline.runs.run import Work
+from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.runtimes import written
 from pipeline.stages.check import check
-from pipeline.runs.store import Store
-from tests.learnable import CONVOLUTIONAL
+from pipeline.tflite import write_tflite
+from tests import learnable
 
 # one Linear called twice: fine in float, but its integer bias would need two scales
 TWICE = """
@@ -23,7 +24,7 @@ from torch import nn
 class Twice(nn.Module):
     def __init__(self, classes):
         super().__init__()
-        self.square, self.fc = nn.Linear(12, 12), nn.Linear(12, classes)
+        self.square, self.fc = nn.Linear(192, 192), nn.Linear(192, classes)
 
     def forward(self, x):
         return self.fc(self.square(self.square(x.flatten(1)).relu()))
@@ -33,28 +34,83 @@ def build(input_shape, classes):
 """
 
 
-def checked(folder: Path, source: str, *, pruned: bool, quantized: bool) -> NetworkCheck:
-    path = folder / "net.py"
-    path.write_text(source)
-    digest = hashlib.sha256(source.encode()).hexdigest()
-    network = NetworkRef(sha256=digest, options={}, input_shape=(3, 2, 2), classes=4, path=path)
-    work = Work(store=Store(folder / "store"), scratch=folder, progress=Silent(), device="cpu")
-    return check(work, network=network, pruned=pruned, quantized=quantized)
+def checked(
+    folder: Path,
+    code: str = learnable.CONVOLUTIONAL,
+    *,
+    pruned: bool = False,
+    quantized: bool = False,
+    start: NetworkRef | None = None,
+    numbers: bool = False,
+) -> NetworkCheck:
+    data = learnable.numbers(folder) if numbers else learnable.dataset(folder)
+    facts = learnable.facts(data)
+    ref = learnable.network(folder, code, classes=facts.signature.output.shape[0])
+    return check(
+        learnable.work(folder),
+        data=data,
+        facts=facts,
+        network=ref,
+        pruned=pruned,
+        quantized=quantized,
+        start_network=start,
+    )
 
 
 def test_layers_and_parameters_are_those_of_the_float_file(tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
     # Conv 3*8*9 and Conv 8*8*9, each with the bias its folded batch norm leaves, Linear 8*4 + 4
     parameters = 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8 + 8 * 4 + 4
-    found = checked(tmp_path, CONVOLUTIONAL, pruned=True, quantized=True)
+    found = checked(tmp_path, pruned=True, quantized=True)
     assert found.parameters == parameters
     assert found.layers == 7  # Conv, Relu, Conv, Relu, GlobalAveragePool, Reshape, Gemm
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not (tmp_path / "store").exists()
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_only_what_the_recipe_asks_for_can_be_refused(tmp_path: Path) -> None:
-    assert checked(tmp_path, TWICE, pruned=False, quantized=False).layers
+    assert checked(tmp_path, TWICE).layers
     with pytest.raises(UnsupportedOpError, match="called more than once") as caught:
-        checked(tmp_path, TWICE, pruned=False, quantized=True)
-    assert caught.value.where == f"{tmp_path / 'net.py'}: layer 'square'"
+        checked(tmp_path, TWICE, quantized=True)
+    assert caught.value.where == f"{tmp_path / 'small.py'}: layer 'square'"
+
+
+def test_a_network_that_gives_numbers_goes_all_the_way(tmp_path: Path) -> None:
+    assert checked(tmp_path, pruned=True, quantized=True, numbers=True).layers == 7
+
+
+def test_weights_to_start_from_that_do_not_fit_are_refused_before_they_are_trained(tmp_path: Path) -> None:
+    wider = learnable.network(tmp_path, name="start", width=12)
+    with pytest.raises(ModelError, match="those of another network") as caught:
+        checked(tmp_path, start=wider)
+    assert caught.value.where == str(wider.path)
+    assert "expected (8, 3, 3, 3), found (12, 3, 3, 3)" in caught.value.remedy
+
+
+def test_a_head_for_other_classes_fits(tmp_path: Path) -> None:
+    assert checked(tmp_path, start=learnable.network(tmp_path, name="start", classes=9)).layers
+
+
+def one_weight_changed(model: onnx.ModelProto) -> bytes:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    tensor = next(each for each in changed.graph.initializer if "fc.w" in each.name and each.dims)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[0] = -values.flat[0] + (values.dtype == np.int8) * 60
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return write_tflite(changed)
+
+
+def test_files_that_compute_something_else_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written, "write_tflite", one_weight_changed)
+    with pytest.raises(ModelError, match=r"computes something else than the network: .* where rounding explains"):
+        checked(tmp_path)
+
+
+def test_a_runtime_that_is_missing_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "unavailable", lambda runtime: "gone" if runtime != "onnxruntime" else None)
+    monkeypatch.setattr(written, "write_tflite", one_weight_changed)
+    assert checked(tmp_path).layers == 7

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ import pytest
 from pipeline.artifacts.evidence import Observed, Place, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Variant, Way
 from pipeline.data.load import load
-from pipeline.data.source import Subset, everything
+from pipeline.data.source import Batch, Indices, Subset, everything
 from pipeline.host import machine_name
 from pipeline.instruments import here
 from pipeline.instruments.answers import load_answers
 from pipeline.instruments.here import FileWay
+from pipeline.onboard import timing
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.session import Session
 from pipeline.quant.saturation import saturation_rows
@@ -28,7 +31,7 @@ from pipeline.stages.observe import observe
 from tests.stages.networks_made import BITS, TEST_SAMPLES, Made, make
 
 PLACE = Place(how="measured", name=machine_name())
-THREADS = (1, 2)
+SESSIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +44,23 @@ class Observation:
     observed: Observed
 
 
-def observing(made: Made, files: Iterable[Exported], references: Iterable[Predicted], **how: object) -> Observed:
-    settings = {"threads": (1,), "place": PLACE, "runtimes": {}, **how}
-    return observe(  # type: ignore[arg-type]  # the settings are what they should be
-        made.work, data=made.data, facts=made.facts, files=tuple(files), references=tuple(references), **settings
+def observing(
+    made: Made,
+    files: Iterable[Exported],
+    references: Iterable[Predicted],
+    *,
+    threads: tuple[int, ...] = (),
+    place: Place = PLACE,
+) -> Observed:
+    return observe(
+        made.work,
+        data=made.data,
+        facts=made.facts,
+        files=tuple(files),
+        references=tuple(references),
+        threads=threads,
+        place=place,
+        runtimes={},
     )
 
 
@@ -54,7 +70,9 @@ def all_ways(tmp_path_factory: pytest.TempPathFactory) -> Observation:
     files = tuple(file for each in made.exports() for file in each.files)
     first = made.predicted(made.checkpoint)
     references = (first, *(made.predicted(each, chosen=first.chosen) for each in made.quantized))
-    observed = observing(made, files, references, threads=THREADS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(here, "SESSIONS", SESSIONS)  # a process each for tflite-runtime: all of them take half a minute
+        observed = observing(made, files, references, threads=(1,))
     return Observation(made=made, files=files, references=references, observed=observed)
 
 
@@ -128,7 +146,7 @@ def test_what_was_trained_is_what_runs(all_ways: Observation) -> None:
         # a tie of two classes may break the other way; TFLite's runtimes round their fixed-point multiplier once more
         assert each.same >= 0.99
         assert each.max_steps <= (1 if each.second.program == "onnxruntime" else 2)
-        assert each.mean_steps <= 0.2
+        assert each.mean_steps < 0.5
 
 
 def test_int8_files_of_one_width_are_compared_with_each_other(all_ways: Observation) -> None:
@@ -144,39 +162,43 @@ def test_int8_files_of_one_width_are_compared_with_each_other(all_ways: Observat
 # ── costs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_latency_and_memory_of_every_way_with_every_number_of_threads(all_ways: Observation) -> None:
-    observed = all_ways.observed
+def costs_are_told(observed: Observed, threads: tuple[int, ...]) -> None:
     ways = [each.way for each in observed.answers]
     found = {(each.quantity, each.way, each.threads): each for each in observed.measurements}
-    assert len(found) == len(observed.measurements)  # one latency has one value
-    for way in ways:
-        for threads in THREADS:
-            p50, p95 = (found[(name, way, threads)] for name in ("latency_p50_ms", "latency_p95_ms"))
-            assert 0 < p50.low <= p50.value <= p50.high
-            assert p50.value <= p95.value
-            assert p50.value < 50  # microseconds of work, on a busy machine too
-            assert p50.place == p95.place == PLACE
-            peak = found[("peak_memory_bytes", way, threads)]
-            assert peak.low == peak.value == peak.high
-            assert 0 < peak.value < 2**28
+    assert len(found) == len(observed.measurements) == 3 * len(ways) * len(threads)  # one latency has one value
+    for way, count in itertools.product(ways, threads):
+        p50, p95 = (found[(name, way, count)] for name in ("latency_p50_ms", "latency_p95_ms"))
+        assert 0 < p50.low <= p50.value <= p50.high
+        assert p50.value <= p95.value
+        assert p50.value < 50  # microseconds of work, on a busy machine too
+        assert p50.place == p95.place == PLACE
+        peak = found[("peak_memory_bytes", way, count)]
+        assert peak.low == peak.value == peak.high
+        assert 0 < peak.value < 2**28
+
+
+def test_latency_and_memory_of_every_way(all_ways: Observation) -> None:
+    costs_are_told(all_ways.observed, (1,))
+
+
+def test_costs_with_every_number_of_threads_and_answers_once(all_ways: Observation) -> None:
+    got = observing(all_ways.made, float_onnx(all_ways.files), all_ways.references, threads=(1, 2))
+    assert [each.threads for each in got.timings] == [1, 2]
+    assert {len(each.session_medians_ms) for each in got.timings} <= {*range(timing.LEAST_SESSIONS, here.SESSIONS + 1)}
+    assert len(got.answers) == 1
+    costs_are_told(got, (1, 2))
 
 
 def test_timings_are_kept_by_session(all_ways: Observation) -> None:
     observed, store = all_ways.observed, all_ways.made.work.store
-    assert [(each.way, each.threads) for each in observed.timings] == [
-        (answered.way, threads) for threads in THREADS for answered in observed.answers
-    ]
+    assert [each.way for each in observed.timings] == [each.way for each in observed.answers]
     for each in observed.timings:
         samples = store.get_array(each.samples_ms)
-        assert len(samples) == len(each.session_medians_ms) == here.SESSIONS
+        assert len(samples) == len(each.session_medians_ms) == SESSIONS
         np.testing.assert_allclose(np.median(samples, axis=1), each.session_medians_ms)
-        assert samples.size >= 100
-        p50 = next(
-            number.value
-            for number in observed.measurements
-            if (number.quantity, number.way, number.threads) == ("latency_p50_ms", each.way, each.threads)
-        )
-        assert p50 == np.quantile(samples, 0.5, method="inverted_cdf")
+        found = {number.quantity: number.value for number in observed.measurements if number.way == each.way}
+        assert found["latency_p95_ms"] == np.quantile(samples, 0.95, method="inverted_cdf")
+        assert each.version == version(each.way.program)  # type: ignore[arg-type]  # files are not run by torch
 
 
 # ── what is read off the files ──────────────────────────────────────────────────────────────────────────────────────
@@ -206,24 +228,17 @@ def test_saturation_is_examined_in_every_int8_onnx_file_whatever_the_machine(all
 # ── how often, and where ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what costs seconds and is not asked about."""
-    monkeypatch.setattr(here, "time_ways", lambda *_, **__: {})
-    monkeypatch.setattr(here, "memory_of", lambda *_, **__: {})
-
-
 def float_onnx(files: Iterable[Exported]) -> list[Exported]:
     return [file for file in files if file.variant == Variant(format="onnx", precision="fp32")]
 
 
 def test_every_file_passes_over_the_test_split_once(all_ways: Observation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three 8-bit targets hand in the same files and two thread counts: each runs every sample once, and is timed."""
+    """Three 8-bit targets hand in the same files, three times: each runs every sample once."""
     ran: Counter[str] = Counter()
     opened = FileWay.open
 
-    def counting(self: FileWay, *, threads: int) -> Session:
-        session = opened(self, threads=threads)
+    def counting(self: FileWay, **how: Any) -> Session:
+        session = opened(self, **how)
         run = session.run
 
         def run_counted(inputs: Arrays) -> Arrays:
@@ -234,16 +249,13 @@ def test_every_file_passes_over_the_test_split_once(all_ways: Observation, monke
         return session
 
     monkeypatch.setattr(FileWay, "open", counting)
-    monkeypatch.setattr(here, "SESSIONS", 1)
-    monkeypatch.setattr(here, "memory_of", lambda *_, **__: {})
     files = [file for file in all_ways.files if file.variant.weight_bits in (8, 32)]
-    got = observing(all_ways.made, files * 3, all_ways.references, threads=THREADS)
+    got = observing(all_ways.made, files * 3, all_ways.references)
     assert ran == {way.key: TEST_SAMPLES for way in usable_ways(files)}
     assert [each.way for each in got.answers] == usable_ways(files)
     assert [each.variant.weight_bits for each in got.saturation] == [8]
 
 
-@pytest.mark.usefixtures("cheap")
 def test_a_source_that_reads_files_is_read_once_for_all_ways(
     all_ways: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,12 +273,11 @@ class Streamed(Subset):
 
     read_counts: Counter[int]
 
-    def read(self, indices: np.ndarray) -> object:  # type: ignore[override]
+    def read(self, indices: Indices) -> Batch:
         self.read_counts.update(indices.tolist())
         return super().read(indices)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_the_place_is_the_one_that_was_handed_in(all_ways: Observation) -> None:
     place = Place(how="measured", name="another name of this machine", profile="board")
     got = observing(all_ways.made, float_onnx(all_ways.files), all_ways.references, place=place)
@@ -275,7 +286,6 @@ def test_the_place_is_the_one_that_was_handed_in(all_ways: Observation) -> None:
     assert got.summary == "1 ways of running, measured on another name of this machine"
 
 
-@pytest.mark.usefixtures("cheap")
 def test_without_int8(all_ways: Observation) -> None:
     got = observing(all_ways.made, float_onnx(all_ways.files), all_ways.references[:1])
     assert (got.agreements, got.saturation) == ((), ())
@@ -283,7 +293,6 @@ def test_without_int8(all_ways: Observation) -> None:
     assert len(got.comparisons) == 1
 
 
-@pytest.mark.usefixtures("cheap")
 def test_a_runtime_that_is_not_usable_is_told_with_its_reason(
     all_ways: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,21 +12,24 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.training import loop as training
-from pipeline.artifacts.files import RUNTIME_OF_FORMAT, ExportSet
+from pipeline import tasks
+from pipeline.artifacts.files import ExportSet
+from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Quantized
-from pipeline.artifacts.networks import DataRef
-from pipeline.networks.checkpoints import put_weights, restore_float, restore_prepared, restore_quantized
 from pipeline.data.load import load, reference
-from pipeline.networks.pruning import apply, plan
+from pipeline.declare.recipe import QuantizeSpec, TrainSpec
+from pipeline.networks.checkpoints import put_weights, restore_float, restore_prepared, restore_quantized
+from pipeline.networks.edits import apply
+from pipeline.networks.pruning import plan
 from pipeline.runs.run import Work
 from pipeline.runtimes import open_session, unavailable
-from pipeline.declare.recipe import QuantizeSpec, TrainSpec
 from pipeline.stages.export import export
 from pipeline.stages.quantize import quantize
-from pipeline.tasks.classification import accuracy
-from pipeline.training.loop import evaluate, samples
+from pipeline.training import loop as training
+from pipeline.training.batches import hold
+from pipeline.training.loop import evaluate
 from tests import learnable
+from tests.stages.test_export import runtimes_of
 
 TRAIN = TrainSpec(batch_size=32)
 LAYERS = ["x", "body.0", "body.3", "body.6", "fc"]  # input, two convolutions, mean, head
@@ -38,6 +41,7 @@ class Made:
 
     work: Work
     data: DataRef
+    facts: DataFacts
     checkpoint: Checkpoint
 
     def quantized(self, *, bits: int = 8, seed: int = 0, train: TrainSpec = TRAIN, **settings: Any) -> Quantized:
@@ -45,18 +49,25 @@ class Made:
         return quantize(
             self.work,
             data=self.data,
+            facts=self.facts,
             checkpoint=self.checkpoint,
             spec=QuantizeSpec.model_validate(spec),
             train=train,
             weight_bits=bits,
             seed=seed,
+            threads=1,
+            device="cpu",
         )
 
     def exported(self, quantized: Quantized) -> ExportSet:
-        return export(self.work, name="small", checkpoint=self.checkpoint, quantized=quantized)
+        return export(self.work, name="small", data=self.data, facts=self.facts, weights=quantized, runtimes={})
 
-    def accuracy(self, network: nn.Module) -> float:
-        return accuracy(*evaluate(network, samples(load(self.data).val, self.data.card.input, torch.device("cpu"))))
+    def value(self, network: nn.Module) -> float:
+        val = hold(load(self.data).val, self.facts.frontend, torch.device("cpu"))
+        return evaluate(network, val, tasks.named(self.data.card.task)).value
+
+    def integers(self, quantized: Quantized) -> float:
+        return self.value(restore_quantized(quantized, self.work.store))
 
     def restored(self, quantized: Quantized) -> dict[str, Tensor]:
         return restore_prepared(quantized, self.work.store).state_dict()
@@ -66,7 +77,8 @@ class Made:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("quantize")
     work, data, ref = learnable.work(folder), learnable.dataset(folder, noise=1.5), learnable.network(folder)
-    return Made(work=work, data=data, checkpoint=learnable.trained(work, data, ref, epochs=5, learning_rate=3e-2))
+    checkpoint = learnable.trained(work, data, ref, epochs=5, learning_rate=3e-2)
+    return Made(work=work, data=data, facts=learnable.facts(data), checkpoint=checkpoint)
 
 
 @pytest.fixture
@@ -78,12 +90,12 @@ def made(trained: Made, tmp_path: Path) -> Made:
 
 
 @pytest.mark.parametrize("calibration", ["min-max", "percentile", "mse"])
-def test_calibration_alone_keeps_the_accuracy(made: Made, calibration: str) -> None:
+def test_calibration_alone_keeps_the_metric(made: Made, calibration: str) -> None:
     result = made.quantized(calibration=calibration)
     assert (result.method, result.weight_bits, result.float_layers) == ("ptq", 8, ())
-    assert result.checkpoint.val_accuracy == result.ptq_val_accuracy
-    assert result.checkpoint.val_accuracy == made.accuracy(restore_prepared(result, made.work.store))
-    assert result.checkpoint.val_accuracy >= made.checkpoint.val_accuracy - 0.05
+    assert result.checkpoint.val_metric == result.ptq_val_metric
+    assert result.checkpoint.val_metric == made.integers(result)
+    assert result.checkpoint.val_metric >= made.checkpoint.val_metric - 0.05
     assert result.checkpoint.history == ()
     assert [row.layer for row in result.layers] == LAYERS
     assert all(row.precision == "int8" for row in result.layers)
@@ -97,7 +109,7 @@ def test_ranges_follow_the_method(made: Made) -> None:
         for method in ("min-max", "mse", "percentile")
     }
     inputs = load(made.data).train
-    assert tops["min-max"] <= inputs.read(np.arange(len(inputs))).max()
+    assert tops["min-max"] <= inputs.read(np.arange(len(inputs))).inputs["input"].max()
     assert tops["mse"] < tops["min-max"]
     half = made.quantized(calibration="percentile", percentile=95)
     assert float(made.restored(half)["quantizers.x.high"]) < tops["percentile"] <= tops["min-max"]
@@ -119,13 +131,12 @@ def test_weights_have_so_many_bits(made: Made, bits: int) -> None:
     assert len(weights) == 3
     assert max(float(weight.abs().max()) for weight in weights if isinstance(weight, Tensor)) == 2 ** (bits - 1) - 1
     assert result.weight_bits == bits
-    assert result.checkpoint.val_accuracy >= made.checkpoint.val_accuracy - 0.05
+    assert result.checkpoint.val_metric >= made.checkpoint.val_metric - 0.05
 
 
 def test_no_quantization_hands_the_float_network_on(made: Made) -> None:
     result = made.quantized(method="none")
     assert (result.method, result.checkpoint, result.layers) == ("none", made.checkpoint, ())
-    assert [file.key for file in made.exported(result).files] == ["onnx-fp32", "tflite-fp32"]
 
 
 # ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,8 +146,8 @@ def test_no_quantization_hands_the_float_network_on(made: Made) -> None:
 def test_training_with_rounding(made: Made, ranges: str) -> None:
     result = made.quantized(method="qat", ranges=ranges, epochs=3, learning_rate=1e-3)
     assert [epoch.phase for epoch in result.checkpoint.history] == ["qat"] * 3
-    assert result.checkpoint.val_accuracy == made.accuracy(restore_prepared(result, made.work.store))
-    assert result.checkpoint.val_accuracy >= result.ptq_val_accuracy
+    assert result.checkpoint.val_metric == made.integers(result)
+    assert result.checkpoint.val_metric >= result.ptq_val_metric
     state = made.restored(result)
     assert any(name.endswith("log_scale") for name in state) is (ranges == "lsq")
     assert not torch.equal(state["body.0.weight"], made.restored(made.quantized())["body.0.weight"])
@@ -153,9 +164,9 @@ def test_learned_steps_move(made: Made) -> None:
 @pytest.mark.parametrize("ranges", ["ema", "lsq"])
 def test_training_that_makes_it_worse_is_dropped(made: Made, ranges: str) -> None:
     result = made.quantized(method="qat", ranges=ranges, learning_rate=0.3)
-    assert max(epoch.val_accuracy for epoch in result.checkpoint.history) < result.ptq_val_accuracy  # else no test
+    assert max(epoch.val_metric for epoch in result.checkpoint.history) < result.ptq_val_metric  # else no test
     assert result.checkpoint.weights == made.quantized(method="ptq").checkpoint.weights
-    assert result.checkpoint.val_accuracy == result.ptq_val_accuracy
+    assert result.checkpoint.val_metric == result.ptq_val_metric
 
 
 def test_full_distillation_needs_no_labels(made: Made, tmp_path: Path) -> None:
@@ -229,8 +240,8 @@ def test_a_pruned_network_is_quantized(made: Made) -> None:
     pruned = replace(made, checkpoint=replace(made.checkpoint, weights=weights, edits=edits))
     result = pruned.quantized(method="qat")
     assert result.checkpoint.edits == edits
-    assert pruned.accuracy(restore_quantized(result, made.work.store)) > 0.3
-    assert len(pruned.exported(result).files) == 4
+    assert pruned.integers(result) > 0.3
+    assert len(pruned.exported(result).files) == 2
 
 
 # ── the margin ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,11 +258,11 @@ def damaged(made: Made, layer: str) -> Made:
     tensors[f"{layer}.weight"][:, 0] = 0.0
     checkpoint = replace(made.checkpoint, weights=put_weights(tensors, made.work.store))
     dead = replace(made, checkpoint=checkpoint)
-    reached = dead.accuracy(restore_float(checkpoint, made.work.store))
+    reached = dead.value(restore_float(checkpoint, made.work.store))
     tensors[f"{layer}.weight"][:, 0] = 1000.0
     weights = put_weights(tensors, made.work.store)
-    same = replace(checkpoint, weights=weights, val_accuracy=reached)
-    assert dead.accuracy(restore_float(same, made.work.store)) == reached > 0.5
+    same = replace(checkpoint, weights=weights, val_metric=reached)
+    assert dead.value(restore_float(same, made.work.store)) == reached > 0.5
     return replace(made, checkpoint=same)
 
 
@@ -266,16 +277,16 @@ def test_the_worst_layer_goes_back_to_float_until_the_margin_is_met(
         {"method": "ptq"} if how == "ptq" else {"method": "qat", "ranges": how, "learning_rate": 1e-4}
     )
     unhelped = bad.quantized(**settings)
-    assert unhelped.checkpoint.val_accuracy < bad.checkpoint.val_accuracy - 0.1
+    assert unhelped.checkpoint.val_metric < bad.checkpoint.val_metric - 0.1
     result = bad.quantized(**settings, margin_pp=3)
     assert result.float_layers == (layer,)
-    assert result.checkpoint.val_accuracy >= bad.checkpoint.val_accuracy - 0.03
+    assert result.checkpoint.val_metric >= bad.checkpoint.val_metric - 0.03
     assert {row.layer for row in result.layers if row.precision == "fp32"} == {layer}
     assert min(result.layers, key=lambda row: row.output_sqnr_db).layer == layer
     assert said.lines[-1].startswith(f"{layer} back to float: ")
 
     mixed = restore_prepared(result, made.work.store)
-    assert result.checkpoint.val_accuracy == bad.accuracy(mixed)
+    assert result.checkpoint.val_metric == bad.integers(result)
     # calibration alone is far worse here, so the learned steps of all other layers stay
     assert any(name.endswith("log_scale") for name in mixed.state_dict()) is (how == "lsq")
     check_files(bad, result, layer)
@@ -287,21 +298,22 @@ def check_files(made: Made, result: Quantized, layer: str) -> None:
     x, _ = learnable.pictures(200, 7, noise=1.5)
     with torch.no_grad():
         wanted = frozen(torch.from_numpy(x)).numpy()
-    files = [file for file in made.exported(result).files if file.precision == "int8"]
-    assert [file.format for file in files] == ["onnx", "tflite"]
+    files = made.exported(result).files
+    assert [file.variant.format for file in files] == ["onnx", "tflite"]
     for file in files:
         assert [reason.split(" ")[0] for reason in file.float_ops] == [layer]
-        for runtime in RUNTIME_OF_FORMAT[file.format]:
+        for runtime in runtimes_of(file):
             if unavailable(runtime):
                 continue
-            got = open_session(made.work.store.path(file.file), runtime, threads=1).run(x)
+            session = open_session(made.work.store.path(file.file), runtime, signature=file.signature, exact=True)
+            got = session.run({"input": x})["output"]
             assert (got.argmax(1) == wanted.argmax(1)).mean() >= 0.99, runtime
 
 
 def test_the_best_attempt_stays_where_the_margin_cannot_be_met(made: Made) -> None:
-    hopeless = replace(made, checkpoint=replace(made.checkpoint, val_accuracy=1.01))
+    hopeless = replace(made, checkpoint=replace(made.checkpoint, val_metric=1.01))
     result = hopeless.quantized(margin_pp=0)
     plain = made.quantized()
-    assert result.checkpoint.val_accuracy >= plain.checkpoint.val_accuracy
-    assert (result.float_layers == ()) is (result.checkpoint.val_accuracy == plain.checkpoint.val_accuracy)
-    assert result.checkpoint.val_accuracy == made.accuracy(restore_prepared(result, made.work.store))
+    assert result.checkpoint.val_metric >= plain.checkpoint.val_metric
+    assert (result.float_layers == ()) is (result.checkpoint.val_metric == plain.checkpoint.val_metric)
+    assert result.checkpoint.val_metric == made.integers(result)

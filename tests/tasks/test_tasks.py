@@ -19,7 +19,7 @@ from pipeline.tasks import TASKS, Task, batched, named
 from pipeline.tasks.confusion import confusion, matrices, recalls, share_text, shares
 from pipeline.tasks.inputs import as_bytes, samples_figure
 from pipeline.tasks.protocol import input_spec, labels_of, mean_of
-from tests.tasks.answered import Kept, card
+from tests.tasks.answered import Kept, answered, card
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -36,6 +36,22 @@ def test_a_task_says_what_it_does_in_its_own_words(name: str) -> None:
     functions = [value for key, value in vars(task).items() if key in vars(Task) and inspect.isfunction(value)]
     assert all(function.__doc__ for function in functions)
     assert task.METRIC.name
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "labels"),
+    [
+        ("binary", (4, 1), [0, 1, 1, 0]),
+        ("classification", (4, 2), [0, 1, 1, 0]),
+        ("regression", (4, 1), [[0.0], [1], [2], [3]]),
+        ("segmentation", (4, 2, 3, 5), np.zeros((4, 3, 5))),
+    ],
+)
+def test_a_task_names_every_metric_that_it_measures(name: str, shape: tuple[int, ...], labels: object) -> None:
+    outputs = np.random.default_rng(0).normal(size=shape)
+    answers, source = answered(TASKS[name], outputs, labels)
+    assert list(answers.others) == [metric.name for metric in TASKS[name].OTHERS]
+    assert TASKS[name].interval(answers, source).value == pytest.approx(answers.value)
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
@@ -138,3 +154,8 @@ def test_samples_are_pictures_or_rows() -> None:
     assert (drawn.captions, drawn.note, kept[drawn.images].shape) == (("b", "a"), "two", (2, 3, 2, 2))
     assert isinstance(listed, Table)
     assert listed.rows == (("b", "3, 1e+06"), ("a", "1, 2.5"))
+
+
+def test_of_several_inputs_the_first_is_shown() -> None:
+    source = ArraySource(inputs={"camera": np.zeros((2, 1, 2, 2), np.uint8), "speed": np.ones((2, 1))})
+    assert isinstance(samples_figure("Shown", source, np.array([0]), ["a"], Kept().put), Pictures)

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 from ai_edge_litert.interpreter import Interpreter as LiteRt
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pipeline.quant.exact import run_exactly
+from tests.quant.exact import run_exactly
 
 Floats = NDArray[np.float32]
 
@@ -144,9 +143,9 @@ def run_ort(model: onnx.ModelProto, x: Floats) -> Floats:
     return run_exactly(model.SerializeToString(), x)
 
 
-def run_tflite(data: bytes, x: Floats, runtime: Any = LiteRt) -> Result:
-    """Run inputs in ONNX's order in LiteRT or in the old runtime, with the batch that they have."""
-    interpreter = runtime(model_content=data, num_threads=1)
+def run_tflite(data: bytes, x: Floats) -> Result:
+    """Run inputs in ONNX's order in LiteRT, with the batch that they have."""
+    interpreter = LiteRt(model_content=data, num_threads=1)
     start = interpreter.get_input_details()[0]
     x = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
     interpreter.resize_tensor_input(start["index"], x.shape, strict=False)
@@ -160,14 +159,6 @@ def run_tflite(data: bytes, x: Floats, runtime: Any = LiteRt) -> Result:
         step=float(end["quantization"][0]) or None,
         operators=tuple(op["op_name"] for op in interpreter._get_ops_details()),
     )
-
-
-def old_runtime() -> Any:
-    """Return the interpreter of tflite-runtime, or skip: it needs Python 3.11 and numpy 1."""
-    module = pytest.importorskip("tflite_runtime.interpreter", reason="tflite-runtime is not installed")
-    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
-        pytest.skip("tflite-runtime 2.14 works with numpy 1 only")
-    return module.Interpreter
 
 
 def assert_close(got: Result, wanted: Floats) -> None:

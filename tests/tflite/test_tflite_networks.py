@@ -18,11 +18,11 @@ from tests.tflite.nets import (
     Net,
     assert_close,
     assert_steps,
-    old_runtime,
     operators,
     run_ort,
     run_tflite,
 )
+from tests.tflite.old import run_in_old_runtime
 
 WRITING_TIME_LIMIT_S = 1.0  # 0.06 s for MobileNet-sized weights when the machine is idle
 
@@ -70,7 +70,8 @@ def test_residual_network_int8_in_the_old_runtime() -> None:
     net = Net(3, 16, 16, int8=True)
     model = net.model(resnet_like(net))
     x = fresh_samples(net)
-    assert_steps(run_tflite(write_tflite(model), x, old_runtime()), run_ort(model, x), steps=STEPS_OLD)
+    got = run_in_old_runtime({"residual": (write_tflite(model), x)})["residual"]
+    assert_steps(got, run_ort(model, x), steps=STEPS_OLD)
 
 
 def test_int8_numbers_are_the_uint8_ones_minus_128() -> None:

@@ -8,7 +8,18 @@ import pytest
 from pipeline.tflite import write_tflite
 from pipeline.tflite.builders import BUILDERS
 from tests.tflite.cases import CASES, FLOAT_ONLY
-from tests.tflite.nets import STEPS_LITERT, STEPS_OLD, Net, assert_close, assert_steps, old_runtime, run_ort, run_tflite
+from tests.tflite.nets import (
+    STEPS_LITERT,
+    STEPS_OLD,
+    Floats,
+    Net,
+    Result,
+    assert_close,
+    assert_steps,
+    run_ort,
+    run_tflite,
+)
+from tests.tflite.old import run_in_old_runtime
 
 
 @pytest.mark.parametrize("name", [*CASES, *FLOAT_ONLY])
@@ -33,17 +44,30 @@ def test_int8_as_in_onnx_runtime(name: str) -> None:
         assert_steps(run_tflite(data, net.samples[:batch]), wanted[:batch], steps=STEPS_LITERT)
 
 
+@pytest.fixture(scope="module")
+def in_the_old_runtime() -> dict[str, tuple[Result, Floats]]:
+    """Return what tflite-runtime gives for every case, and what ONNX Runtime gives."""
+    files, wanted = {}, {}
+    for name, (shape, case) in CASES.items():
+        for int8 in (False, True):
+            net = Net(*shape, int8=int8, opset=14)
+            model = net.model(case(net))
+            files[f"{name}, {int8}"] = write_tflite(model), net.samples
+            wanted[f"{name}, {int8}"] = run_ort(model, net.samples)
+    got = run_in_old_runtime(files)
+    return {name: (got[name], wanted[name]) for name in files}
+
+
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_old_runtime_runs_the_same_file(name: str, *, int8: bool) -> None:
-    shape, case = CASES[name]
-    net = Net(*shape, int8=int8, opset=14)
-    model = net.model(case(net))
-    got = run_tflite(write_tflite(model), net.samples, old_runtime())
+def test_old_runtime_runs_the_same_file(
+    name: str, in_the_old_runtime: dict[str, tuple[Result, Floats]], *, int8: bool
+) -> None:
+    got, wanted = in_the_old_runtime[f"{name}, {int8}"]
     if int8:
-        assert_steps(got, run_ort(model, net.samples), steps=STEPS_OLD)
+        assert_steps(got, wanted, steps=STEPS_OLD)
     else:
-        assert_close(got, run_ort(model, net.samples))
+        assert_close(got, wanted)
 
 
 def test_every_operation_of_the_table_has_a_case() -> None:
