@@ -218,8 +218,8 @@ def clean(*, everything: bool, yes: bool) -> None:
 
     Run folders, with their reports and model files, stay as they are.
     """
-    from pipeline.runs.clean import plan_cleaning
     from pipeline.runs.cache import cache_folder
+    from pipeline.runs.clean import plan_cleaning
 
     cleaning = plan_cleaning(cache_folder(), everything=everything)
     click.echo(cleaning.summary)

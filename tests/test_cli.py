@@ -12,7 +12,6 @@ from typing import get_args
 
 import click
 import pytest
-from pipeline.runs.finished import REPORT_FILE, write_outcome
 
 from pipeline import catalog, cli, flow
 from pipeline.artifacts.files import Variant, Way
@@ -24,6 +23,7 @@ from pipeline.errors import DataError, KaruiError, RunBusyError, TrainingDiverge
 from pipeline.flow import RunRequest, StageName
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.progress import Progress, Silent
+from pipeline.runs.finished import REPORT_FILE, write_outcome
 from pipeline.runs.run import open_run
 from pipeline.tasks import named
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from pipeline.runs.finished import load_outcome
 
 KARUI = (sys.executable, "-m", "pipeline.cli")

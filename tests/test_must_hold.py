@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pipeline.runs.finished import load_outcome
 
 from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.outcome import Outcome
+from pipeline.runs.finished import load_outcome
 
 # asked: 3 s on an idle machine; here other tests run beside it
 RECALL_LIMIT_S = 6.0

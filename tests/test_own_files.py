@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from pipeline.runs.finished import cache_of, load_outcome
 from torch import Tensor
 
 from pipeline.artifacts.outcome import Outcome
 from pipeline.networks.build import build_network
+from pipeline.runs.finished import cache_of, load_outcome
 from tests.own_project import NO_COMPARISON, Karui, draw, squares
 from tests.own_project import karui as karui  # noqa: PLC0414  a fixture
 

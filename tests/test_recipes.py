@@ -22,8 +22,8 @@ from pipeline.artifacts.evidence import Answered, Observed
 from pipeline.artifacts.outcome import Outcome
 from pipeline.cli import main
 from pipeline.data.load import load
-from pipeline.declare.words import RuntimeName
 from pipeline.data.source import everything
+from pipeline.declare.words import RuntimeName
 from pipeline.onboard.frontend import prepare
 from pipeline.runs.finished import load_outcome, store_of
 from pipeline.runtimes import open_session, unavailable

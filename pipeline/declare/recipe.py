@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.declare.words import Fraction, OptionValue, Seed, Spec
 
@@ -13,7 +13,7 @@ class NetworkSpec(Spec):
     """Which network file to build and with which options: ``models/networks/NAME.py`` or a path."""
 
     file: str
-    options: dict[str, OptionValue] = {}
+    options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
 class AugmentSpec(Spec):
@@ -95,7 +95,7 @@ class RecipeLimits(Spec):
 
     accuracy_min: float | None = Field(None, ge=0, le=1)
     accuracy_drop_pp: float | None = Field(None, ge=0)  # float minus int8, percentage points
-    metrics: dict[str, MetricLimits] = {}
+    metrics: dict[str, MetricLimits] = Field(default_factory=dict)
 
     def of(self, metric: str) -> MetricLimits:
         """Return all limits of one metric, the short forms included."""
