@@ -214,7 +214,7 @@ def test_paths_start_at_the_recipe_whatever_they_are_called(karui: Karui, monkey
     assert karui("show", out).status == 0
     monkeypatch.chdir(karui.folder)
     again = karui("run", f"{home}/my recipe.toml", "--out", f"elsewhere/{out}", "--until", "export")
-    assert all("recalled" in line for line in again.err.splitlines())
+    assert all("recalled" in line for line in again.err.splitlines()), again.err
 
 
 def test_one_file_in_the_working_folder_joins_the_catalogue(karui: Karui) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -31,7 +32,7 @@ from pipeline.declare.recipe import Recipe
 from pipeline.errors import ConfigError, RunBusyError
 from pipeline.progress import Progress
 from pipeline.runs import journal
-from pipeline.runs.cache import Cache, Seen, cache_folder, hold, mark_of, place_from
+from pipeline.runs.cache import CACHE_VARIABLE, Cache, Seen, cache_folder, hold, mark_of, place_from
 from pipeline.runs.keys import Ingredients, ingredients, library_versions
 from pipeline.runs.records import (
     Record,
@@ -298,7 +299,7 @@ def open_run(
         remedy = "wait until it is done, or choose another folder with --out"
         raise RunBusyError(f"is in use by {owner}", where=str(folder), remedy=remedy)
 
-    cache = Cache(root=cache_folder())
+    cache = Cache(root=_cache_for(folder))
     with hold(folder / "lock", busy=busy), cache.in_use():
         remove_leftovers(folder)
         info = RunInfo(
@@ -326,6 +327,16 @@ def open_run(
             run._log_failure(error)
             raise
         journal.append(folder, journal.RUN_FINISHED)
+
+
+def _cache_for(folder: Path) -> Path:
+    """Return the folder to share: the one KARUI_CACHE names, else the one this run used before, else the usual one."""
+    if not os.environ.get(CACHE_VARIABLE):
+        with contextlib.suppress(ConfigError):  # no run yet, or one whose run.json is lost
+            used = folder / read_run(folder).cache
+            if used.is_dir():
+                return used
+    return cache_folder()
 
 
 def read_run(folder: Path) -> RunInfo:

@@ -168,6 +168,24 @@ def test_an_altered_record_is_not_believed(tmp_path: Path, cache: Path) -> None:
     assert said[1] == f"grow  runs again: its record {file} cannot be used (it was altered after karui wrote it)"
 
 
+def test_a_run_folder_goes_on_with_the_cache_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KARUI_CACHE")
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    first, _ = _both(Path("runs/dots"))
+    calls.clear()
+    monkeypatch.chdir(tmp_path / "there")
+    assert _both(Path("../here/runs/dots"))[0] == first
+    assert calls == []
+    _both(Path("runs/dots"))  # another run folder, in a working folder of its own
+    assert calls == ["make", "grow"]
+    calls.clear()
+    monkeypatch.setenv("KARUI_CACHE", str(tmp_path / "shared"))
+    _both(Path("runs/dots"))
+    assert calls == ["make", "grow"]
+
+
 def test_a_record_under_another_name_is_not_believed(tmp_path: Path, cache: Path) -> None:
     _both(tmp_path / "run", seed=3)
     (third,) = (cache / "steps").glob("make-*.json")
