@@ -120,12 +120,15 @@ def _is_path(name: str) -> bool:
 
 def _folders(kind: Kind) -> tuple[Path, ...]:
     """Return the folders of a kind that exist, the user's first."""
+    folders = dict.fromkeys(((Path.cwd() / _SHELVES[kind].folder).resolve(), shipped_folder(kind).resolve()))
+    return tuple(folder for folder in folders if folder.is_dir())
+
+
+def shipped_folder(kind: Kind) -> Path:
+    """Return the folder of shipped content of a kind; in a checkout it lies beside the package."""
     package = Path(__file__).resolve().parent
     shipped = package / "_shipped"
-    # without _shipped this is a checkout or an editable install: the content lies beside the package
-    roots = (Path.cwd(), shipped if shipped.is_dir() else package.parent)
-    folders = dict.fromkeys((root / _SHELVES[kind].folder).resolve() for root in roots)
-    return tuple(folder for folder in folders if folder.is_dir())
+    return (shipped if shipped.is_dir() else package.parent) / _SHELVES[kind].folder
 
 
 def _aliases() -> dict[str, Path]:

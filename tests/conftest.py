@@ -50,6 +50,23 @@ accuracy_drop_pp = 100
 """
 
 
+# files whose tests take minutes start first, so that no worker is left alone with one at the end
+LONG = (
+    "test_must_hold.py",
+    "test_flow.py",
+    "test_recipes.py",
+    "test_own_files.py",
+    "test_bad_input.py",
+    "test_new_task.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the long files first."""
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_torch_thread() -> None:
     """Keep tests that run beside each other from fighting for the cores, in child processes too."""

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from pipeline.artifacts.networks import Digest
+from pipeline.catalog import shipped_folder
 from pipeline.data.fetch import fetched
 from pipeline.declare.card import DatasetCard, FileSpec
 from pipeline.errors import ConfigError, DataError
@@ -72,18 +73,11 @@ def locate_folder(name: str, card: DatasetCard, beside: Path) -> Path:
 def locate_code(name: str, card: DatasetCard, beside: Path) -> Path:
     """Return a Python file that a card names: beside it, or among the shipped ones.  Raises DataError."""
     given = Path(name).expanduser()
-    candidates = [given] if given.is_absolute() else [beside / given, _shipped() / given]
+    candidates = [given] if given.is_absolute() else [beside / given, shipped_folder("data") / given]
     for path in candidates:
         if path.is_file():
             return path.resolve()
     raise _missing(name, candidates, card, "put it beside the card")
-
-
-def _shipped() -> Path:
-    """Return the shipped catalogue of data sets; in a checkout it lies beside the package."""
-    package = Path(__file__).resolve().parents[1]
-    shipped = package / "_shipped"
-    return (shipped if shipped.is_dir() else package.parent) / "calibration_data"
 
 
 def sha256_of(path: Path) -> Digest:

@@ -48,21 +48,6 @@ def wilson_interval(successes: int, samples: int, *, confidence: float = CONFIDE
     return Interval(value=share, low=min(share, float(ends.low)), high=max(share, float(ends.high)))
 
 
-def quantile_interval(samples: Floats, quantile: float, *, confidence: float = CONFIDENCE) -> Interval:
-    """Quantile (0 … 1) of samples (R,) with the interval between two order statistics.
-
-    Free of assumptions about the distribution (Conover, Practical Nonparametric Statistics, section 3.2).  With too few
-    samples for the confidence the ends are the smallest and the largest.  Raises ValueError on an empty array.
-    """
-    if len(samples) == 0:
-        raise ValueError("no samples")
-    value = float(np.quantile(samples, quantile))
-    ends = stats.quantile_test(samples, q=value, p=quantile).confidence_interval(confidence)
-    low = samples.min() if np.isnan(ends.low) else ends.low
-    high = samples.max() if np.isnan(ends.high) else ends.high
-    return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))
-
-
 # ── shares: two ways are right or wrong on the same samples ─────────────────────────────────────────────────────────
 
 

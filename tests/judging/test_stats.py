@@ -145,31 +145,6 @@ def test_nothing_is_detectable_with_five_samples() -> None:
     assert stats.detectable_gap(5, discordant=0) == 1.0  # 2 * 0.5**5 > 0.05
 
 
-@pytest.mark.parametrize("quantile", [0.5, 0.95])
-def test_quantile_interval_covers(quantile: float) -> None:
-    rng = np.random.default_rng(1)
-    truth = -math.log(1 - quantile)  # of the exponential distribution
-    intervals = [stats.quantile_interval(rng.exponential(size=200), quantile) for _ in range(600)]
-    cover = np.mean([each.low <= truth <= each.high for each in intervals])
-    assert 0.93 <= cover <= 0.995  # at least 95 % by construction, less the noise of 600 draws; discrete, so not tight
-
-
-@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=60), st.sampled_from([0.5, 0.95]))
-def test_quantile_interval_holds_the_quantile(values: list[float], quantile: float) -> None:
-    got = stats.quantile_interval(np.array(values), quantile)
-    assert min(values) <= got.low <= got.value <= got.high <= max(values)
-
-
-def test_quantile_interval_of_too_few_samples_is_their_range() -> None:
-    got = stats.quantile_interval(np.array([3.0, 1.0, 2.0]), 0.5)
-    assert (got.low, got.high) == (1.0, 3.0)  # all three lie on one side of the median in 1 of 4 cases
-
-
-def test_quantile_interval_refuses_nothing() -> None:
-    with pytest.raises(ValueError, match="no samples"):
-        stats.quantile_interval(np.array([]), 0.5)
-
-
 # ── the bootstrap ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
