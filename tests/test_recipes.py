@@ -133,8 +133,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(request: pytest.FixtureRequest, project: Path) -> Made:
     name = str(request.param)
     recipe, _ = catalog.load_recipe(name)
-    settings = (f"train.epochs={EPOCHS.get(recipe.name, 3)}", *SHORT)
-    settings += SHORT_FINETUNING if recipe.finetune else ()
+    short = (f"train.epochs={EPOCHS.get(recipe.name, 3)}", *SHORT)
+    settings = (*short, *SHORT_FINETUNING) if recipe.finetune else short
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.setattr("pipeline.stages.finetune._FEWEST_STEPS", 1)
