@@ -32,6 +32,7 @@ from pipeline.host import host_profile
 from pipeline.onboard.arrays import Signature
 from pipeline.refusal import Place, named, refusals
 from pipeline.runs.sources import code_digest, local_imports
+from pipeline.shipped import shipped_folder
 
 Kind = Literal["recipe", "target", "data", "network"]
 HOST = "host"  # the target that is this machine, filled by detection
@@ -120,15 +121,10 @@ def _is_path(name: str) -> bool:
 
 def _folders(kind: Kind) -> tuple[Path, ...]:
     """Return the folders of a kind that exist, the user's first."""
-    folders = dict.fromkeys(((Path.cwd() / _SHELVES[kind].folder).resolve(), shipped_folder(kind).resolve()))
+    folders = dict.fromkeys(
+        ((Path.cwd() / _SHELVES[kind].folder).resolve(), shipped_folder(_SHELVES[kind].folder).resolve())
+    )
     return tuple(folder for folder in folders if folder.is_dir())
-
-
-def shipped_folder(kind: Kind) -> Path:
-    """Return the folder of shipped content of a kind; in a checkout it lies beside the package."""
-    package = Path(__file__).resolve().parent
-    shipped = package / "_shipped"
-    return (shipped if shipped.is_dir() else package.parent) / _SHELVES[kind].folder
 
 
 def _aliases() -> dict[str, Path]:

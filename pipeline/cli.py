@@ -22,7 +22,7 @@ import click
 from pipeline.errors import ConfigError, KaruiError, nearest
 
 if TYPE_CHECKING:
-    from pipeline.artifacts.outcome import Outcome
+    from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
     from pipeline.flow import StageName
 
@@ -34,6 +34,7 @@ DEFAULT_TARGET = "raspberry-pi-4"
 STAGES = ("train", "finetune", "prune", "quantize", "export", "validate", "report")
 
 EXIT_LIMIT_MISSED = 3  # a result, not a crash
+EXIT_LIMIT_OPEN = 5  # neither is this: nobody knows, or not for sure
 EXIT_ERROR = 1
 _SIGNALLED = 128  # and the signal's number, as shells say it: 130 for Ctrl-C
 
@@ -108,6 +109,10 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     "--threads", type=click.IntRange(1, 1024), metavar="N",
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
+@click.option(
+    "--allow-open", is_flag=True,
+    help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
+)  # fmt: skip
 @_debug_option
 def run(
     *,
@@ -121,11 +126,12 @@ def run(
     quiet: bool,
     device: str,
     threads: int | None,
+    allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
 
-    Exit status: 0 every limit is met, 3 one is missed, 2 wrong use or configuration, 4 bad data or model file,
-    1 anything else.
+    Exit status: 0 every limit is met, 3 one is missed, 5 one is open or uncertain, 2 wrong use or configuration,
+    4 bad data or model file, 1 anything else.
     """
     from pipeline.console import shown_progress
     from pipeline.flow import RunRequest, run_recipe
@@ -151,7 +157,7 @@ def run(
         _print_tables(outcome, folder, request.command)
     else:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
-    return 0 if outcome.passed else EXIT_LIMIT_MISSED
+    return _status_of(outcome.state, allow_open=allow_open)
 
 
 @karui.command(name="list", short_help="List recipes, targets or data sets.")
@@ -226,6 +232,12 @@ def clean(*, everything: bool, yes: bool) -> None:
     if cleaning.size_bytes and (yes or click.confirm("Free it?")):
         cleaning.carry_out()
         click.echo("Done.")
+
+
+def _status_of(state: State, *, allow_open: bool) -> int:
+    if state == "missed":
+        return EXIT_LIMIT_MISSED
+    return 0 if state == "met" or allow_open else EXIT_LIMIT_OPEN
 
 
 def _print_json(outcome: Outcome, folder: Path) -> None:

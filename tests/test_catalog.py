@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from pipeline import catalog
+from pipeline import catalog, shipped
 from pipeline.declare.recipe import NetworkSpec, Recipe
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import ConfigError
@@ -114,7 +114,7 @@ def test_an_installed_wheel_uses_its_own_copies(work: Path, monkeypatch: pytest.
     package = work / "site-packages/pipeline"
     write(package / "_shipped/targets/shipped.toml", TARGET)
     write(work / "site-packages/targets/foreign.toml", TARGET)  # of some other distribution
-    monkeypatch.setattr(catalog, "__file__", str(package / "catalog.py"))
+    monkeypatch.setattr(shipped, "__file__", str(package / "shipped.py"))
     assert catalog.names("target") == ("host", "shipped")
     assert catalog.names("recipe") == ()
 

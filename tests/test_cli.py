@@ -6,7 +6,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +16,7 @@ import pytest
 from pipeline import catalog, cli, flow
 from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads
-from pipeline.artifacts.outcome import Check, Judged, Outcome, Verdict
+from pipeline.artifacts.outcome import Check, Judged, Outcome, State, Verdict
 from pipeline.artifacts.training import Checkpoint
 from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import DataError, KaruiError, RunBusyError, TrainingDivergedError
@@ -63,10 +63,18 @@ def _outcome(*targets: Judged) -> Outcome:
     )
 
 
-def _target(*, passed: bool) -> Judged:
-    size = 500.0 if passed else 2000.0
+SIZES: Mapping[State, tuple[float | None, ...]] = {
+    "met": (500, 500, 500),
+    "missed": (2000, 2000, 2000),
+    "uncertain": (900, 800, 1100),
+    "open": (None, None, None),
+}
+
+
+def _target(state: State = "met") -> Judged:
+    got, low, high = SIZES[state]
     check = Check(
-        quantity="file size", variant=ONNX, bound="at most", limit=1000, unit="bytes", got=size, low=size, high=size
+        quantity="file size", variant=ONNX, bound="at most", limit=1000, unit="bytes", got=got, low=low, high=high
     )
     ship = Way(variant=ONNX, program="onnxruntime")
     return Judged(
@@ -176,13 +184,17 @@ def test_names_that_are_written_twice_agree() -> None:
 # ── exit status ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 3)])
-def test_a_missed_limit_is_a_result(
-    passed: bool, status: int, runs_as: Callable[[Outcome], Flow], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("state", "status", "allowed"), [("met", 0, 0), ("missed", 3, 3), ("uncertain", 5, 0), ("open", 5, 0)]
+)
+def test_a_limit_that_is_not_met_is_a_result(
+    state: State, status: int, allowed: int, runs_as: Callable[[Outcome], Flow], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs_as(_outcome(_target(passed=passed)))
+    runs_as(_outcome(_target(), _target(state)))
     assert cli.main(["run", "dots", "--json"]) == status
-    assert json.loads(capsys.readouterr().out)["targets"][0]["passed"] is passed
+    said = json.loads(capsys.readouterr().out)["targets"][1]
+    assert (said["passed"], said["state"]) == (state == "met", state)
+    assert cli.main(["run", "dots", "--json", "--allow-open"]) == allowed
 
 
 @pytest.mark.parametrize(
@@ -288,7 +300,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
 
 
 def test_json_is_alone_on_stdout(runs_as: Callable[[Outcome], Flow], capsys: pytest.CaptureFixture[str]) -> None:
-    runs_as(_outcome(_target(passed=True)))
+    runs_as(_outcome(_target()))
     cli.main(["run", "--json"])
     out, err = capsys.readouterr()
     keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "comparison", "places"}

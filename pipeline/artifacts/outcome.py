@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized
 
 Bound = Literal["at least", "at most"]
 State = Literal["met", "missed", "uncertain", "open"]
+_WORST_FIRST: tuple[State, ...] = ("missed", "open", "uncertain", "met")
 _ROUNDING = 1e-9  # 0.97 - 0.96 is not 0.01 in binary
 
 
@@ -27,6 +29,7 @@ class Check:
     got: float | None  # None: nobody knows
     low: float | None
     high: float | None
+    samples: int | None = None  # test samples that the bounds come from; None where they come from something else
 
     @property
     def name(self) -> str:
@@ -46,6 +49,20 @@ class Check:
         """Tell whether the estimate itself meets the limit, whatever its interval says; None where nobody knows."""
         return None if self.got is None else self._meets(self.got)
 
+    @property
+    def settled_by(self) -> int | None:
+        """Return about how many test samples would settle an uncertain limit; None where no number would.
+
+        Bounds close in on what was found with the square root of the number of samples.
+        """
+        if self.state != "uncertain" or self.samples is None or self.got is None:
+            return None
+        bound = self.low if self._meets(self.got) == (self.bound == "at least") else self.high
+        apart = abs(self.got - self.limit)
+        if bound is None or apart <= _ROUNDING * max(1.0, abs(self.limit)):
+            return None
+        return math.ceil(self.samples * ((bound - self.got) / apart) ** 2)
+
     def _meets(self, value: float) -> bool:
         slack = _ROUNDING * max(1.0, abs(self.limit))
         return value >= self.limit - slack if self.bound == "at least" else value <= self.limit + slack
@@ -61,9 +78,17 @@ class Verdict:
     why: str
 
     @property
+    def state(self) -> State:
+        """Sum up the checks: ``missed`` where nothing ships or what was found is on the wrong side of a limit."""
+        if self.ship is None or any(check.holds is False for check in self.checks):
+            return "missed"
+        states = {check.state for check in self.checks}
+        return next((each for each in _WORST_FIRST if each in states), "met")
+
+    @property
     def passed(self) -> bool:
-        """True when there is something to ship and no estimate is on the wrong side of its limit."""
-        return self.ship is not None and all(check.holds is not False for check in self.checks)
+        """True when there is something to ship and every limit is surely met."""
+        return self.state == "met"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +158,10 @@ class Outcome:
     versions: dict[str, str]
 
     @property
-    def passed(self) -> bool:
-        """True when every target's limits are met."""
-        return all(target.verdict.passed for target in self.targets)
+    def state(self) -> State:
+        """Return the worst state of all targets; ``met`` where there are none."""
+        states = {target.verdict.state for target in self.targets}
+        return next((each for each in _WORST_FIRST if each in states), "met")
 
     @property
     def files(self) -> tuple[Exported, ...]:

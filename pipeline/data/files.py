@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from pipeline.artifacts.networks import Digest
-from pipeline.catalog import shipped_folder
 from pipeline.data.fetch import fetched
 from pipeline.declare.card import DatasetCard, FileSpec
 from pipeline.errors import ConfigError, DataError
 from pipeline.progress import Progress
 from pipeline.runs.store import sha256_of_file
+from pipeline.shipped import shipped_folder
 
 DATA_VARIABLE = "KARUI_DATA"
 _HASHING_THREADS = 4  # hashlib lets go of the interpreter's lock
@@ -73,7 +73,7 @@ def locate_folder(name: str, card: DatasetCard, beside: Path) -> Path:
 def locate_code(name: str, card: DatasetCard, beside: Path) -> Path:
     """Return a Python file that a card names: beside it, or among the shipped ones.  Raises DataError."""
     given = Path(name).expanduser()
-    candidates = [given] if given.is_absolute() else [beside / given, shipped_folder("data") / given]
+    candidates = [given] if given.is_absolute() else [beside / given, shipped_folder("calibration_data") / given]
     for path in candidates:
         if path.is_file():
             return path.resolve()

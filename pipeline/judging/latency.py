@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from pipeline.judging.stats import CONFIDENCE, Interval
 from pipeline.onboard.timing import Opener, measure
@@ -109,7 +109,9 @@ def quantile(times_ms: Floats, share: float, *, confidence: float = CONFIDENCE, 
     sessions = len(times_ms)
     if sessions == 1:
         return Interval(value=value, low=0.0, high=float("inf"))
-    tail = special.ndtr(np.sqrt(sessions / (sessions - 1)) * stats.t.ppf((1 - confidence) / 2, sessions - 1))
+    tail = scipy.special.ndtr(
+        np.sqrt(sessions / (sessions - 1)) * scipy.stats.t.ppf((1 - confidence) / 2, sessions - 1)
+    )
     low, high = np.quantile(_resampled(times_ms, share, seed), [tail, 1 - tail])
     return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))
 

@@ -55,7 +55,7 @@ def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) ->
     bounds: tuple[tuple[Bound, float | None], ...] = (("at least", asked.min), ("at most", asked.max))
     for bound, limit in bounds:
         if limit is not None:
-            yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit)
+            yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit, samples=_samples(case))
 
 
 # ── int8 against float ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,11 +74,13 @@ def _drops(candidate: Candidate, asked: MetricLimits, case: Case) -> Iterator[Ch
     strictest = _least((points, from_target if is_share else None))
     if strictest is not None:
         found = _scaled(worse, 100) if is_share else worse
-        yield _check(candidate, name, found, limit=strictest, unit="pp" if is_share else metric.unit)
+        yield _check(
+            candidate, name, found, limit=strictest, unit="pp" if is_share else metric.unit, samples=_samples(case)
+        )
     strictest = _least((asked.worse_by_percent, None if is_share else from_target))
     if strictest is not None:
         found = _scaled(worse, 100 / max(abs(comparison.value_float), 1e-12)) if comparison else None
-        yield _check(candidate, name, found, limit=strictest, unit="%")
+        yield _check(candidate, name, found, limit=strictest, unit="%", samples=_samples(case))
 
 
 def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
@@ -129,7 +131,14 @@ def _cost_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
 
 
 def _check(
-    candidate: Candidate, quantity: str, found: Interval | None, *, bound: Bound = "at most", limit: float, unit: str
+    candidate: Candidate,
+    quantity: str,
+    found: Interval | None,
+    *,
+    bound: Bound = "at most",
+    limit: float,
+    unit: str,
+    samples: int | None = None,
 ) -> Check:
     return Check(
         quantity=quantity,
@@ -140,7 +149,12 @@ def _check(
         got=found.value if found else None,
         low=found.low if found else None,
         high=found.high if found else None,
+        samples=samples if found and found.low != found.high else None,
     )
+
+
+def _samples(case: Case) -> int | None:
+    return case.comparison.samples if case.comparison else None
 
 
 def _worse(found: Comparison, *, higher_is_better: bool) -> Interval:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used: recalling a run needs none of them
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from pipeline.artifacts.evidence import Comparison
 
@@ -42,7 +42,7 @@ def wilson_interval(successes: int, samples: int, *, confidence: float = CONFIDE
     """
     if samples < 1 or not 0 <= successes <= samples:
         raise ValueError(f"{successes} successes of {samples} samples")
-    ends = stats.binomtest(successes, samples).proportion_ci(confidence, method="wilson")
+    ends = scipy.stats.binomtest(successes, samples).proportion_ci(confidence, method="wilson")
     share = successes / samples
     # rounding must not push an end past the estimate at 0 and 1
     return Interval(value=share, low=min(share, float(ends.low)), high=max(share, float(ends.high)))
@@ -70,8 +70,8 @@ def paired_difference_interval(gained: int, lost: int, samples: int, *, confiden
     def high_side(difference: float) -> float:
         return _tango_score(difference, gained, lost, samples) + z
 
-    low = -1.0 if value <= -1 else float(optimize.brentq(low_side, -1.0, value, xtol=1e-12))
-    high = 1.0 if value >= 1 else float(optimize.brentq(high_side, value, 1.0, xtol=1e-12))
+    low = -1.0 if value <= -1 else float(scipy.optimize.brentq(low_side, -1.0, value, xtol=1e-12))
+    high = 1.0 if value >= 1 else float(scipy.optimize.brentq(high_side, value, 1.0, xtol=1e-12))
     return Interval(value=value, low=low, high=high)
 
 
@@ -92,7 +92,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
     """Two-sided exact McNemar test: chance of a split at least as uneven if gains and losses were equally likely."""
     if gained + lost == 0:
         return 1.0
-    return float(stats.binomtest(min(gained, lost), gained + lost, 0.5).pvalue)
+    return float(scipy.stats.binomtest(min(gained, lost), gained + lost, 0.5).pvalue)
 
 
 def detectable_gap(samples: int, *, discordant: int, power: float = POWER, confidence: float = CONFIDENCE) -> float:
@@ -108,19 +108,19 @@ def detectable_gap(samples: int, *, discordant: int, power: float = POWER, confi
 
     if missing(1.0) < 0:
         return 1.0
-    return float(optimize.brentq(missing, 1e-9, 1.0, xtol=1e-6))
+    return float(scipy.optimize.brentq(missing, 1e-9, 1.0, xtol=1e-6))
 
 
 def _mcnemar_power(gap: float, samples: int, share: float, alpha: float) -> float:
     """Power of the exact test: over the number of discordant samples, binomial, and how they split."""
-    low, high = stats.binom.ppf([1e-7, 1 - 1e-7], samples, share)
+    low, high = scipy.stats.binom.ppf([1e-7, 1 - 1e-7], samples, share)
     discordant = np.arange(int(low), int(high) + 1)
-    critical = stats.binom.ppf(alpha / 2, discordant, 0.5)  # smallest k with P(X ≤ k) ≥ alpha/2 …
-    critical -= stats.binom.cdf(critical, discordant, 0.5) > alpha / 2  # … the largest with P(X ≤ k) ≤ alpha/2
+    critical = scipy.stats.binom.ppf(alpha / 2, discordant, 0.5)  # smallest k with P(X ≤ k) ≥ alpha/2 …
+    critical -= scipy.stats.binom.cdf(critical, discordant, 0.5) > alpha / 2  # … the largest with P(X ≤ k) ≤ alpha/2
     towards = min(1.0, (1 + gap / share) / 2)
-    rejected = special.bdtr(critical, discordant, 1 - towards) + special.bdtr(critical, discordant, towards)
+    rejected = scipy.special.bdtr(critical, discordant, 1 - towards) + scipy.special.bdtr(critical, discordant, towards)
     rejected = np.where(critical < 0, 0.0, rejected)
-    return float(np.sum(stats.binom.pmf(discordant, samples, share) * rejected))
+    return float(np.sum(scipy.stats.binom.pmf(discordant, samples, share) * rejected))
 
 
 # ── any metric: the bootstrap ───────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +180,7 @@ def paired_bootstrap(
 
 def detectable_by(standard_error: float) -> float:
     """Return the smallest true difference that a two-sided 5 % test with this standard error shows with 80 % power."""
-    return float((_z(CONFIDENCE) + special.ndtri(POWER)) * standard_error)  # 2.8 standard errors
+    return float((_z(CONFIDENCE) + scipy.special.ndtri(POWER)) * standard_error)  # 2.8 standard errors
 
 
 def _resampled(samples: int, groups: Indices | None, resamples: int, seed: int) -> Iterator[Floats]:
@@ -217,4 +217,4 @@ def _two_sided_p(differences: Floats) -> float:
 
 
 def _z(confidence: float) -> float:
-    return float(special.ndtri((1 + confidence) / 2))
+    return float(scipy.special.ndtri((1 + confidence) / 2))

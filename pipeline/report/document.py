@@ -81,6 +81,7 @@ class TargetPart(_Part):
 
     name: str
     passed: bool
+    state: State
     ship: Ship
     checks: tuple[CheckPart, ...]
     measurements: tuple[MeasurementPart, ...]
@@ -205,6 +206,7 @@ def _target(outcome: Outcome, target: Judged) -> TargetPart:
     return TargetPart(
         name=target.target,
         passed=target.verdict.passed,
+        state=target.verdict.state,
         ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why),
         checks=tuple(_check(each) for each in target.verdict.checks),
         measurements=measurements_of(outcome, target),

@@ -79,6 +79,8 @@ def _template() -> jinja2.Template:
         "check_got": words.check_got,
         "check_range": words.check_range,
         "check_sign": words.check_sign,
+        "state_sign": words.state_sign,
+        "state_word": words.state_word,
         "check_word": words.check_word,
         "plural": words.plural,
     }

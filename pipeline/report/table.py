@@ -22,7 +22,7 @@ from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
-    | {"∞": "inf", "µ": "u", "\u202f": " ", "█": "#", "°": " deg", "±": "+-"}
+    | {"∞": "inf", "µ": "u", "\u202f": " ", "█": "#", "°": " deg", "±": "+-", "≈": "~"}
 )
 _BAR_CELLS = 12
 _NARROWEST_FOLD = 8  # characters that a column which may wrap needs to be readable
@@ -89,8 +89,13 @@ class _Paper:
         widest = sum(max(_widest_line(cell) for cell in [column.header, *column.cells]) + 1 for column in fixed)
         if widest + _NARROWEST_FOLD * (len(table.columns) - len(fixed)) > room:
             self._list(table)
-        else:
+        elif self.console.is_terminal:
             self.console.print(table)
+        else:  # a file or a pipe: no blanks at the ends of lines
+            with self.console.capture() as captured:
+                self.console.print(table)
+            for line in captured.get().splitlines():
+                self.command(line.rstrip())
         self.console.print()
 
     def _list(self, table: Table) -> None:
@@ -134,9 +139,9 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
 
 
 def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
-    passed = target.verdict.passed
-    sign, style = ("✓", "bold green") if passed else ("✗", "bold red")
-    paper.line(f"{sign} {target.target}: {sentences.headline(target)}", style)
+    state = target.verdict.state
+    style = {"met": "bold green", "missed": "bold red"}.get(state, "bold yellow")
+    paper.line(f"{words.state_sign(state)} {target.target}: {sentences.headline(target)}", style)
     paper.line(target.verdict.why, indent=2)
     paper.line()
     paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
@@ -204,7 +209,7 @@ def _checks_table(paper: _Paper, checks: Sequence[Check]) -> Table:
     table = paper.table(("limit", "fold"), ("asked", "right"), ("got", "right"), ("95 % bounds", "right"), ("", "left"))
     for check in checks:
         sign = words.check_sign(check)
-        said = f"{sign} {words.check_word(check)}" if check.state in ("missed", "uncertain") else sign
+        said = sign if check.state == "met" else f"{sign} {words.check_word(check)}"
         style = "yellow" if check.state in ("uncertain", "open") else "green" if check.holds else "red"
         table.add_row(
             paper.text(check.name),
@@ -298,7 +303,7 @@ def compared_numbers(outcome: Outcome) -> dict[str, str]:
     ship = target.verdict.ship
     numbers |= {
         "target": target.target,
-        "limits": "met" if target.verdict.passed else "missed",
+        "limits": words.state_word(target.verdict.state),
         "ship": words.artifact_title(ship.variant) if ship else "nothing",
         "parameters": words.count(sum(layer.parameters for layer in exports.layers)),
         "MACs": words.count(sum(layer.macs for layer in exports.layers)),

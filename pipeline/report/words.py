@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pipeline.artifacts.evidence import Metric
 from pipeline.artifacts.files import Variant, Way
-from pipeline.artifacts.outcome import Check
+from pipeline.artifacts.outcome import Check, State
 
 MISSING = "—"
 _FORMATS = {"torch": "torch", "onnx": "ONNX", "tflite": "TFLite"}
@@ -148,17 +148,38 @@ def check_got(check: Check) -> str:
     return "not measured" if check.got is None else quantity(check.got, check.unit)
 
 
+def state_sign(state: State) -> str:
+    """``✓``, ``✗``, ``≈`` where chance could turn it, ``?`` where nobody knows."""
+    return {"met": "✓", "missed": "✗", "uncertain": "≈", "open": "?"}[state]
+
+
+def state_word(state: State) -> str:
+    """Say it of all limits of a target."""
+    return {
+        "met": "limits met",
+        "missed": "limit missed",
+        "uncertain": "met, not for sure",
+        "open": "a limit is open",
+    }[state]
+
+
 def check_sign(check: Check) -> str:
-    """``✓``, ``✗``, or ``?`` where nobody knows."""
-    return "?" if check.holds is None else "✓" if check.holds else "✗"
+    """Return the sign of what was found: ``✗`` also where the estimate misses the limit and chance could turn it."""
+    return state_sign("missed" if check.holds is False else check.state)
 
 
 def check_word(check: Check) -> str:
-    """``met``, ``missed``, both also ``not for sure`` where the limit lies inside the interval; ``unknown``."""
+    """``met``, ``missed``, both also ``not for sure`` where the limit lies inside the interval; ``open``.
+
+    What is not sure says how many test inputs would settle it, where a number of them would.
+    """
     if check.holds is None:
-        return "unknown"
+        return "open"
     word = "met" if check.holds else "missed"
-    return f"{word}, not for sure" if check.state == "uncertain" else word
+    if check.state != "uncertain":
+        return word
+    enough = f"; about {count(check.settled_by)} inputs would settle it" if check.settled_by else ""
+    return f"{word}, not for sure{enough}"
 
 
 def check_range(check: Check) -> str:

@@ -331,8 +331,8 @@ def open_run(
 
 def _cache_for(folder: Path) -> Path:
     """Return the folder to share: the one KARUI_CACHE names, else the one this run used before, else the usual one."""
-    if not os.environ.get(CACHE_VARIABLE):
-        with contextlib.suppress(ConfigError):  # no run yet, or one whose run.json is lost
+    if not os.environ.get(CACHE_VARIABLE) and (folder / RUN_FILE).is_file():
+        with contextlib.suppress(ConfigError):  # its run.json is damaged
             used = folder / read_run(folder).cache
             if used.is_dir():
                 return used

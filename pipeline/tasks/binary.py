@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
-from scipy.stats import norm, rankdata
 
 from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric
 from pipeline.data.source import Source, Wanted
@@ -137,7 +136,7 @@ def auc(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     if not pairs:
         return float("nan")
     least = positive.sum() * (positive.sum() + 1) / 2  # what the ranks of the positive ones sum up to at least
-    return float((rankdata(logits)[positive].sum() - least) / pairs)
+    return float((scipy.stats.rankdata(logits)[positive].sum() - least) / pairs)
 
 
 # ── comparing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,9 +167,10 @@ def _placed(logits: Sequence[NDArray[Any]], labels: NDArray[Any]) -> _Placed | N
     p, q = int(positive.sum()), int((~positive).sum())
     if min(p, q) < 2:
         return None
-    ranks = [rankdata(each) for each in logits]
-    above = [(each[positive] - rankdata(x[positive])) / q for each, x in zip(ranks, logits, strict=True)]
-    below = [1 - (each[~positive] - rankdata(x[~positive])) / p for each, x in zip(ranks, logits, strict=True)]
+    rank = scipy.stats.rankdata
+    ranks = [rank(each) for each in logits]
+    above = [(each[positive] - rank(x[positive])) / q for each, x in zip(ranks, logits, strict=True)]
+    below = [1 - (each[~positive] - rank(x[~positive])) / p for each, x in zip(ranks, logits, strict=True)]
     return _Placed(positive=np.array(above), negative=np.array(below))
 
 
@@ -190,7 +190,7 @@ def interval(answers: Answers, source: Source, /) -> Interval:
     if error == 0:
         pairs = min(placed.positive.shape[1], placed.negative.shape[1])
         return stats.wilson_interval(round(value * pairs), pairs)
-    reach = float(special.ndtri((1 + stats.CONFIDENCE) / 2)) * error
+    reach = float(scipy.special.ndtri((1 + stats.CONFIDENCE) / 2)) * error
     return Interval(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
 
 
@@ -214,7 +214,9 @@ def _delong(first: float, second: float, placed: _Placed, agreement: float) -> C
     contrast = np.array([-1.0, 1.0])
     error = float(np.sqrt(max(contrast @ placed.covariance @ contrast, 0.0)))
     difference = second - first
-    wide, narrow = (float(special.ndtri((1 + level) / 2)) * error for level in (stats.CONFIDENCE, stats.ONE_SIDED))
+    wide, narrow = (
+        float(scipy.special.ndtri((1 + level) / 2)) * error for level in (stats.CONFIDENCE, stats.ONE_SIDED)
+    )
     one_pair = 1 / (placed.positive.shape[1] * placed.negative.shape[1])  # no smaller gap can show
     return Comparison(
         samples=placed.positive.shape[1] + placed.negative.shape[1],
@@ -223,7 +225,7 @@ def _delong(first: float, second: float, placed: _Placed, agreement: float) -> C
         difference=difference,
         low=max(-1.0, difference - wide),
         high=min(1.0, difference + wide),
-        p=float(2 * norm.sf(abs(difference) / error)) if error else 1.0,
+        p=float(2 * scipy.stats.norm.sf(abs(difference) / error)) if error else 1.0,
         detectable=max(stats.detectable_by(error), one_pair),
         agreement=agreement,
         method="DeLong 1988",

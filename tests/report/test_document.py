@@ -30,7 +30,7 @@ from tests.report.variations import (
 )
 
 DOCUMENT_KEYS = {"run", "recipe", "task", "metric", "places", "targets", "artifacts", "comparison"}
-TARGET_KEYS = {"name", "passed", "ship", "checks", "measurements"}
+TARGET_KEYS = {"name", "passed", "state", "ship", "checks", "measurements"}
 CHECK_KEYS = {"name", "limit", "got", "unit", "passed", "bound", "state"}
 MEASUREMENT_KEYS = {"what", "artifact", "runtime", "value", "unit", "how", "where", "low", "high"}
 COMPARISON_KEYS = {
@@ -97,7 +97,7 @@ def test_values_come_from_the_outcome(digits: Recorded) -> None:
     }
     for shown, target in zip(found["targets"], digits.outcome.targets, strict=True):
         assert shown["ship"]["artifact"] == (target.verdict.ship and target.verdict.ship.variant.key)
-        assert shown["passed"] == target.verdict.passed
+        assert (shown["passed"], shown["state"]) == (target.verdict.passed, target.verdict.state)
     compared = comparison_of(digits.outcome, digits.outcome.targets[0])
     assert compared is not None
     assert found["comparison"]["p"] == found["comparison"]["mcnemar_p"] == compared.comparison.p

@@ -92,11 +92,11 @@ def test_a_limit_says_its_direction_whatever_its_unit() -> None:
     ("found", "sign", "word", "got", "bounds"),
     [
         ((0.2, -0.1, 0.5), "✓", "met", "0.20 pp", "−0.10 … 0.50 pp"),
-        ((0.8, 0.2, 1.4), "✓", "met, not for sure", "0.80 pp", "0.20 … 1.40 pp"),
+        ((0.8, 0.2, 1.4), "≈", "met, not for sure", "0.80 pp", "0.20 … 1.40 pp"),
         ((1.2, 0.6, 1.8), "✗", "missed, not for sure", "1.20 pp", "0.60 … 1.80 pp"),
         ((3.0, 2.0, 4.0), "✗", "missed", "3.00 pp", "2.00 … 4.00 pp"),
         ((0.5, 0.5, 0.5), "✓", "met", "0.50 pp", ""),
-        ((), "?", "unknown", "not measured", ""),
+        ((), "?", "open", "not measured", ""),
     ],
 )
 def test_a_check_has_a_sign_and_a_word(found: tuple[float, ...], sign: str, word: str, got: str, bounds: str) -> None:
