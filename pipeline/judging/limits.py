@@ -14,6 +14,7 @@ from pipeline.judging.stats import Interval
 # answers are a step apart; more than one in 200 such inputs would be another network.
 SAME_DECISION_MIN = 0.995
 SAME_DECISION = "same decision as trained"
+SAME_AS_FLOAT = "same decision as float"
 OVERFLOW = "layers that can overflow 16 bits"
 
 
@@ -21,6 +22,7 @@ def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
     """Check all limits for one file; for an int8 file also those of the float file's metrics and of what it lost."""
     return (
         *_metric_checks(candidate, case),
+        *_baseline_checks(candidate, case),
         *(_int8_checks(candidate, case) if candidate.precision == "int8" else ()),
         *_cost_checks(candidate, case),
     )
@@ -56,6 +58,23 @@ def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) ->
     for bound, limit in bounds:
         if limit is not None:
             yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit, samples=_samples(case))
+
+
+def _baseline_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
+    """Check that the network beats those that do not look at the inputs, and surely so."""
+    better_first = sorted(case.baselines.items(), key=lambda each: each[1], reverse=case.metric.higher_is_better)
+    for name, value in better_first[:1]:
+        higher, answered = case.metric.higher_is_better, candidate.answered
+        yield _check(
+            candidate,
+            f"{case.metric.name} {'above' if higher else 'below'} {name}",
+            Interval(value=answered.value, low=answered.low, high=answered.high),
+            bound="at least" if higher else "at most",
+            limit=value,
+            unit=case.metric.unit,
+            samples=_samples(case),
+            surely=True,
+        )
 
 
 # ── int8 against float ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +125,13 @@ def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: C
 
 def _int8_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
     yield _check(candidate, SAME_DECISION, _exactly(case.same), bound="at least", limit=SAME_DECISION_MIN, unit="share")
+    comparison = case.comparison
+    asked = case.limits.agreement_min
+    if asked is None and comparison:
+        asked = comparison.agreement_min
+    if asked is not None:
+        found = _exactly(comparison.agreement) if comparison else None
+        yield _check(candidate, SAME_AS_FLOAT, found, bound="at least", limit=asked, unit="share")
     # LiteRT adds in 32 bits everywhere
     if case.target.saturates_int16 and candidate.way.program == "onnxruntime":
         yield _check(candidate, OVERFLOW, _exactly(case.saturating_layers), limit=0, unit="")
@@ -139,6 +165,7 @@ def _check(
     limit: float,
     unit: str,
     samples: int | None = None,
+    surely: bool = False,
 ) -> Check:
     return Check(
         quantity=quantity,
@@ -150,6 +177,7 @@ def _check(
         low=found.low if found else None,
         high=found.high if found else None,
         samples=samples if found and found.low != found.high else None,
+        surely=surely,
     )
 
 

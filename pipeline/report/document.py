@@ -21,6 +21,7 @@ from pipeline.report.rows import (
     LayerRow,
     RunRow,
     answers_of,
+    baselines_of,
     comparison_of,
     is_of,
     layer_rows,
@@ -137,6 +138,7 @@ class Document(_Part):
     places: tuple[PlacePart, ...]
     targets: tuple[TargetPart, ...]
     artifacts: dict[str, FilePart]
+    baselines: dict[str, float]  # the metric that is reached without looking at the inputs, by name
     comparison: ComparisonPart | None  # of the first target that has one; None without int8
 
     def to_json(self) -> str:
@@ -172,6 +174,7 @@ def document(outcome: Outcome, folder: Path) -> Document:
         places=_places(outcome),
         targets=tuple(_target(outcome, target) for target in outcome.targets),
         artifacts={exported.variant.key: _file(exported, folder) for exported in outcome.files},
+        baselines=baselines_of(outcome),
         comparison=_comparison(outcome, compared[0]) if compared else None,
     )
 

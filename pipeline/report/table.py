@@ -18,7 +18,18 @@ from rich.text import Text
 from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
-from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is_of, layer_rows, run_rows, shown, widths
+from pipeline.report.rows import (
+    LayerRow,
+    RunRow,
+    baselines_of,
+    comparison_of,
+    export_set,
+    is_of,
+    layer_rows,
+    run_rows,
+    shown,
+    widths,
+)
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
@@ -177,6 +188,8 @@ def _ways_table(paper: _Paper, outcome: Outcome, target: Judged) -> Table:
         (f"{memory_how}\nmemory".strip(), "right"),
         ("same", "right"),
     )
+    for name, value in baselines_of(outcome).items():
+        paper.row(table, name, f"{100 * value:.2f}" if metric.unit == "share" else f"{value:.4g}", "", "", "", "", "")
     for row in rows:
         paper.row(
             table,

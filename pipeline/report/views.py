@@ -19,6 +19,7 @@ from pipeline.report.looked import Looked
 from pipeline.report.rows import (
     LayerRow,
     RunRow,
+    baselines_of,
     comparison_of,
     executed_int8,
     export_set,
@@ -79,6 +80,7 @@ class TargetView:
     memory_how: str
     latency_note: str
     memory_note: str
+    baselines: dict[str, float]  # the metric without looking at the inputs, by name
     latency_is_own: bool  # no latency is another machine's
     agreements: tuple[Agreement, ...]
     measurements: tuple[tuple[str, MeasurementPart], ...]  # title of the file or network, the number
@@ -138,6 +140,7 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         memory_how=sentences.common_how(row.memory for row in rows),
         latency_note=sentences.latency_note(outcome, target),
         memory_note=sentences.memory_note(outcome, target),
+        baselines=baselines_of(outcome),
         latency_is_own=all(each.place.profile == target.target for each in times if each),
         agreements=_agreements(outcome, target),
         measurements=_measurements(outcome, target, rows),
