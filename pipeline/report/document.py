@@ -16,6 +16,7 @@ from pipeline import tasks
 from pipeline.artifacts.evidence import Answered, Comparison, Figure, How, Measurement, Quantity
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Bound, Check, Judged, Outcome, State
+from pipeline.report.advice import advice
 from pipeline.report.rows import (
     LATENCIES,
     LayerRow,
@@ -83,6 +84,7 @@ class TargetPart(_Part):
     name: str
     passed: bool
     state: State
+    to_try: tuple[str, ...]
     ship: Ship
     checks: tuple[CheckPart, ...]
     measurements: tuple[MeasurementPart, ...]
@@ -210,6 +212,7 @@ def _target(outcome: Outcome, target: Judged) -> TargetPart:
         name=target.target,
         passed=target.verdict.passed,
         state=target.verdict.state,
+        to_try=advice(outcome, target),
         ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why),
         checks=tuple(_check(each) for each in target.verdict.checks),
         measurements=measurements_of(outcome, target),

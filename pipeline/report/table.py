@@ -18,6 +18,7 @@ from rich.text import Text
 from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
+from pipeline.report.advice import advice
 from pipeline.report.rows import (
     LayerRow,
     RunRow,
@@ -154,6 +155,8 @@ def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
     style = {"met": "bold green", "missed": "bold red"}.get(state, "bold yellow")
     paper.line(f"{words.state_sign(state)} {target.target}: {sentences.headline(target)}", style)
     paper.line(target.verdict.why, indent=2)
+    for number, line in enumerate(advice(outcome, target)):
+        paper.line(f"{'to try: ' if not number else '        '}{line}", indent=2)
     paper.line()
     paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
     paper.print(_ways_table(paper, outcome, target))

@@ -13,6 +13,7 @@ from pipeline.artifacts.files import Exported
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Epoch, LayerQuality, Quantized
 from pipeline.report import figures, sentences, words
+from pipeline.report.advice import advice
 from pipeline.report.document import MeasurementPart, measurements_of
 from pipeline.report.draw import ArrayStore, Drawn, draw
 from pipeline.report.looked import Looked
@@ -80,6 +81,7 @@ class TargetView:
     memory_how: str
     latency_note: str
     memory_note: str
+    advice: tuple[str, ...]  # what to try where a limit is not met
     baselines: dict[str, float]  # the metric without looking at the inputs, by name
     latency_is_own: bool  # no latency is another machine's
     agreements: tuple[Agreement, ...]
@@ -140,6 +142,7 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         memory_how=sentences.common_how(row.memory for row in rows),
         latency_note=sentences.latency_note(outcome, target),
         memory_note=sentences.memory_note(outcome, target),
+        advice=advice(outcome, target),
         baselines=baselines_of(outcome),
         latency_is_own=all(each.place.profile == target.target for each in times if each),
         agreements=_agreements(outcome, target),
