@@ -276,6 +276,7 @@ class Predicted:
     metric: Metric
     answered: Answered
     chosen: dict[str, float]  # settings of the decision, chosen on the validation split ("threshold"); {} for most
+    others: tuple[Metric, ...] = ()  # further metrics of the task
     baselines: dict[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs, by name
 
     @property

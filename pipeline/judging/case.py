@@ -62,9 +62,16 @@ class Case:
     saturating_layers: int | None  # that can overflow where the target adds in 16 bits; None: not examined
     int8_time: Interval | None  # time of the int8 candidate / time of the float one, at ``timed``
     timed: Place | None
+    others: tuple[Metric, ...] = ()  # further metrics of the task
     baselines: Mapping[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs
     faster: Faster | None = None  # a file in another runtime that takes less time than the preferred one
     cannot_run: str = ""  # why no file of the target's format could be run at all
+
+    def metric_of(self, name: str) -> Metric:
+        """Return one of the task's metrics; a limit on what the task does not measure is taken to want a large number."""
+        known = (self.metric, *self.others)
+        unknown = Metric(name=name, unit="", higher_is_better=True)
+        return next((each for each in known if each.name == name), unknown)
 
     @property
     def comparison(self) -> Comparison | None:

@@ -51,13 +51,14 @@ def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) ->
     answered = candidate.answered
     if name == case.metric.name:
         found: Interval | None = Interval(value=answered.value, low=answered.low, high=answered.high)
-        unit: str = case.metric.unit
     else:
-        found, unit = _exactly(answered.others.get(name)), ""
+        found = _exactly(answered.others.get(name))
     bounds: tuple[tuple[Bound, float | None], ...] = (("at least", asked.min), ("at most", asked.max))
     for bound, limit in bounds:
         if limit is not None:
-            yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit, samples=_samples(case))
+            yield _check(
+                candidate, name, found, bound=bound, limit=limit, unit=case.metric_of(name).unit, samples=_samples(case)
+            )
 
 
 def _baseline_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
@@ -103,21 +104,15 @@ def _drops(candidate: Candidate, asked: MetricLimits, case: Case) -> Iterator[Ch
 
 
 def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
-    """Check what int8 lost in a metric beside the task's own one.
-
-    Which direction is worse follows from the limit beside it (a least or a most); where there is none, a change in
-    either direction counts.
-    """
+    """Check what int8 lost in a metric beside the task's own one; it has no interval."""
+    metric = case.metric_of(name)
     before = case.fp32.answered.others.get(name) if case.fp32 else None
     after = candidate.answered.others.get(name)
-    known = asked.min is not None or asked.max is not None
-    title = drop_name(name, higher_is_better=asked.max is None) if known else f"{name} change"
-    worse = None
-    if before is not None and after is not None:
-        change = before - after if asked.max is None else after - before
-        worse = _exactly(change if known else abs(change))
+    worse = None if before is None or after is None else _exactly(metric.worse_by(after, before))
+    title, is_share = drop_name(name, higher_is_better=metric.higher_is_better), metric.unit == "share"
     if asked.worse_by is not None:
-        yield _check(candidate, title, worse, limit=asked.worse_by, unit="")
+        limit, found = (100 * asked.worse_by, _scaled(worse, 100)) if is_share else (asked.worse_by, worse)
+        yield _check(candidate, title, found, limit=limit, unit="pp" if is_share else metric.unit)
     if asked.worse_by_percent is not None:
         relative = None if before is None else _scaled(worse, 100 / max(abs(before), 1e-12))
         yield _check(candidate, title, relative, limit=asked.worse_by_percent, unit="%")

@@ -64,6 +64,7 @@ def judge(
             target=target,
             limits=limits,
             metric=predicted[0].metric,
+            others=predicted[0].others,
             baselines=predicted[0].baselines,
             faster=_faster(bench, int8 or fp32),
             fp32=fp32,

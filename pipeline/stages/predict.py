@@ -66,6 +66,7 @@ def predict(
         metric=task.METRIC,
         answered=answered,
         chosen=chosen,
+        others=task.OTHERS,
         baselines=dict(task.baselines(dataset.test)),
     )
 
