@@ -68,7 +68,7 @@ class Case:
     cannot_run: str = ""  # why no file of the target's format could be run at all
 
     def metric_of(self, name: str) -> Metric:
-        """Return one of the task's metrics; a limit on what the task does not measure is taken to want a large number."""
+        """Return one of the task's metrics; of one that it does not measure, much is taken to be good."""
         known = (self.metric, *self.others)
         unknown = Metric(name=name, unit="", higher_is_better=True)
         return next((each for each in known if each.name == name), unknown)
