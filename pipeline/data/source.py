@@ -6,7 +6,7 @@ Shapes: N samples, n of them read at once; a sample's input is (C, H, W) for pic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -118,6 +118,7 @@ class Parts:
     test: Source | None = None
     # preprocessing that the kind itself asks for, before [input]'s: its numbers are found on the training split
     own_steps: Callable[[Source], tuple[StepCall, ...]] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)  # split that the kind brings → its file, for errors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,7 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
         val=sources.get("val"),
         test=sources.get("test"),
         own_steps=functools.partial(_steps, own=own, columns=columns) if _has_steps(own) else None,
+        places={split: str(table.path) for split, table in tables.items()},
     )
 
 
