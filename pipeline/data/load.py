@@ -79,6 +79,8 @@ def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:
         test=splits["test"],
         frontend=frontend,
         calibration=indices,
+        pictures=parts.pictures,
+        left_out=parts.left_out,
     )
 
 

@@ -29,6 +29,8 @@ def describe(work: Work, *, data: DataRef) -> DataFacts:
         classes=dataset.classes,
         samples={name: len(source) for name, source in splits.items()},
         frontend=dataset.frontend,
+        pictures=dataset.pictures,
+        left_out=dict(dataset.left_out),
     )
 
 
