@@ -22,23 +22,13 @@ from pipeline.data.checks import checked_masks
 from pipeline.data.source import INPUT, Batch, Indices
 from pipeline.errors import DataError
 from pipeline.onboard.arrays import Arrays
+from pipeline.onboard.pictures import EIGHT_BIT_MODES, FORMATS, UNREADABLE, pixels_of
 
 Shape = tuple[int, int, int]  # (C, H, W)
 
-_FORMATS = ("PNG", "JPEG", "BMP")
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr"})
 _MASK_MODES = frozenset({"1", "L", "P"})  # a number per pixel: the class, or the place in the palette
 _THREADS = 4
 _DECODE_AT_ONCE = 1024  # pictures between two looks at the results: keeps the queue short
-_UNREADABLE = (  # what Pillow raises for damaged and for hostile files
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    MemoryError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,11 +119,9 @@ def _decode(path: Path, shape: Shape) -> NDArray[np.uint8]:
     """Return one picture as (C, H, W)."""
     try:
         with _open(path, shape) as picture:
-            converted = picture.convert("L" if shape[0] == 1 else "RGB")
-    except _UNREADABLE as error:
+            return pixels_of(picture, shape[0])
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
-    pixels = np.asarray(converted, dtype=np.uint8)  # (H, W) or (H, W, C)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _mask(path: Path, shape: Shape) -> NDArray[Any]:
@@ -147,15 +135,15 @@ def _mask(path: Path, shape: Shape) -> NDArray[Any]:
                     remedy="save masks as grey or palette PNG: the value of a pixel is the number of its class",
                 )
             return np.asarray(picture, dtype=np.uint8)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
 def _open(path: Path, shape: Shape) -> Image.Image:
     """Read the header only, and refuse what is not a picture of this size with 8 bits per value."""
     try:
-        picture = Image.open(path, formats=_FORMATS)
-    except _UNREADABLE as error:
+        picture = Image.open(path, formats=FORMATS)
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
     channels, height, width = shape
     if picture.size != (width, height):
@@ -166,7 +154,7 @@ def _open(path: Path, shape: Shape) -> Image.Image:
             where=str(path),
             remedy=f"scale the pictures, or set [input] shape = [{channels}, {picture.height}, {picture.width}]",
         )
-    if picture.mode not in _EIGHT_BIT_MODES:
+    if picture.mode not in EIGHT_BIT_MODES:
         picture.close()
         raise DataError(f"has pixels of mode {picture.mode}, expected 8 bits per value", where=str(path))
     return picture
@@ -174,7 +162,7 @@ def _open(path: Path, shape: Shape) -> Image.Image:
 
 def _damaged(path: Path, error: BaseException) -> DataError:
     return DataError(
-        f"is no readable {', '.join(_FORMATS)} picture: {error}",
+        f"is no readable {', '.join(FORMATS)} picture: {error}",
         where=str(path),
         remedy="replace the file or remove it",
     )
