@@ -6,6 +6,7 @@ All of it goes to stderr; stdout carries results only.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import time
@@ -13,12 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
 from pipeline.progress import Progress, Silent
+from pipeline.visible import shown_text
 
 _ROOM_FOR_ALL = 70  # characters; a narrower terminal gets a short bar and no number of steps
+_STDOUT, _STDERR = 1, 2
 _PIPE_WIDTH = 120  # characters of a table that goes into a file or pipe
 _LINE_EVERY_S = 2.0  # no two plain lines closer than this …
 _LINE_AT_LEAST_EVERY_S = 15.0  # … and a slow job shows that it is alive
@@ -39,6 +43,43 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
         yield bars
     finally:
         bars.close()
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Send what networks and libraries print to stderr, from Python and from C, and keep stdout for results."""
+    kept = _moved_aside()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            _put_back(kept)
+
+
+def _moved_aside() -> int | None:
+    """Let file descriptor 1 be stderr; return what it was, or None where one of them is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        _flush_all()
+        kept = os.dup(_STDOUT)
+        os.dup2(_STDERR, _STDOUT)
+        return kept
+    return None
+
+
+def _put_back(kept: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        _flush_all()
+    os.dup2(kept, _STDOUT)
+    os.close(kept)
+
+
+def _flush_all() -> None:
+    """Write what Python's stdout and that of C still hold, before the descriptor below them changes."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no C library that can be asked by this name
+        ctypes.CDLL(None).fflush(None)
 
 
 def result_console() -> Console:
@@ -66,7 +107,7 @@ class Bars:
             TimeRemainingColumn(compact=True),
         )
         self._live = Live(*columns, console=self._console, transient=True)
-        self._live.add_task(title, total=total, numbers="")
+        self._live.add_task(escape(shown_text(title)), total=total, numbers="")
         self._live.start()
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
@@ -83,7 +124,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(shown_text(text), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -118,7 +159,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{shown_text(text)}\n")
         self._stream.flush()
         self._last_s = self._clock()
 

@@ -19,6 +19,7 @@ from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
 from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is_of, layer_rows, run_rows, shown, widths
+from pipeline.visible import shown_text
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
@@ -38,7 +39,7 @@ class _Paper:
 
     def text(self, text: str, style: str = "") -> Text:
         """Return text without markup, in ASCII where the terminal knows nothing else."""
-        plain = "".join(each if each.isprintable() else " " for each in text.expandtabs(1))
+        plain = "".join(each if each.isprintable() else " " for each in shown_text(text))
         if self.console.options.ascii_only:
             plain = plain.translate(_ASCII).encode("ascii", "replace").decode()
         return Text(plain, style=style)
