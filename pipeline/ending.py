@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import signal
@@ -19,7 +20,8 @@ _SIGNALLED = 128  # and the signal's number, as shells say it: 130 for Ctrl-C
 _GOES_ON = "the same command goes on where this one stopped"
 # Python's words about paths that no system can have; wherever they come from, karui is not to blame
 _NO_PATH = ("embedded null", "Symlink loop", "Could not determine home directory", "Can't determine home directory")
-_LONGEST_LINES = 60
+_MOST_LINES = 60
+_LONGEST_LINE, _LONGEST_PLACE = 1000, 400
 
 
 class Stopped(BaseException):
@@ -57,6 +59,9 @@ def ending_of(error: BaseException) -> Ending:
             near = error.object[max(0, error.start - 20) : error.end + 20]
             what, status = f"a name or path is no UTF-8 text, near {near!a}", ConfigError.exit_code
             remedy = "rename it; if it looks right in a file browser, set PYTHONUTF8=1"
+        case OSError(errno=errno.ELOOP | errno.ENAMETOOLONG):
+            what, where, status = str(error.strerror).lower(), str(error.filename or ""), ConfigError.exit_code
+            remedy = "remove links that lead to themselves; choose shorter names"
         case OSError():
             what = error.strerror or str(error) if error.filename else f"the result cannot be printed: {error}"
             where, status = str(error.filename or ""), EXIT_ERROR
@@ -80,7 +85,7 @@ def tell(error: BaseException, *, debug: bool, as_json: bool) -> int:
         error.show(file=said_by_click)
         click.echo(shown_text(said_by_click.getvalue()), err=True, nl=False)
     else:
-        place = f"{ending.where}: " if ending.where else ""
+        place = f"{_ends(ending.where)}: " if ending.where else ""
         click.echo(f"{click.style('error:', fg='red', bold=True)} {_cut(place + ending.what)}", err=True)
         if ending.remedy:
             click.echo(f"  {_cut(ending.remedy)}", err=True)
@@ -91,7 +96,14 @@ def tell(error: BaseException, *, debug: bool, as_json: bool) -> int:
     return ending.exit_status
 
 
+def _ends(place: str) -> str:
+    """Return a place whose beginning and end can be read, however long it is."""
+    return place if len(place) <= _LONGEST_PLACE else f"{place[: _LONGEST_PLACE // 2]}…{place[-_LONGEST_PLACE // 2 :]}"
+
+
 def _cut(text: str) -> str:
-    lines = shown_text(text).split("\n")
-    more = [f"… and {len(lines) - _LONGEST_LINES} lines more"] if len(lines) > _LONGEST_LINES else []
-    return "\n".join([*lines[:_LONGEST_LINES], *more])
+    lines = [
+        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…" for line in shown_text(text).split("\n")
+    ]
+    more = [f"… and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
+    return "\n".join([*lines[:_MOST_LINES], *more])
