@@ -17,8 +17,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.starting.seen import Seen
 
 _SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".heic")
-_SPLITS = {"val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 _TRAIN = ("train", "training")
+_SPLITS = dict.fromkeys(_TRAIN, "train") | dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+_SPLITS |= dict.fromkeys(("test", "testing"), "test")
 _SIDES_PX = (32, 48, 64, 96)  # of a picture as a network on a small computer sees it
 _MANY = {96: 5_000, 64: 20_000}  # more pictures than that take hours at this size on a CPU
 _PHOTO_PX = 200
@@ -64,8 +65,9 @@ def look(folder: Path) -> Seen:
     )
     own = image_folder.Spec(folder=str(folder.resolve()))
     paths = image_folder.pictures(card, own, Found(beside=Path.cwd()))
-    splits = {path: _split_of(path.relative_to(folder.resolve())) for path in paths}
-    counts = Counter(path.parent.name for path, split in splits.items() if split == "train")
+    placed = [_split_and_class(parts) for parts in _below_what_all_share(paths, folder.resolve())]
+    splits = {split for split, _ in placed}
+    counts = Counter(name for split, name in placed if split == "train")
     sizes = _sizes(paths)
     side = _side(sizes, len(paths))
     shape = (1 if sizes.grey else 3, *((side, side) if sizes.differ or side < max(sizes.first) else sizes.first[::-1]))
@@ -76,7 +78,7 @@ def look(folder: Path) -> Seen:
         samples=len(paths),
         summary=f"{len(paths):,} pictures in {len(counts)} classes, {sizes.said}, {'grey' if sizes.grey else 'colour'}",
         per_class=tuple(counts.values()),
-        own_splits=tuple(split for split in ("val", "test") if split in splits.values()),
+        own_splits=tuple(split for split in ("val", "test") if split in splits),
         shape=shape,
         divide=255,
         resized=sizes.differ or shape[1:] != sizes.first[::-1],
@@ -128,8 +130,17 @@ def _side(sizes: _Sizes, count: int) -> int:
     return max(fitting, default=int(typical) if not sizes.differ else _SIDES_PX[0])
 
 
-def _split_of(relative: Path) -> str:
-    return _SPLITS.get(relative.parts[0].lower(), "train") if len(relative.parts) > 2 else "train"
+def _below_what_all_share(paths: Sequence[Path], folder: Path) -> list[tuple[str, ...]]:
+    """Return the parts of the paths, without a folder in which all the others lie."""
+    parts = [path.relative_to(folder).parts for path in paths]
+    while len({each[0] for each in parts}) == 1 and min(map(len, parts)) > 2:
+        parts = [each[1:] for each in parts]
+    return parts
+
+
+def _split_and_class(parts: tuple[str, ...]) -> tuple[str, str]:
+    split = _SPLITS.get(parts[0].lower()) if len(parts) > 2 else None
+    return (split, parts[1]) if split else ("train", parts[0])
 
 
 def _refuse_masks(folder: Path) -> None:
