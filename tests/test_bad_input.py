@@ -476,11 +476,23 @@ def test_ascii_alone_is_enough(karui: Karui) -> None:
     assert "did you mean 'digits'?" in wrong.stderr
 
 
-def test_json_is_one_document_or_nothing(known: Karui) -> None:
+def test_json_is_one_document(known: Karui) -> None:
     met = known("run", "mine.toml", "--set", "quantize.method=none", "--json")
     assert met.status == 0
     assert json.loads(met.out)["targets"][0]["passed"] is True
     missed = known("run", "mine.toml", "--set", "quantize.method=none", "--json", "--set", "limits.accuracy_min=1")
     assert missed.status == 3
     assert json.loads(missed.out)["targets"][0]["passed"] is False
-    known("run", "mine.toml", "--json", "--set", "train.epochs=-1").refused(2, "[train] epochs = -1")
+    refused = known("run", "mine.toml", "--json", "--set", "train.epochs=-1")
+    assert refused.status == 2
+    assert json.loads(refused.out) == {
+        "error": {
+            "what": "[train] epochs = -1: expected at least 1",
+            "where": "--set train.epochs=-1",
+            "remedy": "",
+            "exit_status": 2,
+        }
+    }
+    assert "error: --set train.epochs=-1: [train] epochs = -1" in refused.err
+    misused = known("run", "mine.toml", "--json", "--threads", "0")
+    assert json.loads(misused.out)["error"]["exit_status"] == misused.status == 2

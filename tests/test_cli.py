@@ -225,7 +225,10 @@ def test_errors_are_one_message_on_stderr(
     runs_as(error)
     assert cli.main(arguments) == status
     out, err = capsys.readouterr()
-    assert out == ""
+    if "--json" in arguments:
+        assert json.loads(out)["error"]["exit_status"] == status
+    else:
+        assert out == ""
     assert "error: " in err
     assert all(words in err for words in said)
     assert ("Traceback (most recent call last)" in err) == ("--debug" in arguments)

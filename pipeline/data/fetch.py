@@ -75,9 +75,20 @@ def _checked_url(file: FileSpec, card: str) -> str:
             where=card,
             remedy="fetch the file yourself, look at it, and write the output of sha256sum into the card",
         )
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not _is_http(url):
         raise ConfigError(f"[files] '{file.path}': url = \"{url}\" is no http or https address", where=card)
     return url
+
+
+def _is_http(url: str) -> bool:
+    """Tell whether this is an address that a request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # brackets that do not close, ports that are no numbers
+        return False
+    well_formed = url.isprintable() and " " not in url and port != 0
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and well_formed
 
 
 class _Bytes:

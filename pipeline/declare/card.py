@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from pipeline.declare.words import Classes, Seed, Spec
+from pipeline.declare.words import MOST, Classes, Seed, Spec
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
@@ -25,7 +25,7 @@ class InputSpec(Spec):
     """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std."""
 
     # (C, H, W) for pictures, (F,) for tables; left out: as many columns as the table has (csv alone)
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field((), max_length=3)
+    shape: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = Field((), max_length=3)
     divide: float = Field(1.0, gt=0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
@@ -63,7 +63,7 @@ class SplitSpec(Spec):
 class CalibrationSpec(Spec):
     """Which training samples stand for the data when ranges are measured."""
 
-    samples: int = Field(256, ge=1)
+    samples: int = Field(256, ge=1, le=MOST)
     indices: str | None = None  # .npy of indices into the training split, beside the card; else a seeded draw
 
 

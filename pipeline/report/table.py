@@ -31,6 +31,7 @@ from pipeline.report.rows import (
     shown,
     widths,
 )
+from pipeline.visible import shown_text
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
@@ -50,7 +51,7 @@ class _Paper:
 
     def text(self, text: str, style: str = "") -> Text:
         """Return text without markup, in ASCII where the terminal knows nothing else."""
-        plain = "".join(each if each.isprintable() else " " for each in text.expandtabs(1))
+        plain = "".join(each if each.isprintable() else " " for each in shown_text(text))
         if self.console.options.ascii_only:
             plain = plain.translate(_ASCII).encode("ascii", "replace").decode()
         return Text(plain, style=style)
