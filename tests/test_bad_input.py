@@ -218,7 +218,7 @@ def test_pictures_that_cannot_be_meant(karui: Karui) -> None:
     victim = Path("pictures/dog/007.png")
     whole = victim.read_bytes()
     victim.write_bytes(whole[:100])
-    karui("run", "mine.toml").refused(4, "dog/007.png: is no readable PNG, JPEG, BMP picture", "replace the file")
+    karui("run", "mine.toml").refused(4, "dog/007.png: is no readable picture (PNG, JPEG", "replace the file")
     Image.new("RGB", (9, 8)).save(victim)
     karui("run", "mine.toml").refused(4, "dog/007.png: is 9×8 pixels (width×height), expected 8×8")
     victim.write_bytes(whole)
