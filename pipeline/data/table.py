@@ -104,8 +104,8 @@ class Table:
             raise DataError(
                 f"column '{names[column]}' holds '{cell[:40]}', expected a finite number",
                 where=f"{self.path}:{self.lines[row]}",
-                remedy=f"write numbers as {'3,14, as all others (decimal commas)' if self.decimal_comma else '3.14'}, name the "
-                "column in [categories] or ignored_columns of the card, or take it away",
+                remedy=f"write numbers as {'3,14 (decimal commas, as elsewhere)' if self.decimal_comma else '3.14'}, "
+                "name the column in [categories] or ignored_columns of the card, or take it away",
             )
 
     def no_value(self, line: int, column: str) -> DataError:
@@ -138,8 +138,8 @@ def read_table(path: Path) -> Table:
                     raise DataError(
                         f"has {len(row)} cells, expected {len(header)} as in the first row",
                         where=f"{path}:{reader.line_num + skipped}",
-                        remedy=f"separate cells by {_DELIMITERS[delimiter]}, as in the first row; put text that holds one into "
-                        "double quotes",
+                        remedy=f"separate cells by {_DELIMITERS[delimiter]}, as in the first row; put text that "
+                        "holds one into double quotes",
                     )
                 rows.append(tuple(row))
                 lines.append(reader.line_num + skipped)
