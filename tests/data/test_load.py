@@ -113,14 +113,14 @@ def test_other_kinds_have_one_input(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["val", "test"])
 @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "0.2"])
 def test_a_split_is_a_share_or_a_whole_number(key: str, wrong: object) -> None:
-    with pytest.raises(ValidationError, match="a share below 1|a number"):
+    with pytest.raises(ValidationError, match=r"a share below 1|a number"):
         card("npz", SHAPE, split={key: wrong})
     assert card("npz", SHAPE, split={key: 2}).split.model_dump()[key] == 2
 
 
 @pytest.mark.parametrize("wrong", [{"mean": [True]}, {"mean": ["0.5"]}, {"shape": ["1", 4, 4]}, {"divide": "2_5"}])
 def test_numbers_of_a_card_are_written_as_numbers(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="numbers alone, without quotes|a number"):
+    with pytest.raises(ValidationError, match=r"numbers alone, without quotes|a number"):
         card("npz", SHAPE, input={"shape": SHAPE, **wrong})
 
 
