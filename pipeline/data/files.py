@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from pipeline.artifacts.networks import Digest
-from pipeline.data.fetch import fetched
+from pipeline.data.fetch import fetched, without_password
 from pipeline.declare.card import DatasetCard, FileSpec
 from pipeline.errors import ConfigError, DataError
 from pipeline.paths import expanded, resolved
@@ -172,5 +172,5 @@ def _missing(
 
 
 def _how_to_get(file: FileSpec, cached: Path, first: str) -> str:
-    by_hand = f", or fetch {file.url} to {cached}" if file.url else ""
+    by_hand = f", or fetch {without_password(file.url)} to {cached}" if file.url else ""
     return f"{first}, or set {DATA_VARIABLE} to the folder that holds it{by_hand}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from pipeline.declare.words import MOST, Classes, Seed, Spec
 
@@ -58,6 +58,13 @@ class SplitSpec(Spec):
     seed: Seed = 0
     val: float | int = 0.1  # share (< 1) or number of training samples held out for validation
     test: float | int = 0.2  # the same for the test split; unused where the source brings one
+
+    @field_validator("val", "test")
+    @classmethod
+    def _share_or_number(cls, value: float) -> float:
+        if isinstance(value, float) and value >= 1:
+            raise ValueError("expected a share below 1, such as 0.2, or a whole number of samples, such as 200")
+        return value
 
 
 class CalibrationSpec(Spec):

@@ -11,7 +11,7 @@ from pipeline.data.files import Found
 from pipeline.data.kinds import csv, idx, image_folder, npz, python
 from pipeline.data.source import Parts, Wanted
 from pipeline.declare import words
-from pipeline.declare.card import DatasetCard
+from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import ConfigError, nearest
 from pipeline.refusal import refusals
 from pipeline.tasks import named as named_task
@@ -65,9 +65,16 @@ def named(card: DatasetCard, where: str = "") -> Kind:
 
 def _only_for_pictures(card: DatasetCard) -> str:
     """Say which key is for pictures in files alone, where the card has it for something else."""
-    given = {key for spec in (card.input, *card.inputs.values()) for key in spec.model_fields_set}
-    wrong = sorted(given & {"resize", "background"}) if card.kind != "image-folder" else []
-    return f'[input] {wrong[0]}: is for kind = "image-folder"; arrays are taken as they are' if wrong else ""
+    if card.kind == "image-folder":
+        return ""
+    given = [
+        key for key in ("resize", "background") for spec in (card.input, *card.inputs.values()) if _says(spec, key)
+    ]
+    return f'[input] {given[0]} is for kind = "image-folder" alone: arrays are taken as they are' if given else ""
+
+
+def _says(spec: InputSpec, key: str) -> bool:
+    return bool(getattr(spec, key) != InputSpec.model_fields[key].default)
 
 
 def wanted_by(card: DatasetCard) -> Wanted:
