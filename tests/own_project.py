@@ -6,6 +6,7 @@ Shapes: N samples, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,12 @@ from pipeline.cli import main
 
 KARUI = (sys.executable, "-m", "pipeline.cli")
 NO_COMPARISON = ("--set", "finetune.compare_labels_per_class=[]", "--set", "finetune.train.epochs=1")
+
+
+def processor_s() -> float:
+    """Return the processor time that all finished children of this process took together."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True, kw_only=True)

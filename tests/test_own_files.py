@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,9 @@ def test_the_example_runs_on_drawn_pictures(karui: Karui) -> None:
     draw(karui.folder / "examples" / "my_pictures", ["cat", "dog"], 60)
     command = ["run", "examples/my_recipe.toml", "--target", "examples/my_target.toml", "--set", "train.epochs=25"]
     said = karui(*command)
-    assert said.status == 0, said.err
-    assert "my-board: ship ONNX" in said.out
+    assert said.status == 5, said.err  # 24 test pictures cannot show that int8 loses less than 2 pp
+    assert "≈ my-board: ship ONNX" in said.out
+    assert re.search(r"a test split of about \d+ samples would settle accuracy drop \(int8\)", said.out)
     # the command to type next is the one that was typed, not a name that no catalogue holds
     assert f"karui {' '.join(command)} --target host" in said.out
     again = karui(*command, "--json", "--quiet")

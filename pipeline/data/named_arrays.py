@@ -97,7 +97,13 @@ def parts_of(origins: Mapping[str, Origin], card: DatasetCard, wanted: Wanted | 
         for split in origins
     }
     classes = class_names(card, *(one[wanted] for one in labels.values())) if wanted in ("class", "mask") else ()
-    return Parts(classes=classes, train=sources["train"], val=sources.get("val"), test=sources.get("test"))
+    return Parts(
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        places={split: f"{origin.where}{origin.suffix and f' ({split})'}" for split, origin in origins.items()},
+    )
 
 
 def _arrays_of_inputs(card: DatasetCard) -> dict[str, str]:

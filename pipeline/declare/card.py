@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from pipeline.declare.words import MOST, Classes, Seed, Spec
 
+_Byte = Annotated[int, Field(ge=0, le=255)]
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
 
@@ -29,6 +30,10 @@ class InputSpec(Spec):
     mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     normalize: Literal["train"] | None = None  # mean and std of each channel are those of the training split
+    # of pictures in folders that have other sizes: "squash" whatever their proportions, "fit" in with a border, "crop"
+    resize: Literal["squash", "fit", "crop"] | None = None
+    # RGB: what transparent pixels lie on, and the border of "fit"
+    background: tuple[_Byte, _Byte, _Byte] = (255, 255, 255)
     clip: float | None = Field(
         None, gt=0
     )  # after that, values beyond ±clip are cut off: long tails cost int8 its steps

@@ -95,6 +95,8 @@ class RecipeLimits(Spec):
 
     accuracy_min: float | None = Field(None, ge=0, le=1)
     accuracy_drop_pp: float | None = Field(None, ge=0)  # float minus int8, percentage points
+    # share of test inputs on which int8 decides as float; None: what the task asks for, 0.9 for classes
+    agreement_min: float | None = Field(None, ge=0, le=1)
     metrics: dict[str, MetricLimits] = Field(default_factory=dict)
 
     def of(self, metric: str) -> MetricLimits:

@@ -18,7 +18,19 @@ from rich.text import Text
 from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
-from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is_of, layer_rows, run_rows, shown, widths
+from pipeline.report.advice import advice
+from pipeline.report.rows import (
+    LayerRow,
+    RunRow,
+    baselines_of,
+    comparison_of,
+    export_set,
+    is_of,
+    layer_rows,
+    run_rows,
+    shown,
+    widths,
+)
 from pipeline.visible import shown_text
 
 _ASCII = str.maketrans(
@@ -144,6 +156,8 @@ def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
     style = {"met": "bold green", "missed": "bold red"}.get(state, "bold yellow")
     paper.line(f"{words.state_sign(state)} {target.target}: {sentences.headline(target)}", style)
     paper.line(target.verdict.why, indent=2)
+    for number, line in enumerate(advice(outcome, target)):
+        paper.line(f"{'to try: ' if not number else '        '}{line}", indent=2)
     paper.line()
     paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
     paper.print(_ways_table(paper, outcome, target))
@@ -178,6 +192,8 @@ def _ways_table(paper: _Paper, outcome: Outcome, target: Judged) -> Table:
         (f"{memory_how}\nmemory".strip(), "right"),
         ("same", "right"),
     )
+    for name, value in baselines_of(outcome).items():
+        paper.row(table, name, f"{100 * value:.2f}" if metric.unit == "share" else f"{value:.4g}", "", "", "", "", "")
     for row in rows:
         paper.row(
             table,

@@ -63,6 +63,13 @@ def named(card: DatasetCard, where: str = "") -> Kind:
     return KINDS[card.kind]
 
 
+def _only_for_pictures(card: DatasetCard) -> str:
+    """Say which key is for pictures in files alone, where the card has it for something else."""
+    given = {key for spec in (card.input, *card.inputs.values()) for key in spec.model_fields_set}
+    wrong = sorted(given & {"resize", "background"}) if card.kind != "image-folder" else []
+    return f'[input] {wrong[0]}: is for kind = "image-folder"; arrays are taken as they are' if wrong else ""
+
+
 def wanted_by(card: DatasetCard) -> Wanted:
     """Return what the card's task learns from.  Raises ConfigError for a task that is not known."""
     return named_task(card.task).WANTED
@@ -86,6 +93,6 @@ def own_spec(card: DatasetCard, where: str = "") -> words.Spec:
         )
         lines = [text for _, text in refusals(both, card.own, error)]
         raise ConfigError(f"\n{where or card.name}: ".join(lines), where=where or card.name) from error
-    if missing := kind.missing(card, own, wanted_by(card)):
+    if missing := kind.missing(card, own, wanted_by(card)) or _only_for_pictures(card):
         raise ConfigError(missing, where=where or card.name)
     return own

@@ -115,9 +115,20 @@ def test_nan_and_infinity_are_placed(tmp_path: Path, value: float) -> None:
 
 
 def test_large_finite_values_are_no_infinity(tmp_path: Path) -> None:
-    x = np.full((30, 4), np.finfo(np.float64).max)  # their sum overflows, the values do not
+    x = np.full((30, 4), np.finfo(np.float32).max)  # their sum overflows, the values do not
     write_npz(tmp_path / "s.npz", x=x, y=labels(30))
     assert len(loaded(card("npz", (4,), files=all_of("s.npz")), tmp_path).test) == 6
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_what_float32_cannot_hold_is_placed_in_every_split(tmp_path: Path, split: str) -> None:
+    arrays: dict[str, Any] = {}
+    for name in ("train", "val", "test"):
+        arrays |= {f"x_{name}": np.ones((3000, 2)), f"y_{name}": labels(3000)}
+    arrays[f"x_{split}"][2999, 1] = 1e39
+    write_npz(tmp_path / "s.npz", **arrays)
+    with pytest.raises(DataError, match=rf"s.npz: x_{split}: sample 2999 holds 1e\+39 at \(1,\), more than float32"):
+        loaded(card("npz", (2,), files=all_of("s.npz")), tmp_path)
 
 
 def test_a_truncated_file_is_damaged(tmp_path: Path) -> None:
