@@ -165,7 +165,9 @@ def run(
         outcome = run_recipe(request, progress)
     folder = out or RUNS / outcome.run
     if as_json:
-        _print_json(outcome, folder)
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
     elif outcome.targets:
         _print_tables(outcome, folder, request.command)
     else:
@@ -241,14 +243,24 @@ def list_(*, what: str) -> None:
 
 @karui.command(short_help="Put runs side by side.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN]...", shell_complete=_complete_run)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @_debug_option
-def compare(*, runs: tuple[str, ...]) -> None:
-    """Put runs side by side; each RUN is a run folder, or the name of one under runs/."""
-    from pipeline.console import result_console
-    from pipeline.report.table import print_comparison
-    from pipeline.runs.finished import find_run, load_outcome
+def compare(*, runs: tuple[str, ...], as_json: bool) -> None:
+    """Put runs side by side; each RUN is a run folder, or the name of one under runs/.
 
-    print_comparison([load_outcome(find_run(run)) for run in runs], result_console())
+    Where they were tested on the same data, what ships of each is tested against what ships of the first.
+    """
+    from pipeline.console import result_console
+    from pipeline.report.compared import compared_document, side_by_side
+    from pipeline.report.table import print_comparison
+    from pipeline.runs.finished import find_run, load_outcome, store_of
+
+    folders = [find_run(run) for run in runs]
+    compared = side_by_side([load_outcome(each) for each in folders], [store_of(each) for each in folders])
+    if as_json:
+        _print_json(compared_document(compared).to_json())
+    else:
+        print_comparison(compared, result_console())
 
 
 @karui.command(short_help="Say where the HTML report of a run is, or open it.")
@@ -269,11 +281,11 @@ def report(*, run: str, in_browser: bool) -> None:
         click.launch(page.resolve().as_uri())
 
 
-@karui.command(short_help="Print the stages and layers of a run.")
+@karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")
 @click.argument("run", shell_complete=_complete_run)
 @_debug_option
 def show(*, run: str) -> None:
-    """Print the stages and layers of RUN (a run folder, or the name of one under runs/)."""
+    """Print verdicts, sizes, stages and layers of RUN (a run folder, or the name of one under runs/)."""
     from pipeline.console import result_console
     from pipeline.report.table import print_show
     from pipeline.runs.finished import find_run, load_outcome
@@ -306,12 +318,9 @@ def _status_of(state: State, *, allow_open: bool) -> int:
     return 0 if state == "met" or allow_open else EXIT_LIMIT_OPEN
 
 
-def _print_json(outcome: Outcome, folder: Path) -> None:
-    from pipeline.report.document import document
-
-    text = shown_json(document(outcome, folder).to_json())
+def _print_json(text: str) -> None:
     # a terminal or pipe that knows ASCII alone gets \u00fc instead of a question mark
-    click.echo(text if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
+    click.echo(shown_json(text) if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
 def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
