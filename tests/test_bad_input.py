@@ -494,5 +494,8 @@ def test_json_is_one_document(known: Karui) -> None:
         }
     }
     assert "error: --set train.epochs=-1: [train] epochs = -1" in refused.err
+    beside = known("compare", "mine", "mine", "--json")
+    assert json.loads(beside.out)["warnings"] == []
+    assert json.loads(beside.out)["differences"][0]["difference"] == 0
     misused = known("run", "mine.toml", "--json", "--threads", "0")
     assert json.loads(misused.out)["error"]["exit_status"] == misused.status == 2

@@ -65,7 +65,8 @@ def named(card: DatasetCard, where: str = "") -> Kind:
 
 def _only_for_pictures(card: DatasetCard) -> str:
     """Say which key is for pictures in files alone, where the card has it for something else."""
-    given = {key for spec in (card.input, *card.inputs.values()) for key in spec.model_fields_set}
+    # not model_fields_set: a card that comes back from a record has every key set
+    given = {key for spec in (card.input, *card.inputs.values()) for key in spec.model_dump(exclude_defaults=True)}
     wrong = sorted(given & {"resize", "background"}) if card.kind != "image-folder" else []
     return f'[input] {wrong[0]}: is for kind = "image-folder"; arrays are taken as they are' if wrong else ""
 
