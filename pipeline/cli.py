@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
     from pipeline.flow import StageName
+    from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -281,6 +282,53 @@ def report(*, run: str, in_browser: bool) -> None:
         click.launch(page.resolve().as_uri())
 
 
+@karui.command(short_help="Ask a model file about pictures, rows or arrays.")
+@click.argument("model", metavar="RUN|FILE", shell_complete=_complete_run)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT [INPUT]...")
+@click.option("--file", metavar="NAME", help="Another file of the run than the one that it ships.")
+@click.option("--runtime", type=click.Choice(["onnxruntime", "litert", "tflite-runtime"]), help="What runs the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print one CSV table, nothing else.")
+@click.option("--labels", is_flag=True, help="INPUT is a folder with one folder per class: say how many are right.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Where to write masks as PNG, for networks that give some.",
+)  # fmt: skip
+@_debug_option
+def predict(
+    *,
+    model: str,
+    inputs: tuple[str, ...],
+    file: str | None,
+    runtime: str | None,
+    as_json: bool,
+    as_csv: bool,
+    labels: bool,
+    out: Path | None,
+) -> None:
+    """Say what a network answers for each INPUT.
+
+    An INPUT is a picture, a CSV table, an .npy or .npz array, a folder of those, or - for a table on standard input.
+    RUN|FILE is a run folder or the name of one under runs/ (what it ships for its first target is used), or any .onnx
+    or .tflite file that karui exported.
+    """
+    from pipeline.predict import answers_text, model_for, predicted, scored, scores_text, write_masks
+
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv exclude each other")
+    style: Style = "json" if as_json else "csv" if as_csv else "text"
+    asked = model_for(model, file=file, runtime=runtime)
+    if labels:
+        if len(inputs) > 1 or out is not None:
+            raise ConfigError("--labels takes one folder, and no --out")
+        click.echo(_safe(scores_text(scored(asked, Path(inputs[0])), style), style))
+        return
+    answered = list(predicted(asked, inputs))
+    if out is not None:
+        write_masks(answered, out)
+    click.echo(_safe(answers_text(answered, style), style))
+
+
 @karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")
 @click.argument("run", shell_complete=_complete_run)
 @_debug_option
@@ -316,6 +364,11 @@ def _status_of(state: State, *, allow_open: bool) -> int:
     if state == "missed":
         return EXIT_LIMIT_MISSED
     return 0 if state == "met" or allow_open else EXIT_LIMIT_OPEN
+
+
+def _safe(text: str, style: Style) -> str:
+    """Return what neither acts on a terminal nor means something else to a program."""
+    return shown_json(text) if style == "json" else shown_text(text) if style == "text" else text
 
 
 def _print_json(text: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline import catalog
 from pipeline.artifacts.evidence import Observed, Place, Predicted
 from pipeline.artifacts.files import ExportSet
+from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads, WeightsFile
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
@@ -35,6 +36,7 @@ from pipeline.runs.finished import (
     write_outcome,
 )
 from pipeline.runs.keys import library_versions
+from pipeline.runs.records import to_json
 from pipeline.runs.run import Run, deferred, open_run, repeatable
 from pipeline.runs.store import Store, write_atomic
 from pipeline.runtimes import RUNTIMES, version
@@ -170,6 +172,7 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
         job = _job(run, asked)
         network = _make(job)
         outcome = _outcome(job, network, _validate(job, network) if job.wants("validate") else _Validated())
+        _hand_over(job, outcome)
         if job.wants("report"):
             _report(job, outcome)
         outcome = replace(outcome, notes=tuple(run.notes))
@@ -547,6 +550,16 @@ def _outcome(job: _Job, network: _Network, validated: _Validated) -> Outcome:
         notes=tuple(job.run.notes),
         versions=library_versions(),
     )
+
+
+def _hand_over(job: _Job, outcome: Outcome) -> None:
+    """Write what goes along with the model files for whoever gets them."""
+    handover = handover_of(outcome)
+    if handover is None:
+        return
+    write_atomic(job.run.folder / MODEL_FILE, to_json(handover, indent=1) + b"\n")
+    if handover.labels:
+        write_atomic(job.run.folder / LABELS_FILE, handover.labels_text.encode())
 
 
 def _report(job: _Job, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipeline.artifacts.networks import Digest
 from pipeline.declare.words import Precision, RuntimeName
+from pipeline.onboard.about import About
 from pipeline.onboard.arrays import Signature
 
 FileFormat = Literal["onnx", "tflite"]
@@ -58,6 +59,7 @@ class Exported:
     steps: dict[str, float] = field(default_factory=dict)  # output → one step of it; {} where float all the way
     opset: int | None = None  # ONNX only
     float_ops: tuple[str, ...] = ()  # int8 files: what stays float, "layer (op): reason"
+    about: About | None = None  # what it says about itself
     checked_in: Program | None = None  # the runtime in which it was run and compared with torch; None: none is here
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.artifacts.networks import left_out_words
 from pipeline.errors import DataError
-from pipeline.onboard.pictures import SUFFIXES
+from pipeline.onboard.arrays import PICTURE_SUFFIXES as SUFFIXES
 
 LARGEST_FILE_BYTES = 64 << 20
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {

@@ -78,6 +78,8 @@ def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:
         val=splits["val"],
         test=splits["test"],
         frontend=frontend,
+        columns=parts.columns,
+        numbers=parts.numbers,
         calibration=indices,
         pictures=parts.pictures,
         left_out=parts.left_out,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.declare.card import DatasetCard
+from pipeline.onboard.about import Column
 from pipeline.onboard.arrays import Arrays, PictureForm, chosen, length
 from pipeline.onboard.frontend import StepCall
 
@@ -116,6 +117,8 @@ class Parts:
     train: Source
     val: Source | None = None
     test: Source | None = None
+    columns: tuple[Column, ...] = ()  # of the rows of a table, as they are stored
+    numbers: tuple[str, ...] = ()  # names of the numbers to predict, where they have some
     # preprocessing that the kind itself asks for, before [input]'s: its numbers are found on the training split
     own_steps: Callable[[Source], tuple[StepCall, ...]] | None = None
     places: Mapping[str, str] = field(default_factory=dict)  # split that the kind brings → its file, for errors
@@ -133,6 +136,8 @@ class Dataset:
     val: Source
     test: Source
     frontend: dict[str, tuple[StepCall, ...]]  # input name → steps of preprocessing
+    columns: tuple[Column, ...] = ()  # of the rows of a table
+    numbers: tuple[str, ...] = ()  # names of the numbers to predict, where they have some
     calibration: Indices | None = None  # indices into ``train`` from the card's file, if it names one
     pictures: PictureForm | None = None  # how files become raw values, where they are pictures
     left_out: Mapping[str, int] = field(default_factory=dict)  # why files were not read → how many

@@ -66,6 +66,29 @@ def concatenated(parts: list[Arrays]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+# what Pillow reads by itself
+PICTURE_SUFFIXES = (
+    *(
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".bw",
+        ".dib",
+        ".gif",
+        ".ico",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpc",
+        ".jpe",
+        ".jpeg",
+    ),
+    *(".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".rgb", ".rgba", ".sgi", ".tif"),
+    *(".tiff", ".webp"),
+)
+
+
 @dataclass(frozen=True)
 class PictureForm:
     """How a picture becomes (C, H, W) bytes.

@@ -24,26 +24,6 @@ from pipeline.onboard.faults import FileRefused
 # what Pillow reads by itself and tells apart by its first bytes; of moving pictures, the first one
 _NEWER = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # Pillow from 11.3
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "PCX", "ICO", "SGI", "DIB", *_NEWER)
-SUFFIXES = (
-    *(
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".bw",
-        ".dib",
-        ".gif",
-        ".ico",
-        ".j2c",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpc",
-        ".jpe",
-        ".jpeg",
-    ),
-    *(".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".rgb", ".rgba", ".sgi", ".tif"),
-    *(".jpeg", ".tiff", ".webp"),
-)
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr"})
 _MASK_MODES = frozenset({"1", "L", "P"})  # a number per pixel: the class, or the place in the palette
 _MOST_PIXELS = 90_000_000  # that are unpacked at once
@@ -141,6 +121,11 @@ def _damaged(path: Path, error: BaseException) -> FileRefused:
         where=str(path),
         remedy="replace the file or remove it",
     )
+
+
+def write_mask(path: Path, mask: NDArray[Any]) -> None:
+    """Write the class of each pixel (H, W) as a grey PNG: its values are the numbers of the classes."""
+    Image.fromarray(mask.astype(np.uint8)).save(path, format="PNG")
 
 
 # ── size ────────────────────────────────────────────────────────────────────────────────────────────────────────────

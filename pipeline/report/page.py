@@ -18,6 +18,7 @@ from pipeline.report import sentences, words
 from pipeline.report.draw import ArrayStore
 from pipeline.report.looked import Looked
 from pipeline.report.views import layers_views, looked_views, target_view, training_view
+from pipeline.report.yourself import yourselves
 from pipeline.visible import shown_text
 
 _QUANTITY = re.compile(r"(?<=[0-9]) (?=(?:%|pp|ms|dB|s|B|KiB|MiB|GiB|k|M|G)(?![A-Za-z0-9]))")
@@ -44,6 +45,7 @@ def render(
         looked=looked_views(looked, store),
         layers=layers_views(outcome),
         training=training_view(outcome),
+        yourselves=yourselves(outcome),
         command=sentences.repeat_command(outcome, command),
         repeat=sentences.repeat_sentences(outcome),
     )

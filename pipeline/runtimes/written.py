@@ -9,10 +9,12 @@ Shapes: N samples.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
@@ -22,11 +24,13 @@ from pipeline.declare.words import RuntimeName
 from pipeline.errors import ModelError
 from pipeline.graph.kinds import output_node
 from pipeline.graph.params import UINT8
+from pipeline.onboard.about import KEY, About, to_text
 from pipeline.onboard.arrays import Signature
 from pipeline.quant.frozen import FrozenQuantizer, shaken_outputs
 from pipeline.quant.grids import on_grid, quantizer_of
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes import open_session, unavailable
+from pipeline.runtimes.ends import Ends, ends_of
 from pipeline.tflite import write_tflite
 
 CHECK_SAMPLES = 8  # of the calibration samples: enough to meet every kernel, few enough to take no time
@@ -43,6 +47,8 @@ _LEAST_FLOAT = 2e-5
 _FLOAT_FACTOR = 16.0
 _TINY = float(np.finfo(np.float32).tiny)  # for outputs that are zero throughout
 
+Describe = Callable[[Ends], About]  # tensors of a file → what it says about itself
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Written:
@@ -52,6 +58,7 @@ class Written:
     contents: dict[FileFormat, bytes]
     steps: dict[str, float]  # output → one step of it; {} where the file's output is float all the way
     opset: int
+    abouts: dict[FileFormat, About] = field(default_factory=dict)  # what each file says about itself
 
     @property
     def int8(self) -> bool:
@@ -69,19 +76,38 @@ class Limits:
     word: str  # what that is
 
 
-def write(graph: fx.GraphModule, reference: nn.Module, *, name: str, signature: Signature) -> Written:
+def write(
+    graph: fx.GraphModule, reference: nn.Module, *, name: str, signature: Signature, describe: Describe | None = None
+) -> Written:
     """Write a folded (float) or prepared (int8) graph in both formats.
 
-    Raises UnsupportedOpError (operation, layer, what to do) for what the writers do not know, and ModelError when the
-    same graph gives other bytes the second time.
+    ``describe``: says what stands in each file about itself.  Raises UnsupportedOpError (operation, layer, what to do)
+    for what the writers do not know, and ModelError when the same graph gives other bytes the second time.
     """
     model = write_onnx(graph, name=name)
     contents: dict[FileFormat, bytes] = {"onnx": to_bytes(model), "tflite": write_tflite(model)}
-    if contents != {"onnx": to_bytes(write_onnx(graph, name=name)), "tflite": write_tflite(model)}:
+    abouts = {} if describe is None else {each: describe(ends) for each, ends in ends_of(model, contents).items()}
+    contents = _contents(model, abouts)
+    if contents != _contents(write_onnx(graph, name=name), abouts):
         raise ModelError("writing the same network twice gave different bytes", where=name)
     last = output_node(graph)
     steps = {signature.output.name: quantizer_of(last).params.scale} if on_grid(last) else {}
-    return Written(reference=reference, contents=contents, steps=steps, opset=model.opset_import[0].version)
+    opset = model.opset_import[0].version
+    return Written(reference=reference, contents=contents, steps=steps, opset=opset, abouts=abouts)
+
+
+def _contents(model: onnx.ModelProto, abouts: Mapping[FileFormat, About]) -> dict[FileFormat, bytes]:
+    """Return the files, each with what it says about itself."""
+    return {
+        "onnx": to_bytes(_saying(model, abouts.get("onnx"))),
+        "tflite": write_tflite(_saying(model, abouts.get("tflite"))),
+    }
+
+
+def _saying(model: onnx.ModelProto, about: About | None) -> onnx.ModelProto:
+    if about is not None:
+        onnx.helper.set_model_props(model, {KEY: to_text(about)})
+    return model
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+
 import torch
 from torch import fx, nn
 
@@ -10,15 +13,19 @@ from pipeline.artifacts.files import Exported, ExportSet, FileFormat, Variant
 from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.data.load import load
+from pipeline.data.raw import raws_of
 from pipeline.data.source import Dataset
 from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
 from pipeline.graph.fold import fold
 from pipeline.networks.checkpoints import restore_float, restore_prepared
+from pipeline.onboard.about import NUMBERS, About, Input, Output
+from pipeline.onboard.arrays import Signature
 from pipeline.quant.prepare import float_reasons, freeze
 from pipeline.quant.samples import calibration_inputs
 from pipeline.runs.run import Work, stage
+from pipeline.runtimes.ends import Ends
 from pipeline.runtimes.written import CHECK_SAMPLES, check_file, limits_of, write
 from pipeline.training.batches import hold
 from pipeline.training.devices import using_threads
@@ -54,7 +61,7 @@ def export(
         dataset = load(data)
         graph, reference = _restored(work, weights)
         _check_recall(reference, dataset, facts, weights)
-        return _export(work, name, graph, reference, dataset=dataset, facts=facts, weights=weights)
+        return _export(work, name, graph, reference, data=data, dataset=dataset, facts=facts, weights=weights)
 
 
 def _restored(work: Work, weights: Checkpoint | Quantized) -> tuple[fx.GraphModule, nn.Module]:
@@ -87,6 +94,7 @@ def _export(
     graph: fx.GraphModule,
     reference: nn.Module,
     *,
+    data: DataRef,
     dataset: Dataset,
     facts: DataFacts,
     weights: Checkpoint | Quantized,
@@ -96,7 +104,8 @@ def _export(
     checkpoint = weights.checkpoint if isinstance(weights, Quantized) else weights
     signature = checkpoint.network.signature
     inputs = calibration_inputs(dataset, facts.frontend, most=CHECK_SAMPLES)
-    written = write(graph, reference, name=name, signature=signature)
+    describe = functools.partial(_about, name=name, data=data, dataset=dataset, signature=signature)
+    written = write(graph, reference, name=name, signature=signature, describe=describe)
     limits = limits_of(written, inputs)
     files: list[Exported] = []
     work.progress.start("export", len(written.contents))
@@ -120,11 +129,48 @@ def _export(
                 steps=written.steps,
                 opset=written.opset if file_format == "onnx" else None,
                 float_ops=float_reasons(graph) if precision == "int8" else (),
+                about=written.abouts[file_format],
                 checked_in=checked,
             )
         )
         work.progress.advance()
     return ExportSet(precision=precision, weight_bits=bits, files=tuple(files), layers=layer_costs(graph))
+
+
+def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature: Signature) -> About:
+    """Return what a file says about itself to whoever gets it."""
+    card, raws = dataset.card, raws_of(dataset)
+    numbers = tasks.named(card.task).WANTED == "number"
+    return About(
+        recipe=name,
+        task=card.task,
+        karui=importlib.metadata.version("karui"),
+        data=card.name,
+        data_sha256=data.digest,
+        labels=dataset.numbers if numbers else dataset.classes,
+        inputs=tuple(
+            Input(
+                name=spec.name,
+                axes=spec.axes,
+                shape=spec.shape,
+                raw=raws[spec.name],
+                steps=dataset.frontend.get(spec.name, ()),
+                stored=stored,
+            )
+            for spec, stored in zip(signature.inputs, ends.inputs, strict=True)
+        ),
+        outputs=tuple(
+            Output(
+                name=spec.name,
+                axes=spec.axes,
+                shape=spec.shape,
+                holds=NUMBERS if numbers else holds,
+                times=card.target_divide if numbers else 1.0,
+                stored=stored,
+            )
+            for spec, stored, holds in zip(signature.outputs, ends.outputs, ends.holds, strict=True)
+        ),
+    )
 
 
 def _filename(name: str, variant: Variant, file_format: FileFormat) -> str:

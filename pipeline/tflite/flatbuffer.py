@@ -5,7 +5,7 @@ Follows tensorflow/lite/schema/schema.fbs, version 3.  The same calls in the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +116,11 @@ class Flatbuffer:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self._operators.append(operator)
 
-    def to_bytes(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> bytes:
-        """Return the file."""
+    def to_bytes(
+        self, inputs: Sequence[Port], outputs: Sequence[Port], texts: Mapping[str, bytes] | None = None
+    ) -> bytes:
+        """Return the file; ``texts`` (name → content) are its metadata, which no runtime looks at."""
+        texts = texts or {}
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors = self._tensors
@@ -128,10 +131,11 @@ class Flatbuffer:
         model.version = SCHEMA_VERSION
         model.description = "karui"
         model.subgraphs = [graph]
-        model.buffers = self._buffers
+        model.buffers = [*self._buffers, *(_packed_text(text) for text in texts.values())]
+        model.metadata = [_pack_metadata(name, len(self._buffers) + place) for place, name in enumerate(texts)] or None
         model.operatorCodes = [_pack_opcode(code, version) for code, version in self._opcodes]
         model.signatureDefs = [_pack_signature(inputs, outputs)]
-        constants_bytes = sum(len(buffer.data) + ALIGNMENT for buffer in self._buffers if buffer.data)
+        constants_bytes = sum(len(buffer.data) + ALIGNMENT for buffer in model.buffers if buffer.data)
         builder = flatbuffers.Builder(constants_bytes + _ROOM_BYTES)
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
@@ -158,6 +162,19 @@ def _pack_signature(inputs: Sequence[Port], outputs: Sequence[Port]) -> Any:
     packed.signatureKey = "serving_default"
     packed.subgraphIndex = 0
     packed.inputs, packed.outputs = ([_pack_port(port) for port in ports] for ports in (inputs, outputs))
+    return packed
+
+
+def _packed_text(text: bytes) -> _AlignedBuffer:
+    packed = _AlignedBuffer()
+    packed.data = text
+    return packed
+
+
+def _pack_metadata(name: str, buffer: int) -> Any:
+    packed = schema.MetadataT()
+    packed.name = name
+    packed.buffer = buffer
     return packed
 
 

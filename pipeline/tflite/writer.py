@@ -26,7 +26,7 @@ def write_tflite(model: onnx.ModelProto) -> bytes:
 
     The first dimension of the inputs may be dynamic: it is the batch.  Images (N, C, H, W) become (N, H, W, C) at the
     graph's inputs and outputs; all other shapes stay.  An input that is quantized at once and an output that was
-    dequantized last become int8 tensors.
+    dequantized last become int8 tensors.  The model's ``metadata_props`` go along as metadata.
 
     Raises UnsupportedOpError (operation, layer, what to do) for what it cannot write, ModelError for a graph that it
     cannot read.
@@ -38,7 +38,8 @@ def write_tflite(model: onnx.ModelProto) -> bytes:
     for node in graph.nodes:
         draft.keep(node.output, BUILDERS[node.op](draft, node))
     outputs = [_output(draft, name, value) for name, value in graph.outputs.items()]
-    return draft.file.to_bytes(inputs, outputs)
+    texts = {each.key: each.value.encode() for each in model.metadata_props}
+    return draft.file.to_bytes(inputs, outputs, texts)
 
 
 def _refuse_unknown(nodes: Iterable[Node]) -> None:

@@ -14,7 +14,11 @@ import pipeline.onboard
 
 FOLDER = Path(pipeline.onboard.__file__).parent
 FILES = sorted(FOLDER.rglob("*.py"))
-RUNTIMES_OF = {"onnx_session.py": {"onnxruntime"}}  # the TFLite packages are imported by name, when a file is opened
+# a device needs Pillow only where its inputs are picture files
+RUNTIMES_OF = {
+    "onnx_session.py": {"onnxruntime"},
+    "pictures.py": {"PIL"},
+}  # the TFLite packages are imported by name, when a file is opened
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -29,6 +29,7 @@ from pipeline.data.table import Table, is_missing, read_table, same_columns
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import DataError, nearest
+from pipeline.onboard.about import Column
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import StepCall
 
@@ -101,6 +102,8 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
         train=sources["train"],
         val=sources.get("val"),
         test=sources.get("test"),
+        columns=tuple(Column(name, columns.categories.get(name, ())) for name in columns.features),
+        numbers=own.target_columns if wanted == "number" else (),
         own_steps=functools.partial(_steps, own=own, columns=columns) if _has_steps(own) else None,
         places={split: str(table.path) for split, table in tables.items()},
     )

@@ -20,7 +20,7 @@ from pipeline.data.load import load, reference
 from pipeline.data.pictures import PictureSource
 from pipeline.data.source import ArraySource, Subset
 from pipeline.errors import ConfigError, DataError
-from pipeline.onboard.pictures import SUFFIXES
+from pipeline.onboard.arrays import PICTURE_SUFFIXES as SUFFIXES
 from tests.data.sets import card, classes_in, pictures, samples
 
 GREY, RGB = (1, 5, 4), (3, 5, 4)  # (C, H, W): 4 wide, 5 high

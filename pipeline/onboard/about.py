@@ -1,0 +1,206 @@
+"""What a model file says about itself: how raw values become its inputs, what its outputs mean, what it was made from.
+
+The same stands in the file (under ``KEY``) and in ``model.json`` beside it.  Shapes are those of one sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.onboard.arrays import PictureForm, Signature, TensorSpec
+from pipeline.onboard.faults import FileRefused
+from pipeline.onboard.frontend import STEPS, StepCall
+
+KEY = "karui"  # the name of this text inside a model file
+FORMAT = 1
+PICTURE, TABLE, ARRAY = "picture", "table", "array"
+SCORES, PROBABILITIES, NUMBERS = "scores", "probabilities", "numbers"
+MOST_LABELS = 100_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; ``categories`` in the order of their codes, none for numbers."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What one sample is before any preprocessing."""
+
+    kind: str  # PICTURE: 8 bits per value; TABLE: a row of columns; ARRAY: numbers of this shape
+    dtype: str
+    shape: tuple[int, ...]  # (C, H, W), (F,) …
+    colours: str = ""  # of a picture: "RGB", or "L" for grey
+    columns: tuple[Column, ...] = ()  # of a table
+    resize: str = ""  # of a picture: see PictureForm
+    background: tuple[int, ...] = (255, 255, 255)
+
+    @property
+    def form(self) -> PictureForm:
+        """Return how a picture file becomes such a sample."""
+        channels, height, width = self.shape
+        red, green, blue = self.background
+        return PictureForm((channels, height, width), self.resize, (red, green, blue))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it stands in this file: integers are (value / scale) + zero_point; scale 0: no integers."""
+
+    name: str
+    layout: str  # "NCHW", "NHWC", "NF" …: N samples at once
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: raw values, the steps that they go through, and the tensor that takes the result."""
+
+    name: str
+    axes: str
+    shape: tuple[int, ...]
+    raw: Raw
+    steps: tuple[StepCall, ...]
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output; what it holds (scores, probabilities or numbers), and what numbers are multiplied by."""
+
+    name: str
+    axes: str
+    shape: tuple[int, ...]
+    holds: str
+    times: float
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class About:
+    """Everything that is known when the file is written."""
+
+    recipe: str
+    task: str
+    karui: str  # version that wrote the file
+    data: str  # name of the data set
+    data_sha256: str
+    labels: tuple[str, ...]  # of classes, or names of the numbers
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    format: int = FORMAT
+
+    @property
+    def signature(self) -> Signature:
+        """Return what goes in and comes out, in the layout of the network that was trained."""
+        return Signature(
+            tuple(TensorSpec(each.name, "float32", each.shape, each.axes) for each in self.inputs),
+            tuple(TensorSpec(each.name, "float32", each.shape, each.axes) for each in self.outputs),
+        )
+
+
+def to_text(about: About) -> str:
+    """Return the text that stands in the file; equal for equal contents."""
+    return json.dumps(asdict(about), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_text(text: str, where: str) -> About:
+    """Return what ``to_text`` wrote.  Raises FileRefused for anything else, and for steps that are not known here."""
+    try:
+        words = json.loads(text)
+        if words["format"] != FORMAT:
+            raise FileRefused(
+                f"describes itself in format {words['format']!r}, format {FORMAT} is known here",
+                where=where,
+                remedy="use the version of karui that wrote it, or a later one",
+            )
+        about = _about(words)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise FileRefused(
+            f"what it says about itself is damaged ({type(error).__name__}: {error})",
+            where=where,
+            remedy="export it again; if it was copied, compare its sha256",
+        ) from error
+    unknown = [call.step for each in about.inputs for call in each.steps if call.step not in STEPS]
+    if unknown:
+        raise FileRefused(
+            f"asks for the step '{unknown[0]}', which is not known here (known: {', '.join(STEPS)})",
+            where=where,
+            remedy="use the version of karui that wrote it, or a later one",
+        )
+    return about
+
+
+def _about(words: Mapping[str, Any]) -> About:
+    found = About(
+        **{name: _of(str, words[name]) for name in ("recipe", "task", "karui", "data", "data_sha256")},
+        labels=tuple(_of(str, label) for label in _of(list, words["labels"])[:MOST_LABELS]),
+        inputs=tuple(_input(each) for each in _of(list, words["inputs"])),
+        outputs=tuple(_output(each) for each in _of(list, words["outputs"])),
+    )
+    if not found.inputs or not found.outputs:
+        raise ValueError("no inputs or no outputs")
+    return found
+
+
+def _input(words: Mapping[str, Any]) -> Input:
+    steps = tuple(StepCall(_of(str, each["step"]), _of(dict, each["settings"])) for each in _of(list, words["steps"]))
+    return Input(**_end(words), raw=_raw(words["raw"]), steps=steps)
+
+
+def _output(words: Mapping[str, Any]) -> Output:
+    return Output(**_end(words), holds=_of(str, words["holds"]), times=float(words["times"]))
+
+
+def _end(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": _of(str, words["name"]),
+        "axes": _of(str, words["axes"]),
+        "shape": _shape(words["shape"]),
+        "stored": _stored(words["stored"]),
+    }
+
+
+def _raw(words: Mapping[str, Any]) -> Raw:
+    return Raw(
+        kind=_of(str, words["kind"]),
+        dtype=_of(str, words["dtype"]),
+        shape=_shape(words["shape"]),
+        colours=_of(str, words["colours"]),
+        columns=tuple(
+            Column(_of(str, each["name"]), tuple(_of(str, name) for name in each["categories"]))
+            for each in _of(list, words["columns"])
+        ),
+        resize=_of(str, words["resize"]),
+        background=_shape(words["background"]),
+    )
+
+
+def _stored(words: Mapping[str, Any]) -> Stored:
+    return Stored(
+        name=_of(str, words["name"]),
+        layout=_of(str, words["layout"]),
+        dtype=_of(str, words["dtype"]),
+        shape=_shape(words["shape"]),
+        scale=float(words["scale"]),
+        zero_point=_of(int, words["zero_point"]),
+    )
+
+
+def _shape(sizes: object) -> tuple[int, ...]:
+    return tuple(_of(int, size) for size in _of(list, sizes))
+
+
+def _of(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.40} where a {kind.__name__} belongs")
+    return value

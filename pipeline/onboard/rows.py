@@ -1,0 +1,81 @@
+"""Rows of a CSV table as a network's raw values: columns by their names, categories as codes.
+
+Shapes: n rows, F columns.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.onboard.about import Column, Raw
+from pipeline.onboard.faults import InputRefused
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+
+
+def read_rows(file: TextIO, where: str, raw: Raw, *, may_miss: bool) -> tuple[list[int], NDArray[np.float32]]:
+    """Return the lines of the rows and their values (n, *raw.shape); columns that are not asked for are passed over.
+
+    ``may_miss``: a missing value becomes NaN, which a later step fills in.  Raises InputRefused with line and column.
+    """
+    try:
+        reader = csv.reader(file, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        places = [_place(header, column, where) for column in raw.columns]
+        lines, values = [], []
+        for row in reader:
+            if row:
+                at = f"{where}:{reader.line_num}"
+                lines.append(reader.line_num)
+                values.append(_values(row, places, raw.columns, at, may_miss=may_miss))
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise InputRefused(f"is no readable CSV table: {error}", where=where, remedy="save it as UTF-8 CSV") from error
+    if not lines:
+        raise InputRefused("holds no rows", where=where, remedy="write column names into the first row, samples below")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused where all inputs are
+        wide = np.array(values, np.float64).astype(np.float32)
+    return lines, wide.reshape(len(lines), *raw.shape)
+
+
+def _place(header: Sequence[str], column: Column, where: str) -> int:
+    if header.count(column.name) == 1:
+        return list(header).index(column.name)
+    found = "two columns" if column.name in header else "no column"
+    raise InputRefused(
+        f"has {found} '{column.name}'",
+        where=f"{where}:1",
+        remedy=f"name the columns in the first row; found {', '.join(header[:20]) or 'nothing'}",
+    )
+
+
+def _values(
+    row: Sequence[str], places: Sequence[int], columns: Sequence[Column], where: str, *, may_miss: bool
+) -> list[float]:
+    if max(places, default=0) >= len(row):
+        raise InputRefused(f"has {len(row)} cells, fewer than the first row", where=where)
+    return [_value(row[place].strip(), column, where, may_miss=may_miss) for place, column in zip(places, columns)]
+
+
+def _value(cell: str, column: Column, where: str, *, may_miss: bool) -> float:
+    if cell in column.categories:
+        return float(column.categories.index(cell))
+    if cell.lower() in MISSING:
+        if may_miss:
+            return float("nan")
+        raise InputRefused(f"column '{column.name}' has no value", where=where, remedy="fill it in")
+    if column.categories:
+        known = ", ".join(column.categories[:20])
+        raise InputRefused(f"column '{column.name}' holds '{cell[:40]}', known: {known}", where=where)
+    try:
+        if np.isfinite(float(cell)) and "_" not in cell:  # Python reads 1_000 as a number, nobody else does
+            return float(cell)
+    except ValueError:
+        pass
+    raise InputRefused(
+        f"column '{column.name}' holds '{cell[:40]}', a finite number is wanted", where=where, remedy="write 3.14"
+    )

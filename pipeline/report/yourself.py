@@ -1,0 +1,252 @@
+"""The lines of "Run it yourself": Python for a model file, with numpy and its runtime alone.
+
+Made from what the file says about itself, which also stands in ``model.json``; what is long is read from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts.files import Exported, Program
+from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE
+from pipeline.artifacts.outcome import Outcome
+from pipeline.onboard.about import PICTURE, PROBABILITIES, TABLE, About, Input, Raw, Stored
+from pipeline.onboard.answers import THRESHOLD
+
+_WRITTEN_OUT = 4  # numbers of a list; longer ones are read from model.json
+_INTERPRETERS = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
+PICTURE_FILE, ROWS_FILE, SAMPLE_FILE = "picture.png", "rows.csv", "sample.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yourself:
+    """The lines for one file, and what they need."""
+
+    targets: tuple[str, ...]
+    filename: str
+    packages: tuple[str, ...]
+    files: tuple[str, ...]  # that lie beside each other
+    code: str
+
+
+def yourselves(outcome: Outcome) -> tuple[Yourself, ...]:
+    """Return the lines for each file that ships, each once; none for inputs that cannot be said in a few lines."""
+    by_variant = {file.variant: file for file in outcome.files}
+    targets: dict[tuple[str, Program], list[str]] = {}
+    files: dict[tuple[str, Program], Exported] = {}
+    for target in outcome.targets:
+        ship = target.verdict.ship
+        if ship is not None and ship.variant in by_variant:
+            file = by_variant[ship.variant]
+            files[file.filename, ship.program] = file
+            targets.setdefault((file.filename, ship.program), []).append(target.target)
+    decision = outcome.predicted[0].chosen if outcome.predicted else {}
+    made = ((at, files[at].about, tuple(names)) for at, names in targets.items())
+    return tuple(
+        _yourself(filename, program, about, names, decision)
+        for (filename, program), about, names in made
+        if about is not None and _can_be_said(about)
+    )
+
+
+def _can_be_said(about: About) -> bool:
+    known = len(about.inputs) == 1 and all(call.step in _STEPS for each in about.inputs for call in each.steps)
+    return known and len(about.outputs) == 1
+
+
+def _yourself(
+    filename: str, program: Program, about: About, targets: tuple[str, ...], decision: Mapping[str, float]
+) -> Yourself:
+    source = about.inputs[0]
+    read, imports, wanted = _reading(source)
+    steps = _steps(source)
+    run = _run_onnx(filename, source) if program == "onnxruntime" else _run_tflite(filename, about)
+    body = [*read, *steps, *run, *_decision(about, decision)]
+    if any(line.startswith(("columns =", "steps =")) or "steps[" in line for line in body):
+        imports = [*imports, "import json"]
+        description = f'about = json.load(open("{MODEL_FILE}", encoding="utf-8"))["files"][0]["inputs"][0]'
+        body = [description, *body]
+    if any("labels" in line for line in body):
+        body = [f'labels = open("{LABELS_FILE}", encoding="utf-8").read().splitlines()', *body]
+    runtime = (
+        "import onnxruntime"
+        if program == "onnxruntime"
+        else f"from {_INTERPRETERS[program]}.interpreter import Interpreter"
+    )
+    pillow = ["from PIL import Image, ImageOps"] if source.raw.kind == PICTURE else []
+    code = "\n".join([*sorted(imports), "import numpy as np", runtime, *pillow, "", *body])
+    text = "\n".join(body)
+    beside = [filename, *(name for name in (MODEL_FILE, LABELS_FILE) if name in text), wanted]
+    return Yourself(
+        targets=targets,
+        filename=filename,
+        packages=("numpy", _PACKAGES[program], *(["Pillow"] if pillow else [])),
+        files=tuple(beside),
+        code=code + "\n",
+    )
+
+
+# ── inputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _reading(source: Input) -> tuple[list[str], list[str], str]:
+    """Return the lines that read one raw sample as x (1, …), their imports, and the file that they read."""
+    raw = source.raw
+    shape = ", ".join(map(str, raw.shape))
+    if raw.kind == PICTURE:
+        axes = "[None, None]" if raw.colours == "L" else ".transpose(2, 0, 1)[None]"
+        return (
+            [
+                f'picture = ImageOps.exif_transpose(Image.open("{PICTURE_FILE}")).convert("{raw.colours}")',
+                *_sized(raw),
+                f"x = np.asarray(picture, np.float32){axes}  # (1, {shape})",
+            ],
+            [],
+            PICTURE_FILE,
+        )
+    if raw.kind == TABLE:
+        return _reading_table(source), ["import csv"], ROWS_FILE
+    return [f'x = np.float32(np.load("{SAMPLE_FILE}")).reshape(1, {shape})'], [], SAMPLE_FILE
+
+
+def _sized(raw: Raw) -> list[str]:
+    _, height, width = raw.shape
+    size = f"({width}, {height})"
+    how = {
+        "squash": f"picture.resize({size}, Image.Resampling.BILINEAR)",
+        "crop": f"ImageOps.fit(picture, {size}, Image.Resampling.BILINEAR)",
+        "fit": f"ImageOps.pad(picture, {size}, Image.Resampling.BILINEAR, color={_background(raw)})",
+    }
+    return [f"picture = {how[raw.resize]}"] if raw.resize else [f"assert picture.size == {size}"]
+
+
+def _background(raw: Raw) -> str:
+    """Write a colour, as grey for grey pictures."""
+    red, green, blue = raw.background
+    return str(raw.background) if raw.colours == "RGB" else str(round(0.299 * red + 0.587 * green + 0.114 * blue))
+
+
+def _reading_table(source: Input) -> list[str]:
+    shape = ", ".join(map(str, source.raw.shape))
+    row = f'row = next(csv.DictReader(open("{ROWS_FILE}", encoding="utf-8-sig")))'
+    first = 'columns = about["raw"]["columns"]'
+    if not any(column.categories for column in source.raw.columns):
+        values = 'x = np.float32([float(row[each["name"]] or "nan") for each in columns])'
+        return [row, first, f"{values}.reshape(1, {shape})"]
+    return [
+        row,
+        first,
+        "def value(name, categories):  # a category as its number, what is missing as nan",
+        "    cell = row[name].strip()",
+        '    number = float(cell or "nan") if not categories else np.nan',
+        "    return categories.index(cell) if cell in categories else number",
+        "x = np.float32([value(**each) for each in columns])" + f".reshape(1, {shape})",
+    ]
+
+
+def _steps(source: Input) -> list[str]:
+    lines: list[str] = []
+    rank = len(source.raw.shape)
+    for place, call in enumerate(source.steps):
+        lines += _STEPS[call.step](call.settings, place, rank)
+    if any("steps[" in line for line in lines):
+        lines.insert(0, 'steps = about["steps"]')
+    return lines
+
+
+def _normalize(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
+    divide = float(settings.get("divide", 1.0))
+    lines = [f"x = x / np.float32({divide!r})"] if divide != 1 else []
+    for name, sign, nothing in (("mean", "-", 0.0), ("std", "/", 1.0)):
+        values = list(settings.get(name, (nothing,)))
+        if any(value != nothing for value in values):
+            lines.append(f"x = x {sign} {_numbers(values, place, name, rank)}")
+    return lines
+
+
+def _numbers(values: Sequence[float], place: int, name: str, rank: int) -> str:
+    """Write one number, or one per channel."""
+    if len(values) == 1:
+        return f"np.float32({values[0]!r})"
+    listed = repr(values) if len(values) <= _WRITTEN_OUT else f'steps[{place}]["settings"]["{name}"]'
+    shape = ", ".join(["1", "-1", *["1"] * (rank - 1)])
+    return f"np.float32({listed}).reshape({shape})" if rank > 1 else f"np.float32({listed})"
+
+
+def _clip(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
+    del place, rank  # one limit for all values
+    limit = float(settings["limit"])
+    return [f"x = np.clip(x, np.float32({-limit!r}), np.float32({limit!r}))"]
+
+
+def _fill(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
+    del settings, rank  # as long as there are columns
+    return [f'x = np.where(np.isnan(x), np.float32(steps[{place}]["settings"]["values"]), x)']
+
+
+def _one_hot(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
+    del settings, rank  # as long as there are columns
+    return [
+        f'codes = dict(zip(steps[{place}]["settings"]["columns"], steps[{place}]["settings"]["codes"]))',
+        "parts = [x[:, [c]] == np.float32([codes[c]]) if c in codes else x[:, [c]] for c in range(x.shape[1])]",
+        "x = np.concatenate([np.float32(part) for part in parts], axis=1)",
+    ]
+
+
+_STEPS: Mapping[str, Callable[[Mapping[str, Any], int, int], list[str]]] = {
+    "clip": _clip,
+    "fill": _fill,
+    "normalize": _normalize,
+    "one_hot": _one_hot,
+}
+
+
+# ── the file, and what it says ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run_onnx(filename: str, source: Input) -> list[str]:
+    return [
+        f"session = onnxruntime.InferenceSession({filename!r})",
+        f"y = session.run(None, {{{source.stored.name!r}: x}})[0]",
+    ]
+
+
+def _run_tflite(filename: str, about: About) -> list[str]:
+    into, out = about.inputs[0].stored, about.outputs[0].stored
+    return [
+        *(["x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # NHWC"] if into.layout == "NHWC" else []),
+        *_as_integers(into),
+        f"model = Interpreter({filename!r})",
+        "model.allocate_tensors()",
+        'model.set_tensor(model.get_input_details()[0]["index"], x)',
+        "model.invoke()",
+        'y = model.get_tensor(model.get_output_details()[0]["index"])',
+        *([f"y = (np.float32(y) - {out.zero_point}) * np.float32({out.scale!r})"] if out.scale else []),
+        *(["y = y.transpose(0, 3, 1, 2)  # NCHW"] if out.layout == "NHWC" else []),
+    ]
+
+
+def _as_integers(stored: Stored) -> list[str]:
+    if not stored.scale:
+        return []
+    value = f"np.rint(x / np.float32({stored.scale!r})) + {stored.zero_point}"
+    return [f"x = np.clip({value}, -128, 127).astype(np.int8)"]
+
+
+def _decision(about: About, decision: Mapping[str, float]) -> list[str]:
+    output = about.outputs[0]
+    if about.task == "classification":
+        return ["print(labels[y[0].argmax()])"]
+    if about.task == "binary":
+        usual = 0.5 if output.holds == PROBABILITIES else 0.0
+        return [f"print(labels[int(y[0, 0] >= {float(decision.get(THRESHOLD, usual))!r})])"]
+    if about.task == "segmentation":
+        return [
+            "mask = y[0].argmax(0)  # the class of each pixel",
+            "print({label: float((mask == number).mean()) for number, label in enumerate(labels)})",
+        ]
+    times = f" * {output.times!r}" if output.times != 1 else ""
+    return [f"print((y[0]{times}).tolist())"]
