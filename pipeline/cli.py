@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
     from pipeline.flow import StageName
+    from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -165,7 +166,9 @@ def run(
         outcome = run_recipe(request, progress)
     folder = out or RUNS / outcome.run
     if as_json:
-        _print_json(outcome, folder)
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
     elif outcome.targets:
         _print_tables(outcome, folder, request.command)
     else:
@@ -241,14 +244,24 @@ def list_(*, what: str) -> None:
 
 @karui.command(short_help="Put runs side by side.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN]...", shell_complete=_complete_run)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @_debug_option
-def compare(*, runs: tuple[str, ...]) -> None:
-    """Put runs side by side; each RUN is a run folder, or the name of one under runs/."""
-    from pipeline.console import result_console
-    from pipeline.report.table import print_comparison
-    from pipeline.runs.finished import find_run, load_outcome
+def compare(*, runs: tuple[str, ...], as_json: bool) -> None:
+    """Put runs side by side; each RUN is a run folder, or the name of one under runs/.
 
-    print_comparison([load_outcome(find_run(run)) for run in runs], result_console())
+    Where they were tested on the same data, what ships of each is tested against what ships of the first.
+    """
+    from pipeline.console import result_console
+    from pipeline.report.compared import compared_document, side_by_side
+    from pipeline.report.table import print_comparison
+    from pipeline.runs.finished import find_run, load_outcome, store_of
+
+    folders = [find_run(run) for run in runs]
+    compared = side_by_side([load_outcome(each) for each in folders], [store_of(each) for each in folders])
+    if as_json:
+        _print_json(compared_document(compared).to_json())
+    else:
+        print_comparison(compared, result_console())
 
 
 @karui.command(short_help="Say where the HTML report of a run is, or open it.")
@@ -270,7 +283,7 @@ def report(*, run: str, in_browser: bool) -> None:
 
 
 @karui.command(short_help="Ask a model file about pictures, rows or arrays.")
-@click.argument("model", metavar="RUN|FILE")
+@click.argument("model", metavar="RUN|FILE", shell_complete=_complete_run)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT [INPUT]...")
 @click.option("--file", metavar="NAME", help="Another file of the run than the one that it ships.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "litert", "tflite-runtime"]), help="What runs the file.")
@@ -299,7 +312,7 @@ def predict(
     RUN|FILE is a run folder or the name of one under runs/ (what it ships for its first target is used), or any .onnx
     or .tflite file that karui exported.
     """
-    from pipeline.predict import Style, answers_text, model_for, predicted, scored, scores_text, write_masks
+    from pipeline.predict import answers_text, model_for, predicted, scored, scores_text, write_masks
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv exclude each other")
@@ -308,19 +321,19 @@ def predict(
     if labels:
         if len(inputs) > 1 or out is not None:
             raise ConfigError("--labels takes one folder, and no --out")
-        click.echo(scores_text(scored(asked, Path(inputs[0])), style))
+        click.echo(_safe(scores_text(scored(asked, Path(inputs[0])), style), style))
         return
     answered = list(predicted(asked, inputs))
     if out is not None:
         write_masks(answered, out)
-    click.echo(answers_text(answered, style))
+    click.echo(_safe(answers_text(answered, style), style))
 
 
-@karui.command(short_help="Print the stages and layers of a run.")
+@karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")
 @click.argument("run", shell_complete=_complete_run)
 @_debug_option
 def show(*, run: str) -> None:
-    """Print the stages and layers of RUN (a run folder, or the name of one under runs/)."""
+    """Print verdicts, sizes, stages and layers of RUN (a run folder, or the name of one under runs/)."""
     from pipeline.console import result_console
     from pipeline.report.table import print_show
     from pipeline.runs.finished import find_run, load_outcome
@@ -353,12 +366,14 @@ def _status_of(state: State, *, allow_open: bool) -> int:
     return 0 if state == "met" or allow_open else EXIT_LIMIT_OPEN
 
 
-def _print_json(outcome: Outcome, folder: Path) -> None:
-    from pipeline.report.document import document
+def _safe(text: str, style: Style) -> str:
+    """Return what neither acts on a terminal nor means something else to a program."""
+    return shown_json(text) if style == "json" else shown_text(text) if style == "text" else text
 
-    text = shown_json(document(outcome, folder).to_json())
+
+def _print_json(text: str) -> None:
     # a terminal or pipe that knows ASCII alone gets \u00fc instead of a question mark
-    click.echo(text if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
+    click.echo(shown_json(text) if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
 def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:

@@ -437,7 +437,8 @@ def test_a_signal_is_a_message_and_no_loss(number: signal.Signals, status: int, 
 @pytest.fixture
 def known(karui: Karui) -> Karui:
     """Train a recipe, so that the next run only recalls."""
-    karui.recipe(options='hidden = "4"')
+    recipe = karui.recipe(options='hidden = "32"')
+    recipe.write_text(recipe.read_text().replace("[train]\nepochs = 1\n", "[train]\nepochs = 10\n"))  # beats chance
     assert karui("run", "mine.toml", "--set", "quantize.method=none").status == 0
     return karui
 
@@ -494,5 +495,8 @@ def test_json_is_one_document(known: Karui) -> None:
         }
     }
     assert "error: --set train.epochs=-1: [train] epochs = -1" in refused.err
+    beside = known("compare", "mine", "mine", "--json")
+    assert json.loads(beside.out)["warnings"] == []
+    assert json.loads(beside.out)["differences"][0]["difference"] == 0
     misused = known("run", "mine.toml", "--json", "--threads", "0")
     assert json.loads(misused.out)["error"]["exit_status"] == misused.status == 2
