@@ -148,7 +148,8 @@ def _samples(what: str, about: About) -> Iterator[Samples]:
 
 
 def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
-    session = open_session(model.path, model.runtime, signature=model.about.signature)
+    # exact: what the run itself was judged by, and what a processor on ARM computes
+    session = open_session(model.path, model.runtime, signature=model.about.signature, exact=True)
     try:
         while (portion := _next(portions)) is not None:
             answers = answers_of(session.run(portion.inputs), model.about, model.decision)
