@@ -37,7 +37,7 @@ run: $(READY) $(READY_TFLITE)
 	$(BIN)/karui run $(ARGS)
 
 test: $(READY) $(READY_TFLITE)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .

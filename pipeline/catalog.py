@@ -30,12 +30,22 @@ from pipeline.declare.words import Spec
 from pipeline.errors import ConfigError, nearest
 from pipeline.host import host_profile
 from pipeline.onboard.arrays import Signature
+from pipeline.paths import expanded, resolved
 from pipeline.refusal import Place, named, refusals
 from pipeline.runs.sources import code_digest, local_imports
 from pipeline.shipped import shipped_folder
 
 Kind = Literal["recipe", "target", "data", "network"]
 HOST = "host"  # the target that is this machine, filled by detection
+
+_LONGEST_FILE_BYTES = 4 << 20
+_LONGEST_LINE = 200  # characters of a wrong line that are shown
+_DEEPEST_KEY = 32
+# the standard library's parser takes memory by the square of a key's parts
+_PART_OF_KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_DEEP_KEY = re.compile(rf"(?<![\w.-])(?:{_PART_OF_KEY}){{{_DEEPEST_KEY}}}", re.ASCII)
+_TOO_DEEP = "tables lie in tables too deeply to be meant"
+_TOO_LONG = "a number has too many digits to be meant"
 
 _Declared = TypeVar("_Declared", bound=Spec)
 
@@ -84,7 +94,7 @@ def find(kind: Kind, name: str, *, beside: Path | None = None) -> Path:
             f"no {shelf.noun} is called '{name}'{guess}",
             remedy=f"add {shelf.folder}/{name}{shelf.suffix} to the working folder, or give the path of a file",
         )
-    return path.resolve()
+    return resolved(path)
 
 
 def find_file(path: str, *, beside: Path | None = None) -> Path:
@@ -92,8 +102,8 @@ def find_file(path: str, *, beside: Path | None = None) -> Path:
 
     For the files that a recipe names itself, such as the weights of ``weights:FILE``.  Raises ConfigError.
     """
-    given = Path(path).expanduser()
-    tried = list(dict.fromkeys((folder / given).resolve() for folder in (beside, Path.cwd()) if folder is not None))
+    given = expanded(path)
+    tried = list(dict.fromkeys(resolved(folder / given) for folder in (beside, Path.cwd()) if folder is not None))
     for candidate in tried:
         if candidate.is_file():
             return candidate
@@ -207,18 +217,29 @@ def _read_bytes(path: Path) -> bytes:
 
 def _read_toml(path: Path) -> dict[str, object]:
     place_of_file = shown(path)
+    data = _read_bytes(path)
+    if len(data) > _LONGEST_FILE_BYTES:
+        what = f"has {len(data):,} bytes, expected at most {_LONGEST_FILE_BYTES:,}"
+        raise ConfigError(what, where=place_of_file, remedy="is it really the file that you mean?")
     try:
-        text = _read_bytes(path).decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError("not UTF-8 text", where=f"{place_of_file}:{line}", remedy="save the file as UTF-8") from error
+    if deep := _DEEP_KEY.search(text):
+        line = text[: deep.start()].count("\n") + 1
+        raise ConfigError(_TOO_DEEP, where=f"{place_of_file}:{line}", remedy="keys have two or three parts")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigError(_TOO_DEEP, where=place_of_file, remedy="tables have two or three levels") from error
+    except ValueError as error:  # TOMLDecodeError, or of int() for a number of thousands of digits
         place = re.search(r" \(at line (\d+), column \d+\)| \(at end of document\)", str(error))
         number = int(place[1]) if place and place[1] else max(len(text.splitlines()), 1)
         message = str(error)[: place.start()] if place else str(error)
-        line_text = (text.splitlines() or [""])[number - 1].strip()
+        if not isinstance(error, tomllib.TOMLDecodeError):
+            raise ConfigError(f"not valid TOML: {_TOO_LONG}", where=place_of_file) from error
+        line_text = (text.splitlines() or [""])[number - 1].strip()[:_LONGEST_LINE]
         raise ConfigError(f"not valid TOML: {message}", where=f"{place_of_file}:{number}", remedy=line_text) from error
 
 
@@ -241,16 +262,24 @@ class _Override:
 def _parse_override(text: str) -> _Override:
     key, equals, value = text.partition("=")
     keys = tuple(part.strip() for part in key.split("."))
+    if len(keys) > _DEEPEST_KEY:
+        raise ConfigError(_TOO_DEEP, where="--set", remedy="keys have two or three parts: --set train.epochs=5")
     if not equals or not all(keys):
         raise ConfigError(f"'{text}' is no setting", where="--set", remedy="write for example --set train.epochs=5")
     return _Override(text=text, keys=keys, value=_toml_value(value.strip()))
 
 
 def _toml_value(text: str) -> object:
+    if _DEEP_KEY.search(text):
+        return text
     try:
         table = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text  # the shell has eaten the quotes of a string
+    except RecursionError as error:
+        raise ConfigError(_TOO_DEEP, where="--set") from error
+    except ValueError as error:
+        raise ConfigError(_TOO_LONG, where="--set") from error
     return table["value"] if len(table) == 1 else text
 
 
@@ -280,6 +309,8 @@ def _validate(model: type[_Declared], table: Mapping[str, object], where: Callab
     """Return the declared thing; ``where`` names the file (or the setting) to which a place belongs."""
     try:
         return model.model_validate(table)
+    except RecursionError as error:
+        raise ConfigError(_TOO_DEEP, where=where(()), remedy="tables have two or three levels") from error
     except ValidationError as error:
         (first_place, first), *others = refusals(model, table, error)
         more = [f"\n{where(place)}: {text}" for place, text in others]

@@ -12,19 +12,21 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 
+from pipeline.ending import Stopped, ending_of, tell
 from pipeline.errors import ConfigError, KaruiError, nearest
+from pipeline.visible import shown_json, shown_text
 
 if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
     from pipeline.flow import StageName
+    from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,16 +37,6 @@ STAGES = ("train", "finetune", "prune", "quantize", "export", "validate", "repor
 
 EXIT_LIMIT_MISSED = 3  # a result, not a crash
 EXIT_LIMIT_OPEN = 5  # neither is this: nobody knows, or not for sure
-EXIT_ERROR = 1
-_SIGNALLED = 128  # and the signal's number, as shells say it: 130 for Ctrl-C
-
-
-class _Stopped(BaseException):
-    """Somebody asks this process to end, and it should end as cleanly as with Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
 
 
 class _Commands(click.Group):
@@ -76,6 +68,27 @@ def karui() -> None:
     """
 
 
+def _complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    def offered(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+        from pipeline.completing import entries
+
+        return entries(kind, begun)
+
+    return offered
+
+
+def _complete_run(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    from pipeline.completing import runs
+
+    return runs(begun)
+
+
+def _is_named(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    if value == Path():  # what click makes of "", too: the working folder, which holds other things
+        raise click.BadParameter("a run needs a folder of its own, for example runs/mine")
+    return value
+
+
 def _is_assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if not value.partition("=")[0].strip() or "=" not in value:
@@ -84,9 +97,10 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
 
 
 @karui.command(short_help="Train, prune, quantize, export and validate a recipe.")
-@click.argument("recipe", default=DEFAULT_RECIPE)
+@click.argument("recipe", default=DEFAULT_RECIPE, shell_complete=_complete("recipe"))
 @click.option(
     "--target", "targets", multiple=True, default=[DEFAULT_TARGET], show_default=True, metavar="NAME|FILE",
+    shell_complete=_complete("target"),
     help="Device to make the model for; repeat it for several.",
 )  # fmt: skip
 @click.option(
@@ -95,7 +109,7 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
 )  # fmt: skip
 @click.option("--until", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", callback=_is_named,
     help="Folder of the run.  [default: runs/RECIPE]",
 )  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Recall nothing: do every stage again.")
@@ -133,7 +147,7 @@ def run(
     Exit status: 0 every limit is met, 3 one is missed, 5 one is open or uncertain, 2 wrong use or configuration,
     4 bad data or model file, 1 anything else.
     """
-    from pipeline.console import shown_progress
+    from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
     from pipeline.runs.finished import RUNS
 
@@ -148,16 +162,71 @@ def run(
         threads=threads,
         command=("karui", *click.get_current_context().obj),
     )
-    with shown_progress(quiet=quiet) as progress:
+    with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
     folder = out or RUNS / outcome.run
     if as_json:
-        _print_json(outcome, folder)
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
     elif outcome.targets:
         _print_tables(outcome, folder, request.command)
     else:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
     return _status_of(outcome.state, allow_open=allow_open)
+
+
+@karui.command(short_help="Write a recipe and a card for data of your own.")
+@click.argument("data", default=".", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="What recipe and run are called.  [default: as the data]")
+@click.option("--label", metavar="COLUMN", help="The column of a table that is to be predicted.")
+@click.option(
+    "--target", metavar="NAME|FILE", shell_complete=_complete("target"),
+    help=f"Device that the model is for; a .toml file that is not there is written.  [default: {DEFAULT_TARGET}]",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Ask nothing: take what is proposed, and write over files of these names.")
+@_debug_option
+def init(*, data: Path, name: str | None, label: str | None, target: str | None, yes: bool) -> None:
+    """Look at DATA (a folder or file; default: what lies in this folder) and write a recipe and a card for it.
+
+    Understood are a folder with one folder of pictures per class, a CSV table, an .npz file and IDX files. What is not
+    clear is asked on a terminal; elsewhere the options say it.
+    """
+    from pipeline.catalog import load_target
+    from pipeline.starting.files import name_for, project
+    from pipeline.starting.look import look
+
+    asks = sys.stdin.isatty() and not yes
+
+    def choose(columns: tuple[str, ...], likely: str) -> str:
+        if not asks and not yes:
+            what = f"which column is to be predicted? There are {', '.join(columns[:20])}"
+            raise ConfigError(what, where="init", remedy=f"say it, for example: --label '{likely}'")
+        return likely if yes else _asked(f"Which column is to be predicted ({', '.join(columns[:20])})", likely)
+
+    seen = look(data, label=label, choose=choose)
+    summary = shown_text(f"{data}: {seen.summary}")
+    if asks:
+        click.echo(summary)
+    name = name or (_asked("Name", name_for(seen)) if asks else name_for(seen))
+    target = target or (_asked("Device", DEFAULT_TARGET) if asks else DEFAULT_TARGET)
+    if not target.endswith(".toml") or Path(target).exists():
+        load_target(target)  # a wrong name is told now and not after the training
+    found = project(seen, name=name, target=target, default_target=DEFAULT_TARGET)
+    if found.in_the_way and not yes:
+        there = ", ".join(map(str, found.in_the_way))
+        if not (asks and click.confirm(f"Write over {there}?")):
+            raise ConfigError(f"{there} is there already", where="init", remedy="choose another --name, or say --yes")
+    found.write()
+    if not asks:
+        click.echo(summary)
+    click.echo(f"Written: {', '.join(map(str, found.files))}")
+    click.echo(f"Next     {found.command}")
+
+
+def _asked(question: str, proposal: str) -> str:
+    answer: str = click.prompt(question, default=proposal)
+    return answer.strip()
 
 
 @karui.command(name="list", short_help="List recipes, targets or data sets.")
@@ -170,23 +239,33 @@ def list_(*, what: str) -> None:
 
     width = max((len(name) for name in names(kinds[what])), default=0)
     for name in names(kinds[what]):
-        click.echo(f"{name:<{width}}  {_title(kinds[what], name)}".rstrip())
+        click.echo(shown_text(f"{name:<{width}}  {_title(kinds[what], name)}").rstrip())
 
 
 @karui.command(short_help="Put runs side by side.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN]...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN]...", shell_complete=_complete_run)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @_debug_option
-def compare(*, runs: tuple[str, ...]) -> None:
-    """Put runs side by side; each RUN is a run folder, or the name of one under runs/."""
-    from pipeline.console import result_console
-    from pipeline.report.table import print_comparison
-    from pipeline.runs.finished import find_run, load_outcome
+def compare(*, runs: tuple[str, ...], as_json: bool) -> None:
+    """Put runs side by side; each RUN is a run folder, or the name of one under runs/.
 
-    print_comparison([load_outcome(find_run(run)) for run in runs], result_console())
+    Where they were tested on the same data, what ships of each is tested against what ships of the first.
+    """
+    from pipeline.console import result_console
+    from pipeline.report.compared import compared_document, side_by_side
+    from pipeline.report.table import print_comparison
+    from pipeline.runs.finished import find_run, load_outcome, store_of
+
+    folders = [find_run(run) for run in runs]
+    compared = side_by_side([load_outcome(each) for each in folders], [store_of(each) for each in folders])
+    if as_json:
+        _print_json(compared_document(compared).to_json())
+    else:
+        print_comparison(compared, result_console())
 
 
 @karui.command(short_help="Say where the HTML report of a run is, or open it.")
-@click.argument("run")
+@click.argument("run", shell_complete=_complete_run)
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
 @_debug_option
 def report(*, run: str, in_browser: bool) -> None:
@@ -204,7 +283,7 @@ def report(*, run: str, in_browser: bool) -> None:
 
 
 @karui.command(short_help="Ask a model file about pictures, rows or arrays.")
-@click.argument("model", metavar="RUN|FILE")
+@click.argument("model", metavar="RUN|FILE", shell_complete=_complete_run)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT [INPUT]...")
 @click.option("--file", metavar="NAME", help="Another file of the run than the one that it ships.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "litert", "tflite-runtime"]), help="What runs the file.")
@@ -233,7 +312,7 @@ def predict(
     RUN|FILE is a run folder or the name of one under runs/ (what it ships for its first target is used), or any .onnx
     or .tflite file that karui exported.
     """
-    from pipeline.predict import Style, answers_text, model_for, predicted, scored, scores_text, write_masks
+    from pipeline.predict import answers_text, model_for, predicted, scored, scores_text, write_masks
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv exclude each other")
@@ -242,19 +321,19 @@ def predict(
     if labels:
         if len(inputs) > 1 or out is not None:
             raise ConfigError("--labels takes one folder, and no --out")
-        click.echo(scores_text(scored(asked, Path(inputs[0])), style))
+        click.echo(_safe(scores_text(scored(asked, Path(inputs[0])), style), style))
         return
     answered = list(predicted(asked, inputs))
     if out is not None:
         write_masks(answered, out)
-    click.echo(answers_text(answered, style))
+    click.echo(_safe(answers_text(answered, style), style))
 
 
-@karui.command(short_help="Print the stages and layers of a run.")
-@click.argument("run")
+@karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")
+@click.argument("run", shell_complete=_complete_run)
 @_debug_option
 def show(*, run: str) -> None:
-    """Print the stages and layers of RUN (a run folder, or the name of one under runs/)."""
+    """Print verdicts, sizes, stages and layers of RUN (a run folder, or the name of one under runs/)."""
     from pipeline.console import result_console
     from pipeline.report.table import print_show
     from pipeline.runs.finished import find_run, load_outcome
@@ -287,12 +366,14 @@ def _status_of(state: State, *, allow_open: bool) -> int:
     return 0 if state == "met" or allow_open else EXIT_LIMIT_OPEN
 
 
-def _print_json(outcome: Outcome, folder: Path) -> None:
-    from pipeline.report.document import document
+def _safe(text: str, style: Style) -> str:
+    """Return what neither acts on a terminal nor means something else to a program."""
+    return shown_json(text) if style == "json" else shown_text(text) if style == "text" else text
 
-    text = document(outcome, folder).to_json()
+
+def _print_json(text: str) -> None:
     # a terminal or pipe that knows ASCII alone gets \u00fc instead of a question mark
-    click.echo(text if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
+    click.echo(shown_json(text) if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
 def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
@@ -325,51 +406,29 @@ def main(args: Sequence[str] | None = None) -> int:
     _usable_streams()
     _listen_to_signals()
     arguments = list(sys.argv[1:] if args is None else args)
-    debug = "--debug" in arguments
     try:
+        _refuse_zero_bytes(arguments)
         status = karui.main(args=arguments, prog_name="karui", standalone_mode=False, obj=arguments)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return status if isinstance(status, int) else 0
     except BrokenPipeError:
-        sys.stdout = None  # nobody listens any more, which is their right; nothing is to be flushed at exit either
-        return 0
-    except (Exception, KeyboardInterrupt, _Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
-        return _fail(error, debug=debug)
-    return status if isinstance(status, int) else 0
+        return _nobody_listens()
+    except (Exception, KeyboardInterrupt, Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
+        try:
+            return tell(error, debug="--debug" in arguments, as_json="--json" in arguments)
+        except BrokenPipeError:
+            _nobody_listens()
+            return ending_of(error).exit_status
 
 
-def _fail(error: BaseException, *, debug: bool) -> int:
-    what, remedy, status = _in_words(error)
-    if debug:
-        click.echo(traceback.format_exc(), err=True, nl=False)
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {what}", err=True)
-    if remedy:
-        click.echo(f"  {remedy}", err=True)
-    return status
+def _nobody_listens() -> int:
+    sys.stdout = None  # nobody listens any more, which is their right; nothing is to be flushed at exit either
+    return 0
 
 
-def _in_words(error: BaseException) -> tuple[str, str, int]:
-    """Return what happened, what to do about it, and the exit status."""
-    match error:
-        case KaruiError():
-            return str(error), "", error.exit_code
-        case click.Abort() | KeyboardInterrupt():
-            return "stopped", _GOES_ON, _SIGNALLED + signal.SIGINT
-        case _Stopped():
-            return f"stopped by {signal.Signals(error.number).name}", _GOES_ON, _SIGNALLED + error.number
-        case UnicodeEncodeError():  # half a character: bytes of a file name that are no UTF-8
-            near = error.object[max(0, error.start - 20) : error.end + 20]
-            remedy = "rename it; if it looks right in a file browser, set PYTHONUTF8=1"
-            return f"a name or path is no UTF-8 text, near {near!a}", remedy, ConfigError.exit_code
-        case OSError():
-            what = f"{error.filename}: {error.strerror}" if error.filename else f"the result cannot be printed: {error}"
-            return what, "the run folder keeps what was done; the same command goes on from there", EXIT_ERROR
-    what = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return what, "this is a bug in karui; add --debug to see where it happened", EXIT_ERROR
-
-
-_GOES_ON = "the same command goes on where this one stopped"
+def _refuse_zero_bytes(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if "\0" in argument:
+            raise ConfigError(f"the argument {argument!a} holds a zero byte", remedy="take it out")
 
 
 def _listen_to_signals() -> None:
@@ -382,7 +441,7 @@ def _listen_to_signals() -> None:
 
 
 def _stop(number: int, _frame: object) -> None:
-    raise _Stopped(number)
+    raise Stopped(number)
 
 
 def _usable_streams() -> None:

@@ -6,6 +6,7 @@ All of it goes to stderr; stdout carries results only.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import time
@@ -13,14 +14,18 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
-from pipeline.progress import Progress, Silent
+from pipeline.progress import Progress, Silent, numbers_text
+from pipeline.visible import shown_text
 
 _ROOM_FOR_ALL = 70  # characters; a narrower terminal gets a short bar and no number of steps
+_STDOUT, _STDERR = 1, 2
 _PIPE_WIDTH = 120  # characters of a table that goes into a file or pipe
 _LINE_EVERY_S = 2.0  # no two plain lines closer than this …
+_AT_ONCE_S = 0.5  # what is done that soon was done before
 _LINE_AT_LEAST_EVERY_S = 15.0  # … and a slow job shows that it is alive
 
 
@@ -41,6 +46,43 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
         bars.close()
 
 
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Send what networks and libraries print to stderr, from Python and from C, and keep stdout for results."""
+    kept = _moved_aside()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            _put_back(kept)
+
+
+def _moved_aside() -> int | None:
+    """Let file descriptor 1 be stderr; return what it was, or None where one of them is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        _flush_all()
+        kept = os.dup(_STDOUT)
+        os.dup2(_STDERR, _STDOUT)
+        return kept
+    return None
+
+
+def _put_back(kept: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        _flush_all()
+    os.dup2(kept, _STDOUT)
+    os.close(kept)
+
+
+def _flush_all() -> None:
+    """Write what Python's stdout and that of C still hold, before the descriptor below them changes."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no C library that can be asked by this name
+        ctypes.CDLL(None).fflush(None)
+
+
 def result_console() -> Console:
     """Return the console for final results: stdout, wide enough for tables when it is no terminal."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
@@ -53,10 +95,12 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
+        self._numbers: dict[str, float] = {}
 
     def start(self, title: str, total: int) -> None:
         """Draw a new bar in the place of the last one."""
         self.close()
+        self._numbers = {}
         room = self._console.width >= _ROOM_FOR_ALL
         columns = (
             TextColumn("{task.description}"),
@@ -66,7 +110,7 @@ class Bars:
             TimeRemainingColumn(compact=True),
         )
         self._live = Live(*columns, console=self._console, transient=True)
-        self._live.add_task(title, total=total, numbers="")
+        self._live.add_task(escape(shown_text(title)), total=total, numbers="")
         self._live.start()
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
@@ -74,16 +118,14 @@ class Bars:
         if self._live is None:
             return
         task = self._live.tasks[0]
-        if numbers:
-            self._live.update(task.id, advance=steps, numbers=numbers_text(numbers))
-        else:
-            self._live.update(task.id, advance=steps)
+        self._numbers |= numbers
+        self._live.update(task.id, advance=steps, numbers=escape(shown_text(numbers_text(self._numbers))))
         if task.finished:
             self.close()
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(shown_text(text), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -99,30 +141,39 @@ class Lines:
         self._stream = stream
         self._clock = clock
         self._title = ""
-        self._total = self._done = self._quarter = 0
-        self._last_s = clock()
+        self._total = self._done = self._done_before = self._quarter = 0
+        self._numbers: dict[str, float] = {}
+        self._started_s = self._last_s = clock()
 
     def start(self, title: str, total: int) -> None:
         """Remember the job; its first line comes when there is something to tell."""
-        self._title, self._total, self._done, self._quarter = title, total, 0, 0
-        self._last_s = self._clock()
+        self._title, self._total, self._done, self._done_before, self._quarter = title, total, 0, 0, 0
+        self._numbers = {}
+        self._started_s = self._last_s = self._clock()
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
         """Write a line if it is time for one."""
+        now_s = self._clock()
+        if not self._done and not numbers and now_s - self._started_s < _AT_ONCE_S:
+            self._done_before = steps  # by a process that was killed: says nothing about how fast this one is
         self._done += steps
+        self._numbers |= numbers
         quarter = 4 * self._done // max(self._total, 1)
-        silent_s = self._clock() - self._last_s
+        silent_s = now_s - self._last_s
         if silent_s >= _LINE_AT_LEAST_EVERY_S or (quarter > self._quarter and silent_s >= _LINE_EVERY_S):
-            self.say(f"{self._title}  {self._done}/{self._total}  {numbers_text(numbers)}".rstrip())
+            parts = (f"{self._title}  {self._done}/{self._total}", numbers_text(self._numbers), self._left(now_s))
+            self.say("  ".join(filter(None, parts)))
             self._quarter = quarter
+
+    def _left(self, now_s: float) -> str:
+        """Return how long the rest takes if it goes on like this; nothing where that is not known."""
+        here = self._done - self._done_before
+        left_s = (now_s - self._started_s) * (self._total - self._done) / here if here > 0 else 0.0
+        minutes, seconds = divmod(round(left_s), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left" if left_s > 0 else ""
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{shown_text(text)}\n")
         self._stream.flush()
         self._last_s = self._clock()
-
-
-def numbers_text(numbers: dict[str, float]) -> str:
-    """Return ``loss 0.1234  accuracy 0.978`` for ``{"loss": 0.12341, "accuracy": 0.978}``."""
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -12,7 +13,10 @@ class Progress(Protocol):
         """Begin a job of ``total`` equal steps."""
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
-        """So many steps are done; the newest ``loss=…, accuracy=…`` stand beside the bar."""
+        """So many steps are done; the newest ``loss=…, accuracy=…`` stand beside the bar.
+
+        With ``epoch=3, epochs=30`` an epoch is over.
+        """
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -29,3 +33,10 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Ignore."""
+
+
+def numbers_text(numbers: Mapping[str, float]) -> str:
+    """Return ``epoch 3/30  loss 0.1234`` for ``{"epoch": 3, "epochs": 30, "loss": 0.12341}``."""
+    words = [f"epoch {numbers['epoch']:g}/{numbers['epochs']:g}"] if {"epoch", "epochs"} <= numbers.keys() else []
+    others = ((name, value) for name, value in numbers.items() if not (words and name in ("epoch", "epochs")))
+    return "  ".join([*words, *(f"{name.replace('_', ' ')} {value:.4g}" for name, value in others)])

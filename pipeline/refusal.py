@@ -40,10 +40,13 @@ _WORDS = (  # pydantic's words → shorter ones
     ("greater than", "more than"),
 )
 _LONGEST_VALUE = 60
+_LONGEST_KEY = 80
+_LONGEST_NUMBER_BITS = 10_000
+_MOST_TOLD = 10
 
 
 def refusals(model: type[BaseModel], table: Mapping[str, object], error: ValidationError) -> list[tuple[Place, str]]:
-    """Return each wrong place of ``table`` once, and one line of text about it.
+    """Return each wrong place of ``table`` once, and one line of text about it; of very many the first, and how many.
 
     ``error`` is what ``model`` raised for ``table``.  Unknown keys come before what is missing: a misspelt key is
     usually both, and its own line names the cure.
@@ -52,12 +55,14 @@ def refusals(model: type[BaseModel], table: Mapping[str, object], error: Validat
     for details in error.errors(include_url=False):
         by_place.setdefault(_place(table, details), []).append(details)
     ordered = sorted(by_place.items(), key=lambda item: item[1][0]["type"] != "extra_forbidden")
-    return [(place, _refusal(model, place, group)) for place, group in ordered]
+    told = [(place, _refusal(model, place, group)) for place, group in ordered[:_MOST_TOLD]]
+    more = len(ordered) - len(told)
+    return [*told, (ordered[_MOST_TOLD][0], f"and {more:,} mistakes more")] if more else told
 
 
 def named(tables: Place) -> str:
     """Return how a table is written: ``[train.augment]``, or the top level of the file."""
-    return f"[{'.'.join(map(str, tables))}]" if tables else "the top level"
+    return f"[{_cut('.'.join(map(str, tables)), _LONGEST_KEY)}]" if tables else "the top level"
 
 
 def _place(table: object, details: ErrorDetails) -> Place:
@@ -77,7 +82,7 @@ def _place(table: object, details: ErrorDetails) -> Place:
 def _refusal(model: type[BaseModel], place: Place, group: Sequence[ErrorDetails]) -> str:
     details = group[0]
     if details["type"] == "extra_forbidden":
-        return f"{named(place[:-1])} has no '{place[-1]}'{_nearest_key(model, place)}"
+        return f"{named(place[:-1])} has no '{_cut(str(place[-1]), _LONGEST_KEY)}'{_nearest_key(model, place)}"
     if details["type"] == "missing":
         return f"{named(place[:-1])} needs '{place[-1]}'"
     found = details["input"]
@@ -94,6 +99,8 @@ def _refusal(model: type[BaseModel], place: Place, group: Sequence[ErrorDetails]
 
 def _subject(place: Place) -> str:
     """Return how a value's place is written: ``[train] epochs``, ``[finetune] compare_labels_per_class[0]``."""
+    if not place:
+        return "the file"
     *tables, key = place
     if isinstance(key, int):  # an element of a list
         key = f"{tables.pop()}[{key}]"
@@ -116,10 +123,16 @@ def _expected(details: ErrorDetails) -> str:
 
 def _toml(value: object) -> str:
     """Return a value as TOML writes it, cut to one readable line."""
-    text = "a table" if isinstance(value, dict) else str(value)
-    if isinstance(value, bool | str):
-        text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _LONGEST_NUMBER_BITS:
+        return "a number of thousands of digits"  # which Python refuses to write
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str) else str(value)
+    return _cut(text, _LONGEST_VALUE)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _close(word: str, known: Iterable[str]) -> str:

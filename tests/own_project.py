@@ -6,6 +6,7 @@ Shapes: N samples, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,12 @@ KARUI = (sys.executable, "-m", "pipeline.cli")
 NO_COMPARISON = ("--set", "finetune.compare_labels_per_class=[]", "--set", "finetune.train.epochs=1")
 
 
+def processor_s() -> float:
+    """Return the processor time that all finished children of this process took together."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @dataclass(frozen=True, kw_only=True)
 class Said:
     """What one command answered."""
@@ -30,6 +37,11 @@ class Said:
     status: int
     out: str
     err: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended with a verdict; what a few samples teach a network meets no limit for sure."""
+        return self.status in (0, 3, 5)
 
     def refused(self, status: int, *words: str) -> None:
         """Assert that this was a refusal with this status, in words for people: on stderr, and nothing else."""

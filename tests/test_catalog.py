@@ -221,6 +221,9 @@ def test_the_target_used_below_is_right(work: Path) -> None:
         ("os =", "zzz = 4\nos =", "targets/rpi4.toml: the top level has no 'zzz'; known: aliases, cpu, limits, memory"),
         ("cores = 4\n", "", "targets/rpi4.toml: [cpu] needs 'cores'"),
         ("cores = 4", 'cores = "four"', 'targets/rpi4.toml: [cpu] cores = "four": expected a whole number'),
+        ("cores = 4", 'cores = "1_000"', 'targets/rpi4.toml: [cpu] cores = "1_000": expected a whole number'),
+        ("cores = 4", "cores = true", "targets/rpi4.toml: [cpu] cores = true: expected a whole number"),
+        ('"1 GiB"', "true", "targets/rpi4.toml: [memory] size_bytes = true: expected a whole number"),
         ("cores = 4", "cores = 0", "targets/rpi4.toml: [cpu] cores = 0: expected at least 1"),
         ("cores = 4", "cores = 1.5", "targets/rpi4.toml: [cpu] cores = 1.5: expected a whole number"),
         (
@@ -334,6 +337,12 @@ def test_settings_may_make_a_table_and_the_last_one_wins(work: Path) -> None:
         ("trian.epochs=5", "--set trian.epochs=5: the top level has no 'trian'; did you mean 'train'?"),
         ("epochs=5", "--set epochs=5: the top level has no 'epochs'; did you mean 'train.epochs'?"),
         ("train.epochs=many", '--set train.epochs=many: [train] epochs = "many": expected a whole number'),
+        ("train.epochs=true", "--set train.epochs=true: [train] epochs = true: expected a whole number"),
+        (
+            "train.learning_rate='1_0'",
+            "--set train.learning_rate='1_0': [train] learning_rate = \"1_0\": expected a number",
+        ),
+        ("threads='4'", "--set threads='4': threads = \"4\": expected a whole number"),
         ("train=5", "--set train=5: train = 5: expected a table"),
         ("name.x=5", "--set name.x=5: the top level 'name' is a value, not a table"),
         ("train.augment.noise=-1", "--set train.augment.noise=-1: [train.augment] noise = -1: expected at least 0"),

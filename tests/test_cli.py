@@ -225,7 +225,10 @@ def test_errors_are_one_message_on_stderr(
     runs_as(error)
     assert cli.main(arguments) == status
     out, err = capsys.readouterr()
-    assert out == ""
+    if "--json" in arguments:
+        assert json.loads(out)["error"]["exit_status"] == status
+    else:
+        assert out == ""
     assert "error: " in err
     assert all(words in err for words in said)
     assert ("Traceback (most recent call last)" in err) == ("--debug" in arguments)
@@ -303,7 +306,7 @@ def test_json_is_alone_on_stdout(runs_as: Callable[[Outcome], Flow], capsys: pyt
     runs_as(_outcome(_target()))
     cli.main(["run", "--json"])
     out, err = capsys.readouterr()
-    keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "comparison", "places"}
+    keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "baselines", "comparison", "places"}
     assert json.loads(out).keys() == keys
     assert err == "train  0.1 s\n"
     cli.main(["run", "--json", "--quiet"])

@@ -12,8 +12,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from pipeline.console import Bars, Lines, numbers_text, result_console, shown_progress
-from pipeline.progress import Progress, Silent
+from pipeline.console import Bars, Lines, result_console, shown_progress
+from pipeline.progress import Progress, Silent, numbers_text
 
 
 class Clock:
@@ -47,7 +47,26 @@ def test_plain_lines_are_few_and_never_long_apart(steps: int, step_s: float, sho
     _job(Lines(stream, clock), clock, steps=steps, step_s=step_s)
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == shown
-    assert all(re.fullmatch(r"train  \d+/\d+  loss [0-9.]+  val accuracy 0\.9781", line) for line in lines)
+    assert all(
+        re.fullmatch(r"train  \d+/\d+  loss [0-9.]+  val accuracy 0\.9781(  0:\d\d:\d\d left)?", line) for line in lines
+    )
+    assert ["left" in line for line in lines] == [not line.startswith(f"train  {steps}/{steps}") for line in lines]
+
+
+def test_plain_lines_say_epoch_metric_and_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    lines = Lines(stream, clock)
+    lines.start("train", 100)
+    lines.advance(20)  # known from before: no measure of speed
+    for epoch in range(3, 6):
+        clock.now_s += 16
+        lines.advance(10, loss=0.5)
+        lines.advance(0, epoch=epoch, epochs=10, loss=0.25, **{"val accuracy": 0.9})
+    assert stream.getvalue().splitlines() == [
+        "train  30/100  loss 0.5  0:01:52 left",
+        "train  40/100  epoch 3/10  loss 0.5  val accuracy 0.9  0:01:36 left",
+        "train  50/100  epoch 4/10  loss 0.5  val accuracy 0.9  0:01:20 left",
+    ]
 
 
 def test_a_job_of_unknown_length_does_not_crash() -> None:
@@ -78,6 +97,7 @@ def test_bars_show_the_newest_numbers_and_leave_no_trace() -> None:
 
 def test_numbers() -> None:
     assert numbers_text({"loss": 0.123456, "learning_rate": 1e-5}) == "loss 0.1235  learning rate 1e-05"
+    assert numbers_text({"loss": 0.5, "epoch": 3, "epochs": 30}) == "epoch 3/30  loss 0.5"
     assert numbers_text({}) == ""
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.runs.finished import load_outcome
+from tests.own_project import processor_s
 
 KARUI = (sys.executable, "-m", "pipeline.cli")
-# asked: 3 s on an idle machine; here other tests run beside it
-RECALL_LIMIT_S = 6.0
+RECALL_LIMIT_S = 3.0  # of processor time: other tests run beside it
 STEP_NAMES = (
     "train",
     "finetune",
@@ -85,9 +85,9 @@ def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) ->
 
 def test_second_run_recalls_everything_without_torch(finished: Path) -> None:
     before = digests(finished / "runs/tiny")
-    started = time.monotonic()
+    before_s = processor_s()
     again = karui("run", "tiny.toml", cwd=finished)
-    assert time.monotonic() - started < RECALL_LIMIT_S
+    assert processor_s() - before_s < RECALL_LIMIT_S
     assert again.returncode == 0
     assert all("recalled" in line for line in notes(again.stderr).values())
     assert set(notes(again.stderr)) == set(STEP_NAMES)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = frozenset({"data", "source", "judging", "networks", "quant", "runtimes", "tasks", "tflite", "training"})
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"onboard"}),
-    frozenset({"artifacts", "declare", "errors", "progress", "refusal", "shipped"}),
+    frozenset({"artifacts", "declare", "errors", "paths", "progress", "refusal", "shipped", "visible"}),
     frozenset({"catalog", "graph", "host", "runs"}),
     WORK,
     frozenset({"instruments", "remote"}),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,9 @@ import pytest
 from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.outcome import Outcome
 from pipeline.runs.finished import load_outcome
+from tests.own_project import processor_s
 
-# asked: 3 s on an idle machine; here other tests run beside it
-RECALL_LIMIT_S = 6.0
+RECALL_LIMIT_S = 3.0  # of processor time: other tests run beside it
 FLOAT_ACCURACY_MIN = 0.97
 DROP_LIMIT_PP = 1.0
 STEPS = (
@@ -96,9 +95,9 @@ def test_every_node_runs_as_an_integer_kernel_in_onnx_runtime(digits: Path) -> N
 
 
 def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
-    started = time.monotonic()
+    before_s = processor_s()
     again = run(digits)
-    assert time.monotonic() - started < RECALL_LIMIT_S
+    assert processor_s() - before_s < RECALL_LIMIT_S
     assert again.stdout == (digits / "document.json").read_text()
     steps = [line.split()[:2] for line in again.stderr.splitlines()]
     assert [step for step, did in steps if did == "recalled"] == list(STEPS)

@@ -102,6 +102,7 @@ class Comparison:
     method: str  # "exact McNemar test, Tango 1998", "paired bootstrap"
     one_sided_low: float  # the difference is above it, and below the other, with 95 % confidence each: for limits
     one_sided_high: float
+    agreement_min: float = 0.9  # with less, int8 is another network, whatever the metric says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +276,8 @@ class Predicted:
     metric: Metric
     answered: Answered
     chosen: dict[str, float]  # settings of the decision, chosen on the validation split ("threshold"); {} for most
+    others: tuple[Metric, ...] = ()  # further metrics of the task
+    baselines: dict[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs, by name
 
     @property
     def summary(self) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.words import OptionValue
-from pipeline.onboard.arrays import Signature
+from pipeline.onboard.arrays import PictureForm, Signature
 from pipeline.onboard.frontend import StepCall
 
 Digest = str  # sha256 in hex of bytes in the store
 
 NOT_IN_KEY = {"in_key": False}
+_REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class DataFacts:
     classes: tuple[str, ...]  # names; () where nothing is classified
     samples: dict[str, int]  # "train", "val", "test" → how many
     frontend: dict[str, tuple[StepCall, ...]]  # input name → steps of preprocessing
+    pictures: PictureForm | None = None  # how files become the raw values, where they are pictures
+    left_out: dict[str, int] = field(default_factory=dict, metadata=NOT_IN_KEY)  # why files were not read → how many
 
     @property
     def code_in_use(self) -> tuple[str, ...]:
@@ -49,7 +54,8 @@ class DataFacts:
     def summary(self) -> str:
         """Say how much there is."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.samples.items())
-        return counts + (f"; {len(self.classes)} classes" if self.classes else "")
+        classes = f"; {len(self.classes)} classes" if self.classes else ""
+        return counts + classes + (f"; left out: {left_out_words(self.left_out)}" if self.left_out else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +112,11 @@ class Threads:
         """Say how many, and what a step took."""
         tried = ", ".join(f"{count}: {took:.1f} ms" for count, took in self.step_ms.items())
         return f"{self.count}" + (f" ({tried} per step)" if tried else "")
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """Say what was left out, most first: "5 of type .heic, 2 hidden or of the system"."""
+    most = Counter(left_out).most_common()
+    told = [f"{count:,} {why}" for why, count in most[:_REASONS_SHOWN]]
+    rest = sum(count for _, count in most[_REASONS_SHOWN:])
+    return ", ".join([*told, *([f"{rest:,} others"] if rest else [])])

@@ -29,6 +29,7 @@ class Check:
     got: float | None  # None: nobody knows
     low: float | None
     high: float | None
+    surely: bool = False  # an estimate that chance could turn does not meet it
     samples: int | None = None  # test samples that the bounds come from; None where they come from something else
 
     @property
@@ -46,8 +47,10 @@ class Check:
 
     @property
     def holds(self) -> bool | None:
-        """Tell whether the estimate itself meets the limit, whatever its interval says; None where nobody knows."""
-        return None if self.got is None else self._meets(self.got)
+        """Tell whether the estimate meets the limit (and its interval, where ``surely``); None where nobody knows."""
+        if self.got is None:
+            return None
+        return self.state == "met" if self.surely else self._meets(self.got)
 
     @property
     def settled_by(self) -> int | None:

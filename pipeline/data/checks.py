@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, DataError, nearest
 # Arrays are read whole; no honest set of one file needs more, and a forged header must not take all memory.
 LARGEST_ARRAY_BYTES = 2 << 30
 MOST_CLASSES = 10_000
+_FLOAT32_BYTES = 4
 
 # typed here: NumPy's own stubs leave them untyped
 _READ_MAGIC: Callable[[IO[bytes]], tuple[int, int]] = npy_format.read_magic
@@ -35,7 +36,8 @@ _READ_HEADER: Mapping[tuple[int, int], Callable[[IO[bytes]], _Header]] = {
 def checked_samples(samples: NDArray[Any], shape: tuple[int, ...], where: str) -> NDArray[Any]:
     """Return the samples as (N, *shape) in native byte order; pictures may come without their one channel.
 
-    Raises DataError for another shape, for values that are no real numbers, and for the first NaN or infinity.
+    Raises DataError for another shape, for values that are no real numbers, and for the first value that is no finite
+    number as float32, in which networks compute.
     """
     if samples.dtype.kind not in "biuf":
         raise DataError(
@@ -51,7 +53,22 @@ def checked_samples(samples: NDArray[Any], shape: tuple[int, ...], where: str) -
     native = samples.astype(samples.dtype.newbyteorder("="), copy=False).reshape(len(samples), *shape)
     if native.dtype.kind == "f":
         check_finite(native, where)
+    if native.dtype.itemsize > _FLOAT32_BYTES:
+        _check_fits_float32(native, where)
     return native
+
+
+def _check_fits_float32(samples: NDArray[Any], where: str) -> None:
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by name
+        bad = ~np.isfinite(samples.astype(np.float32))
+    if bad.any():
+        sample, *place = (int(axis) for axis in np.unravel_index(bad.argmax(), bad.shape))
+        raise DataError(
+            f"sample {sample} holds {samples[sample, *place]:g} at {tuple(place)}, more than float32 "
+            "can hold (3.4e+38)",
+            where=where,
+            remedy="networks compute in float32: correct the value, or store the numbers in a larger unit",
+        )
 
 
 def check_finite(samples: NDArray[Any], where: str) -> None:

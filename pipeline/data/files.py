@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from pipeline.artifacts.networks import Digest
-from pipeline.data.fetch import fetched
+from pipeline.data.fetch import fetched, without_password
 from pipeline.declare.card import DatasetCard, FileSpec
 from pipeline.errors import ConfigError, DataError
+from pipeline.paths import expanded, resolved
 from pipeline.progress import Progress
 from pipeline.runs.store import sha256_of_file
 from pipeline.shipped import shipped_folder
@@ -26,6 +27,7 @@ from pipeline.shipped import shipped_folder
 DATA_VARIABLE = "KARUI_DATA"
 _HASHING_THREADS = 4  # hashlib lets go of the interpreter's lock
 _SMALL_BYTES = 1 << 20
+_LIKELIEST = 2  # of the places where a missing file could lie are named: beside the card, and in $KARUI_DATA
 
 # path → (mark of the file's state, sha256): a file is hashed once per process unless it changes
 _Mark = tuple[int, int, int]
@@ -64,7 +66,7 @@ def locate_folder(name: str, card: DatasetCard, beside: Path) -> Path:
     candidates = places(name, beside)
     for path in candidates:
         if path.is_dir():
-            return path.resolve()
+            return resolved(path)
     raise _missing(
         name, candidates, card, f"put it beside the card, or set {DATA_VARIABLE} to the folder that holds it"
     )
@@ -72,11 +74,11 @@ def locate_folder(name: str, card: DatasetCard, beside: Path) -> Path:
 
 def locate_code(name: str, card: DatasetCard, beside: Path) -> Path:
     """Return a Python file that a card names: beside it, or among the shipped ones.  Raises DataError."""
-    given = Path(name).expanduser()
+    given = expanded(name, where=card.name)
     candidates = [given] if given.is_absolute() else [beside / given, shipped_folder("calibration_data") / given]
     for path in candidates:
         if path.is_file():
-            return path.resolve()
+            return resolved(path)
     raise _missing(name, candidates, card, "put it beside the card")
 
 
@@ -125,12 +127,12 @@ def cache_folder(card: DatasetCard) -> Path:
 
 def places(path: str, beside: Path) -> list[Path]:
     """Return where a relative path may lie on this disk: beside the card, in ``$KARUI_DATA`` and one level down."""
-    given = Path(path).expanduser()
+    given = expanded(path)
     if given.is_absolute():
         return [given]
     found = [beside / given]
     if root := os.environ.get(DATA_VARIABLE):
-        data = Path(root).expanduser()
+        data = expanded(root, where=DATA_VARIABLE)
         found.append(data / given)
         if data.is_dir():
             found += [folder / given for folder in sorted(data.iterdir()) if folder.is_dir()]
@@ -143,7 +145,7 @@ def _locate_file(file: FileSpec, card: DatasetCard, beside: Path, progress: Prog
     present = [path for path in candidates if path.is_file()]
     for path in present:
         if file.sha256 is None or sha256_of(path) == file.sha256:
-            return path.resolve()
+            return resolved(path)
     if present:
         raise DataError(
             f"is not the file that the card '{card.name}' means: "
@@ -160,7 +162,9 @@ def _locate_file(file: FileSpec, card: DatasetCard, beside: Path, progress: Prog
 def _missing(
     name: str, candidates: Sequence[Path], card: DatasetCard, remedy: str, *, sha256: Digest | None = None
 ) -> DataError:
-    looked = "looked for " + ", ".join(map(str, candidates))
+    likeliest = list(dict.fromkeys(map(str, candidates)))[:_LIKELIEST]
+    more = f" and in {len(candidates) - len(likeliest)} folders of {DATA_VARIABLE}" if candidates[_LIKELIEST:] else ""
+    looked = f"looked for {' and '.join(likeliest)}{more}"
     expected = f" (expected sha256 {sha256})" if sha256 else ""
     return DataError(
         f"'{name}' of the data set '{card.name}' is missing{expected}", where=card.name, remedy=f"{remedy}; {looked}"
@@ -168,5 +172,5 @@ def _missing(
 
 
 def _how_to_get(file: FileSpec, cached: Path, first: str) -> str:
-    by_hand = f", or fetch {file.url} to {cached}" if file.url else ""
+    by_hand = f", or fetch {without_password(file.url)} to {cached}" if file.url else ""
     return f"{first}, or set {DATA_VARIABLE} to the folder that holds it{by_hand}"

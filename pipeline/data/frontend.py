@@ -7,7 +7,9 @@ Shapes: N samples, n of them at once, C channels (axis 1: columns of a table, ch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from pipeline.data.source import INPUT, Indices, Parts, Source, everything
 from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import ConfigError, DataError
-from pipeline.onboard.frontend import StepCall, run_steps
+from pipeline.onboard.arrays import Arrays
+from pipeline.onboard.frontend import StepCall, prepare, run_steps
 
 _AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit
 
@@ -44,6 +47,49 @@ def with_shape(card: DatasetCard, train: Source, frontend: dict[str, tuple[StepC
     if card.inputs or card.input.shape:
         return card
     return card.model_copy(update={"input": card.input.model_copy(update={"shape": found})})
+
+
+def check_prepared(parts: Parts, frontend: dict[str, tuple[StepCall, ...]], card: DatasetCard) -> None:
+    """Raise DataError for the first value of any sample that is no finite number after the steps; names its file."""
+    for split, source in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
+        if source is not None and len(source):
+            for first, raw in _to_look_at(source):
+                with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by name
+                    prepared = prepare(raw, frontend)
+                _check_finite(prepared, first, parts.places.get(split, f"{card.name}: {split}"))
+
+
+def _to_look_at(source: Source) -> Iterator[tuple[int | None, Arrays]]:
+    """Yield number of the first sample → some samples; None: their smallest and largest values alone.
+
+    Steps keep the order of values, so that of bytes (all pictures) two say what all would.
+    """
+    indices = everything(source)
+    one = source.read(indices[:1]).inputs
+    if all(array.dtype.itemsize == 1 for array in one.values()):
+        yield None, {name: _extremes(array) for name, array in one.items()}
+        return
+    for start in range(0, len(indices), _AT_ONCE):
+        yield start, source.read(indices[start : start + _AT_ONCE]).inputs
+
+
+def _extremes(like: NDArray[Any]) -> NDArray[Any]:
+    ends = (False, True) if like.dtype.kind == "b" else (np.iinfo(like.dtype).min, np.iinfo(like.dtype).max)
+    return np.concatenate([np.full_like(like, end) for end in ends])
+
+
+def _check_finite(prepared: Arrays, first: int | None, where: str) -> None:
+    for name, values in prepared.items():
+        bad = ~np.isfinite(values)
+        if bad.any():
+            sample, *place = (int(axis) for axis in np.unravel_index(bad.argmax(), bad.shape))
+            subject = "a sample" if first is None else f"sample {first + sample}"
+            raise DataError(
+                f"{subject} is {values[sample, *place]} at {tuple(place)} of '{name}' after preprocessing, "
+                "expected finite numbers",
+                where=where,
+                remedy="correct divide, mean and std in [input] of the card, or the sample",
+            )
 
 
 def _declared(

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.artifacts.networks import DataRef, Digest
 from pipeline.data.calibration import indices_file, read_indices
 from pipeline.data.files import Found, locate, sha256_of
-from pipeline.data.frontend import frontend_of, with_shape
+from pipeline.data.frontend import check_prepared, frontend_of, with_shape
 from pipeline.data.kinds import PLACES, named, own_spec, wanted_by
 from pipeline.data.source import Dataset
 from pipeline.data.split import divide
@@ -67,6 +67,7 @@ def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:
     parts = named(card).load(card, own, found, wanted_by(card))
     splits = divide(parts, card)
     frontend = frontend_of(parts, splits["train"], card)
+    check_prepared(parts, frontend, card)
     indices = None
     if card.calibration.indices is not None:
         indices = read_indices(indices_file(card, found.beside), len(splits["train"]))
@@ -80,6 +81,8 @@ def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:
         columns=parts.columns,
         numbers=parts.numbers,
         calibration=indices,
+        pictures=parts.pictures,
+        left_out=parts.left_out,
     )
 
 

@@ -8,7 +8,7 @@ Shapes: N samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipeline.onboard.arrays import Arrays, length
 
 SPLITS = ("train", "val", "test")
 LABEL, GROUPS = "y", "groups"
+_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,14 @@ class Origin:
     where: str
     suffix: str  # "", "_train" …
     remedy: str
+    held: tuple[str, ...] = ()  # all names there, also of arrays that mean nothing here
 
     def array(self, name: str) -> NDArray[Any]:
         """Return an array.  Raises DataError when it is not there."""
         full = name + self.suffix
         if full not in self.arrays:
             raise DataError(
-                f"holds no array '{full}', found {', '.join(sorted(self.arrays)) or 'nothing'}",
+                f"holds no array '{full}', found {_listed(self.held or sorted(self.arrays))}",
                 where=self.where,
                 remedy=self.remedy,
             )
@@ -62,13 +64,22 @@ def names_in_use(card: DatasetCard) -> set[str]:
     return names | {f"{name}_{split}" for name in names for split in SPLITS}
 
 
-def origins_in_one(arrays: Arrays, card: DatasetCard, where: str, remedy: str) -> dict[str, Origin]:
-    """Return split → its arrays where all lie together: divided where the first input is."""
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return (", ".join(names[:_LISTED]) or "nothing") + more
+
+
+def origins_in_one(
+    arrays: Arrays, card: DatasetCard, where: str, remedy: str, held: Sequence[str]
+) -> dict[str, Origin]:
+    """Return split → its arrays where all lie together: divided where the first input is; ``held``: all names there."""
     first = next(iter(_arrays_of_inputs(card).values()))
     divided = f"{first}_train" in arrays
     present = [split for split in SPLITS if f"{first}_{split}" in arrays] if divided else ["train"]
     return {
-        split: Origin(arrays=arrays, where=where, suffix=f"_{split}" if divided else "", remedy=remedy)
+        split: Origin(
+            arrays=arrays, where=where, suffix=f"_{split}" if divided else "", remedy=remedy, held=tuple(held)
+        )
         for split in present
     }
 
@@ -97,7 +108,13 @@ def parts_of(origins: Mapping[str, Origin], card: DatasetCard, wanted: Wanted | 
         for split in origins
     }
     classes = class_names(card, *(one[wanted] for one in labels.values())) if wanted in ("class", "mask") else ()
-    return Parts(classes=classes, train=sources["train"], val=sources.get("val"), test=sources.get("test"))
+    return Parts(
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        places={split: f"{origin.where}{origin.suffix and f' ({split})'}" for split, origin in origins.items()},
+    )
 
 
 def _arrays_of_inputs(card: DatasetCard) -> dict[str, str]:

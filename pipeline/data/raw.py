@@ -22,8 +22,12 @@ def raws_of(dataset: Dataset) -> dict[str, Raw]:
         pixels = len(shape) == 3 and shape[0] in _COLOURS and dtype == "uint8" and int(values.max()) > _DARK
         if dataset.columns:
             found[name] = Raw(TABLE, dtype, shape, columns=dataset.columns)
-        elif pixels or dataset.card.kind == "image-folder":
-            found[name] = Raw(PICTURE, dtype, shape, colours=_COLOURS[shape[0]])
+        elif dataset.pictures:
+            form = dataset.pictures
+            colours = _COLOURS[shape[0]]
+            found[name] = Raw(PICTURE, dtype, shape, colours, resize=form.resize, background=form.background)
+        elif pixels:
+            found[name] = Raw(PICTURE, dtype, shape, _COLOURS[shape[0]])
         else:
             found[name] = Raw(ARRAY, dtype, shape)
     return found

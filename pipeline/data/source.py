@@ -6,7 +6,7 @@ Shapes: N samples, n of them read at once; a sample's input is (C, H, W) for pic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.declare.card import DatasetCard
 from pipeline.onboard.about import Column
-from pipeline.onboard.arrays import Arrays, chosen, length
+from pipeline.onboard.arrays import Arrays, PictureForm, chosen, length
 from pipeline.onboard.frontend import StepCall
 
 # What training may hold of one source as normalised float32 inputs; a larger source is streamed, batch by batch.
@@ -121,6 +121,9 @@ class Parts:
     numbers: tuple[str, ...] = ()  # names of the numbers to predict, where they have some
     # preprocessing that the kind itself asks for, before [input]'s: its numbers are found on the training split
     own_steps: Callable[[Source], tuple[StepCall, ...]] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)  # split that the kind brings → its file, for errors
+    pictures: PictureForm | None = None  # how files become raw values, where they are pictures
+    left_out: Mapping[str, int] = field(default_factory=dict)  # why files were not read → how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,8 @@ class Dataset:
     columns: tuple[Column, ...] = ()  # of the rows of a table
     numbers: tuple[str, ...] = ()  # names of the numbers to predict, where they have some
     calibration: Indices | None = None  # indices into ``train`` from the card's file, if it names one
+    pictures: PictureForm | None = None  # how files become raw values, where they are pictures
+    left_out: Mapping[str, int] = field(default_factory=dict)  # why files were not read → how many
 
 
 def everything(source: Source) -> Indices:

@@ -1,5 +1,8 @@
 """Rows and columns of a CSV file, by name; whatever is wrong is placed by file, line and column.
 
+Cells are separated by what the first row has most of: commas, semicolons, tabs or bars.  Where it is no comma, numbers
+may have decimal commas: then all of the file have.
+
 Shapes: N rows, F columns of numbers.
 """
 
@@ -7,9 +10,11 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,10 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError, nearest
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAID = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]  # (N, len(header))
     lines: tuple[int, ...]  # of each row in the file, from 1: where an editor shows it
+    decimal_comma: bool = False  # numbers are written as 3,14
 
     def column(self, name: str, key: str) -> tuple[str, ...]:
         """Return the cells of a column (N,), without spaces around.  ``key``: who names it in the card."""
@@ -74,10 +84,9 @@ class Table:
         """
         columns = [self.column(name, key) for name in names]
         rows = [list(row) for row in zip(*columns, strict=True)]
-        try:
-            wide = np.array(rows, dtype=np.float64)
-        except ValueError:
-            wide = np.array([[_number(cell) for cell in row] for row in rows])
+        wide = _as_written(rows) if not self.decimal_comma else None
+        if wide is None:
+            wide = np.array([[_number(cell, decimal_comma=self.decimal_comma) for cell in row] for row in rows])
         with np.errstate(over="ignore"):  # 1e39 becomes infinity, which is refused below
             values: NDArray[np.float32] = wide.astype(np.float32).reshape(len(self.rows), len(names))
         self._check(values, rows, names, may_miss=may_miss)
@@ -95,8 +104,8 @@ class Table:
             raise DataError(
                 f"column '{names[column]}' holds '{cell[:40]}', expected a finite number",
                 where=f"{self.path}:{self.lines[row]}",
-                remedy="write numbers as 3.14, name the column in [categories] or ignored_columns of the card, "
-                "or take it away",
+                remedy=f"write numbers as {'3,14 (decimal commas, as elsewhere)' if self.decimal_comma else '3.14'}, "
+                "name the column in [categories] or ignored_columns of the card, or take it away",
             )
 
     def no_value(self, line: int, column: str) -> DataError:
@@ -119,7 +128,8 @@ def read_table(path: Path) -> Table:
     lines: list[int] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte-order mark
-            reader = csv.reader(file, strict=True)
+            delimiter, skipped = _delimiter(file)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             header = tuple(name.strip() for name in next(reader, []))
             for row in reader:
                 if not row:
@@ -127,11 +137,12 @@ def read_table(path: Path) -> Table:
                 if len(row) != len(header):
                     raise DataError(
                         f"has {len(row)} cells, expected {len(header)} as in the first row",
-                        where=f"{path}:{reader.line_num}",
-                        remedy="separate cells by commas; put text that holds a comma into double quotes",
+                        where=f"{path}:{reader.line_num + skipped}",
+                        remedy=f"separate cells by {_DELIMITERS[delimiter]}, as in the first row; put text that "
+                        "holds one into double quotes",
                     )
                 rows.append(tuple(row))
-                lines.append(reader.line_num)
+                lines.append(reader.line_num + skipped)
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DataError(f"is no readable CSV file: {error}", where=str(path), remedy="save it as UTF-8 CSV") from error
     if not rows:
@@ -139,7 +150,45 @@ def read_table(path: Path) -> Table:
     double = sorted({name for name in header if header.count(name) > 1})
     if double:
         raise DataError(f"has two columns called '{double[0]}'", where=f"{path}:1", remedy="rename one of them")
-    return Table(path=path, header=header, rows=tuple(rows), lines=tuple(lines))
+    return Table(
+        path=path,
+        header=header,
+        rows=tuple(rows),
+        lines=tuple(lines),
+        decimal_comma=delimiter != "," and any(_has_decimal_commas(cells) for cells in zip(*rows, strict=True)),
+    )
+
+
+def _delimiter(file: TextIO) -> tuple[str, int]:
+    """Return what separates the cells, and how many lines come before the first row; ``file`` is then at that row."""
+    first = file.readline()
+    if said := _SAID.fullmatch(first.rstrip("\r\n")):  # by spreadsheets, to other spreadsheets
+        return said[1], 1
+    file.seek(0)
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    return max(_DELIMITERS, key=unquoted.count), 0  # the first of them where there are equally many
+
+
+def _has_decimal_commas(cells: Sequence[str]) -> bool:
+    """Tell whether a column holds numbers alone, of which some have decimal commas."""
+    found = {_written(cell.strip()) for cell in cells}
+    return "comma" in found and "text" not in found
+
+
+def _written(cell: str) -> str:
+    if _COMMA.fullmatch(cell):
+        return "comma"
+    return "other" if is_missing(cell) or _NUMBER.fullmatch(cell) else "text"
+
+
+def _as_written(rows: list[list[str]]) -> NDArray[np.float64] | None:
+    """Return numbers in the usual notation (N, F); None where some cell is none."""
+    if any("_" in cell or not cell.isascii() for row in rows for cell in row):  # Python's own notation, other digits
+        return None
+    try:
+        return np.array(rows, dtype=np.float64)
+    except ValueError:
+        return None
 
 
 def same_columns(tables: Mapping[str, Table], names: Sequence[str]) -> None:
@@ -154,9 +203,11 @@ def same_columns(tables: Mapping[str, Table], names: Sequence[str]) -> None:
             )
 
 
-def _number(cell: str) -> float:
+def _number(cell: str, *, decimal_comma: bool) -> float:
     """Return the number in a cell; infinity where there is none, NaN where the cell is empty."""
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan if is_missing(cell) else math.inf
+    if is_missing(cell):
+        return math.nan
+    if decimal_comma and "." in cell:  # thousands, or a point after all: nobody knows
+        return math.inf
+    plain = cell.replace(",", ".") if decimal_comma else cell
+    return float(plain) if _NUMBER.fullmatch(plain) else math.inf

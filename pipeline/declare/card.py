@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from pipeline.declare.words import Classes, Seed, Spec
+from pipeline.declare.words import MOST, Classes, Seed, Spec
 
+_Byte = Annotated[int, Field(ge=0, le=255)]
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
 
@@ -24,11 +25,15 @@ class InputSpec(Spec):
     """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std."""
 
     # (C, H, W) for pictures, (F,) for tables; left out: as many columns as the table has (csv alone)
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field((), max_length=3)
+    shape: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = Field((), max_length=3)
     divide: float = Field(1.0, gt=0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     normalize: Literal["train"] | None = None  # mean and std of each channel are those of the training split
+    # of pictures in folders that have other sizes: "squash" whatever their proportions, "fit" in with a border, "crop"
+    resize: Literal["squash", "fit", "crop"] | None = None
+    # RGB: what transparent pixels lie on, and the border of "fit"
+    background: tuple[_Byte, _Byte, _Byte] = (255, 255, 255)
     clip: float | None = Field(
         None, gt=0
     )  # after that, values beyond ±clip are cut off: long tails cost int8 its steps
@@ -54,11 +59,18 @@ class SplitSpec(Spec):
     val: float | int = 0.1  # share (< 1) or number of training samples held out for validation
     test: float | int = 0.2  # the same for the test split; unused where the source brings one
 
+    @field_validator("val", "test")
+    @classmethod
+    def _share_or_number(cls, value: float) -> float:
+        if isinstance(value, float) and value >= 1:
+            raise ValueError("expected a share below 1, such as 0.2, or a whole number of samples, such as 200")
+        return value
+
 
 class CalibrationSpec(Spec):
     """Which training samples stand for the data when ranges are measured."""
 
-    samples: int = Field(256, ge=1)
+    samples: int = Field(256, ge=1, le=MOST)
     indices: str | None = None  # .npy of indices into the training split, beside the card; else a seeded draw
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.declare.words import Fraction, OptionValue, Seed, Spec
+from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
@@ -19,8 +19,8 @@ class NetworkSpec(Spec):
 class AugmentSpec(Spec):
     """Seeded augmentation of a training batch (N, C, H, W); 0 or false turns each one off."""
 
-    shift_px: int = Field(0, ge=0)  # whole-pixel shift in both axes, edges are repeated
-    crop_padding_px: int = Field(0, ge=0)  # the same, as image recipes call it
+    shift_px: int = Field(0, ge=0, le=MOST)  # whole-pixel shift in both axes, edges are repeated
+    crop_padding_px: int = Field(0, ge=0, le=MOST)  # the same, as image recipes call it
     flip: bool = False  # mirror left-right with probability 1/2
     noise: float = Field(0.0, ge=0.0)  # standard deviation of Gaussian noise, in normalised units
 
@@ -28,15 +28,15 @@ class AugmentSpec(Spec):
 class TrainSpec(Spec):
     """How to train from scratch."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(10, ge=1, le=MOST)
+    batch_size: int = Field(128, ge=1, le=MOST)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)  # sgd only
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
     label_smoothing: Fraction = 0.0
-    early_stop_epochs: int = Field(0, ge=0)  # stop after this many epochs without a better one; 0: never
+    early_stop_epochs: int = Field(0, ge=0, le=MOST)  # stop after this many epochs without a better one; 0: never
     augment: AugmentSpec = AugmentSpec()
 
 
@@ -46,7 +46,7 @@ class FinetuneSpec(Spec):
     start: str = Field(pattern=r"^(recipe|run|weights):.+")
     mode: Literal["head", "all", "gradual"] = "all"
     train: TrainSpec = TrainSpec()
-    compare_labels_per_class: tuple[Annotated[int, Field(ge=1)], ...] = (10, 30, 100)
+    compare_labels_per_class: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = (10, 30, 100)
 
 
 class PruneSpec(Spec):
@@ -54,13 +54,13 @@ class PruneSpec(Spec):
 
     amount: Fraction = 0.0  # share taken away; 0 turns the stage off
     of: Literal["macs", "latency"] = "macs"
-    steps: int = Field(1, ge=1)
-    recovery_epochs: int = Field(2, ge=0)
+    steps: int = Field(1, ge=1, le=MOST)
+    recovery_epochs: int = Field(2, ge=0, le=MOST)
     learning_rate: float = Field(1e-3, gt=0)
     # how much worse the metric on the validation split may get: percentage points, or per cent where it is no share
     margin_pp: float = Field(1.0, ge=0)
     decide_by: Literal["latency", "macs"] = "latency"  # what tells that a step paid: a measured time, or a count
-    round_to: int = Field(8, ge=1)  # channel counts stay multiples of this where they can
+    round_to: int = Field(8, ge=1, le=MOST)  # channel counts stay multiples of this where they can
     unstructured_sparsity: Fraction = 0.0  # share of single weights also tried at zero, reported, never shipped
 
 
@@ -70,7 +70,7 @@ class QuantizeSpec(Spec):
     method: Literal["qat", "ptq", "none"] = "qat"
     calibration: Literal["min-max", "percentile", "mse"] = "mse"
     percentile: float = Field(99.99, gt=50, le=100)
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(3, ge=1, le=MOST)
     learning_rate: float = Field(1e-4, gt=0)
     ranges: Literal["ema", "lsq"] = "ema"  # moving average of min and max, or learned step size
     distill: float = Field(0.0, ge=0, le=1)  # weight of the float model's outputs against the labels
@@ -95,6 +95,8 @@ class RecipeLimits(Spec):
 
     accuracy_min: float | None = Field(None, ge=0, le=1)
     accuracy_drop_pp: float | None = Field(None, ge=0)  # float minus int8, percentage points
+    # share of test inputs on which int8 decides as float; None: what the task asks for, 0.9 for classes
+    agreement_min: float | None = Field(None, ge=0, le=1)
     metrics: dict[str, MetricLimits] = Field(default_factory=dict)
 
     def of(self, metric: str) -> MetricLimits:

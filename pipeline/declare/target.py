@@ -49,7 +49,7 @@ class TargetProfile(Spec):
     os: str
     python: str
     runtime: RuntimeName = "onnxruntime"
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "int8"  # what to ship when it passes; fp32 otherwise
     weight_bits: Literal[7, 8] = 8  # 7 where 8-bit weights saturate: x86 AVX2 without VNNI
     limits: TargetLimits = TargetLimits()

@@ -28,6 +28,7 @@ from pipeline.onboard.session import Session, Timer
 from pipeline.onboard.timing import Opener, measure
 from pipeline.runs.store import Store
 from pipeline.runtimes import open_session, peak_memory_bytes, unavailable
+from pipeline.runtimes.child import reusing_children
 
 SESSIONS = 12  # of each file: enough for a 95 % interval that one odd session does not decide
 _BUDGET_S = 2.0  # for each file; small networks need less
@@ -93,7 +94,8 @@ def time_ways(ways: Sequence[FileWay], sample: Arrays, *, threads: int, seed: in
     if not ways:
         return {}
     openers = {each.way.key: _opener(each, sample, threads) for each in ways}
-    times = measure(openers, sessions=SESSIONS, rounds=ROUNDS, budget_s=_BUDGET_S * len(ways), seed=seed)
+    with reusing_children():
+        times = measure(openers, sessions=SESSIONS, rounds=ROUNDS, budget_s=_BUDGET_S * len(ways), seed=seed)
     return {each.way: times[each.way.key] for each in ways}
 
 

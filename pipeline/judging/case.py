@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pipeline.artifacts.evidence import Answered, Compared, Comparison, How, Measurement, Metric, Place, Quantity
 from pipeline.artifacts.files import Exported, Way
@@ -39,6 +39,16 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Faster:
+    """Another way of running that is surely faster than a candidate, timed in turn with it."""
+
+    way: Way
+    than: Way
+    time: Interval  # its time / the candidate's
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """All that the verdict looks at."""
 
@@ -52,7 +62,16 @@ class Case:
     saturating_layers: int | None  # that can overflow where the target adds in 16 bits; None: not examined
     int8_time: Interval | None  # time of the int8 candidate / time of the float one, at ``timed``
     timed: Place | None
+    others: tuple[Metric, ...] = ()  # further metrics of the task
+    baselines: Mapping[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs
+    faster: Faster | None = None  # a file in another runtime that takes less time than the preferred one
     cannot_run: str = ""  # why no file of the target's format could be run at all
+
+    def metric_of(self, name: str) -> Metric:
+        """Return one of the task's metrics; of one that it does not measure, much is taken to be good."""
+        known = (self.metric, *self.others)
+        unknown = Metric(name=name, unit="", higher_is_better=True)
+        return next((each for each in known if each.name == name), unknown)
 
     @property
     def comparison(self) -> Comparison | None:

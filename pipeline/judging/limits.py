@@ -14,6 +14,7 @@ from pipeline.judging.stats import Interval
 # answers are a step apart; more than one in 200 such inputs would be another network.
 SAME_DECISION_MIN = 0.995
 SAME_DECISION = "same decision as trained"
+SAME_AS_FLOAT = "same decision as float"
 OVERFLOW = "layers that can overflow 16 bits"
 
 
@@ -21,6 +22,7 @@ def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
     """Check all limits for one file; for an int8 file also those of the float file's metrics and of what it lost."""
     return (
         *_metric_checks(candidate, case),
+        *_baseline_checks(candidate, case),
         *(_int8_checks(candidate, case) if candidate.precision == "int8" else ()),
         *_cost_checks(candidate, case),
     )
@@ -49,13 +51,31 @@ def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) ->
     answered = candidate.answered
     if name == case.metric.name:
         found: Interval | None = Interval(value=answered.value, low=answered.low, high=answered.high)
-        unit: str = case.metric.unit
     else:
-        found, unit = _exactly(answered.others.get(name)), ""
+        found = _exactly(answered.others.get(name))
     bounds: tuple[tuple[Bound, float | None], ...] = (("at least", asked.min), ("at most", asked.max))
     for bound, limit in bounds:
         if limit is not None:
-            yield _check(candidate, name, found, bound=bound, limit=limit, unit=unit, samples=_samples(case))
+            yield _check(
+                candidate, name, found, bound=bound, limit=limit, unit=case.metric_of(name).unit, samples=_samples(case)
+            )
+
+
+def _baseline_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
+    """Check that the network beats those that do not look at the inputs, and surely so."""
+    better_first = sorted(case.baselines.items(), key=lambda each: each[1], reverse=case.metric.higher_is_better)
+    for name, value in better_first[:1]:
+        higher, answered = case.metric.higher_is_better, candidate.answered
+        yield _check(
+            candidate,
+            f"{case.metric.name} {'above' if higher else 'below'} {name}",
+            Interval(value=answered.value, low=answered.low, high=answered.high),
+            bound="at least" if higher else "at most",
+            limit=value,
+            unit=case.metric.unit,
+            samples=_samples(case),
+            surely=True,
+        )
 
 
 # ── int8 against float ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,21 +104,15 @@ def _drops(candidate: Candidate, asked: MetricLimits, case: Case) -> Iterator[Ch
 
 
 def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
-    """Check what int8 lost in a metric beside the task's own one.
-
-    Which direction is worse follows from the limit beside it (a least or a most); where there is none, a change in
-    either direction counts.
-    """
+    """Check what int8 lost in a metric beside the task's own one; it has no interval."""
+    metric = case.metric_of(name)
     before = case.fp32.answered.others.get(name) if case.fp32 else None
     after = candidate.answered.others.get(name)
-    known = asked.min is not None or asked.max is not None
-    title = drop_name(name, higher_is_better=asked.max is None) if known else f"{name} change"
-    worse = None
-    if before is not None and after is not None:
-        change = before - after if asked.max is None else after - before
-        worse = _exactly(change if known else abs(change))
+    worse = None if before is None or after is None else _exactly(metric.worse_by(after, before))
+    title, is_share = drop_name(name, higher_is_better=metric.higher_is_better), metric.unit == "share"
     if asked.worse_by is not None:
-        yield _check(candidate, title, worse, limit=asked.worse_by, unit="")
+        limit, found = (100 * asked.worse_by, _scaled(worse, 100)) if is_share else (asked.worse_by, worse)
+        yield _check(candidate, title, found, limit=limit, unit="pp" if is_share else metric.unit)
     if asked.worse_by_percent is not None:
         relative = None if before is None else _scaled(worse, 100 / max(abs(before), 1e-12))
         yield _check(candidate, title, relative, limit=asked.worse_by_percent, unit="%")
@@ -106,6 +120,13 @@ def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: C
 
 def _int8_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
     yield _check(candidate, SAME_DECISION, _exactly(case.same), bound="at least", limit=SAME_DECISION_MIN, unit="share")
+    comparison = case.comparison
+    asked = case.limits.agreement_min
+    if asked is None and comparison:
+        asked = comparison.agreement_min
+    if asked is not None:
+        found = _exactly(comparison.agreement) if comparison else None
+        yield _check(candidate, SAME_AS_FLOAT, found, bound="at least", limit=asked, unit="share")
     # LiteRT adds in 32 bits everywhere
     if case.target.saturates_int16 and candidate.way.program == "onnxruntime":
         yield _check(candidate, OVERFLOW, _exactly(case.saturating_layers), limit=0, unit="")
@@ -139,6 +160,7 @@ def _check(
     limit: float,
     unit: str,
     samples: int | None = None,
+    surely: bool = False,
 ) -> Check:
     return Check(
         quantity=quantity,
@@ -150,6 +172,7 @@ def _check(
         low=found.low if found else None,
         high=found.high if found else None,
         samples=samples if found and found.low != found.high else None,
+        surely=surely,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.evidence import Metric
@@ -56,8 +57,30 @@ def _verdict(case: Case, ship: Way | None, looked_at: list[_Tried], why: str) ->
 def _why(chosen: _Tried, tried: list[_Tried], case: Case) -> str:
     name = chosen.candidate.precision
     reason = _why_not_preferred(chosen, tried, case)
+    if name == "int8" and _only_smaller(case):
+        reason = f"{reason}smaller, but not faster and no better in {case.metric.name}: "
     text = f"{reason}{name} in {chosen.candidate.label} {_meets(chosen)}: {_value(chosen.candidate, case)}"
-    return f"{text}; {_speed(case)}" if name == "int8" else text
+    text = f"{text}; {_speed(case)}" if name == "int8" else text
+    return text + _beside(chosen.candidate, case)
+
+
+def _only_smaller(case: Case) -> bool:
+    """Tell whether int8 is surely slower, wherever it was timed, and not surely better in the task's metric."""
+    found, time = case.comparison, case.int8_time
+    if found is None or time is None or time.low <= 1:
+        return False
+    return not (found.one_sided_low > 0 if case.metric.higher_is_better else found.one_sided_high < 0)
+
+
+def _beside(candidate: Candidate, case: Case) -> str:
+    """Name a faster way that does not ship, and why."""
+    faster = case.faster
+    if faster is None or faster.than != candidate.way:
+        return ""
+    return (
+        f"; {faster.way.key} takes {faster.time.value:.2f} times as long as that ({faster.place.text}), but "
+        f"{case.target.name} has {case.target.runtime} as its runtime"
+    )
 
 
 def _meets(chosen: _Tried) -> str:
@@ -80,7 +103,22 @@ def _why_not_preferred(chosen: _Tried, tried: list[_Tried], case: Case) -> str:
 def _why_none(tried: list[_Tried], case: Case) -> str:
     if not tried:
         return f"not fit: {case.cannot_run or 'there is no file for this target'}"
-    return "not fit: " + "; ".join(f"{each.candidate.precision} misses {_listed(each)}" for each in tried)
+    missed: dict[tuple[str, str, float], dict[str, Check]] = {}
+    for check in (check for each in tried for check in each.missed):
+        missed.setdefault((check.quantity, check.bound, check.limit), {})[check.variant.precision] = check
+    return "not fit: " + "; ".join(_missed_by(found) for found in missed.values())
+
+
+def _missed_by(found: Mapping[str, Check]) -> str:
+    """``accuracy is 66.67 % (float) and 66.11 % (int8), at least 75.00 % wanted``."""
+    check = next(iter(found.values()))
+    got = [
+        f"{_amount(each.got, each.unit)} ({'float' if precision == 'fp32' else precision})"
+        for precision, each in sorted(found.items())
+    ]
+    sure = ", not for sure" if all(each.state == "uncertain" for each in found.values()) else ""
+    limit = _amount(check.limit, check.unit)
+    return f"{check.quantity} is {' and '.join(got)}, {check.bound} {limit} {_asked(check)}{sure}"
 
 
 def _listed(tried: _Tried) -> str:
@@ -88,11 +126,14 @@ def _listed(tried: _Tried) -> str:
     for check in tried.missed:
         is_own = check.variant == tried.candidate.way.variant  # the float file's metric is asked of both files
         name = check.quantity if is_own else f"{check.quantity} of {check.variant.precision}"
-        asked = "wanted" if check.bound == "at least" else "allowed"
         sure = ", not for sure" if check.state == "uncertain" else ""
         got, limit = _amount(check.got, check.unit), _amount(check.limit, check.unit)
-        words.append(f"{name} ({got}, {check.bound} {limit} {asked}{sure})")
+        words.append(f"{name} ({got}, {check.bound} {limit} {_asked(check)}{sure})")
     return " and ".join(words)
+
+
+def _asked(check: Check) -> str:
+    return "wanted" if check.bound == "at least" else "allowed"
 
 
 def _value(candidate: Candidate, case: Case) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import pickle  # only for the name of the error that torch.load raises
 import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,18 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ModelError
+from pipeline.data.checks import read_npy
+from pipeline.errors import DataError, ModelError
 
-WEIGHT_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
-_STATE_KEYS = ("state_dict", "model")  # where training scripts put the state dict inside a .pt
+WEIGHT_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt", ".bin")
+# where training scripts put the state dict inside a file; averaged weights come last, they are an extra
+_STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema")
+_LEVELS = 2  # {"model": {"state_dict": …}}
+_COUNTER = "n_averaged"  # what an average of weights (torch.optim.swa_utils) holds besides them
 _LISTED = 8  # so many tensors are named, the rest counted
+_NAMED = 4  # so many names show how a network, or a file, names its tensors
+_COMPARED = 200  # so many names of a file are compared: a hostile one may hold a million
+LARGEST_WEIGHTS_BYTES = 8 << 30
 
 State = Mapping[str, Tensor]  # name → tensor, as nn.Module.state_dict() has them
 
@@ -36,6 +44,23 @@ def load_state(module: nn.Module, weights: State, *, where: str) -> None:
     """
     _check_fit(module.state_dict(), weights, where)
     module.load_state_dict(dict(weights))
+
+
+def without_wrapper(weights: State, own: Iterable[str]) -> tuple[State, str]:
+    """Return the weights without what a wrapper put before all names ("module.", "_orig_mod.", …), and what that was.
+
+    ``own`` are the network's names; weights of which one is known already, or none becomes known, stay as they are.
+    """
+    known = set(own)
+    found = {name: tensor for name, tensor in weights.items() if name != _COUNTER or _COUNTER in known}
+    taken = ""
+    while found and not known & found.keys():
+        prefixes = {name.partition(".")[0] + "." for name in found}
+        if len(prefixes) > 1 or not all("." in name for name in found):
+            return weights, ""
+        taken += min(prefixes)
+        found = {name.partition(".")[2]: tensor for name, tensor in found.items()}
+    return (found, taken) if taken else (weights, "")
 
 
 def fit_start(own: State, start: State, head: str, where: str) -> tuple[str, ...]:
@@ -54,35 +79,52 @@ def fit_start(own: State, start: State, head: str, where: str) -> tuple[str, ...
 
 
 def _check_fit(own: State, weights: State, where: str) -> None:
+    missing = [name for name in own if name not in weights]  # in the network's order: files have any
+    unexpected = [name for name in sorted(weights) if name not in own]
     complaints = [
         f"'{name}': expected {tuple(tensor.shape)}, found {tuple(weights[name].shape)}"
-        for name, tensor in own.items()  # in the network's order: files have any
+        for name, tensor in own.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    complaints += [f"'{name}': missing, expected {tuple(own[name].shape)}" for name in own if name not in weights]
     complaints += [
-        f"'{name}': unexpected, found {tuple(weights[name].shape)}" for name in sorted(weights) if name not in own
+        f"'{name}': missing, expected {tuple(own[name].shape)}{_likely(name, own[name], unexpected, weights)}"
+        for name in missing
     ]
+    complaints += [f"'{name}': unexpected, found {tuple(weights[name].shape)}" for name in unexpected]
     if complaints:
         more = [f"and {len(complaints) - _LISTED} more"] if len(complaints) > _LISTED else []
+        both = [f"the network has {_some(own)}", f"the file has {_some(weights)}"] if missing and unexpected else []
         raise ModelError(
             f"the weights are those of another network: {len(complaints)} tensors do not fit",
             where=where,
-            remedy="\n  ".join(complaints[:_LISTED] + more),
+            remedy="\n  ".join(complaints[:_LISTED] + more + both),
         )
+
+
+def _likely(name: str, tensor: Tensor, unexpected: Sequence[str], weights: State) -> str:
+    """Name the tensor of the file that is most like one of the network's: of its shape, and of a name like its own."""
+    alike = [other for other in unexpected[:_COMPARED] if weights[other].shape == tensor.shape]
+    close = difflib.get_close_matches(name, alike, n=1, cutoff=0.4)
+    return f"; nearest in the file: '{close[0]}'" if close else ""
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:_NAMED]) + (f" … ({len(first)} tensors)" if len(first) > _NAMED else "")
 
 
 # ── from a file ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return name → tensor of a .safetensors, .npz or .pt/.pth file (a state dict, also below "state_dict" or "model").
+    """Return name → tensor of a .safetensors, .npz or torch file: a state dict, also below a usual name for it.
 
     No code in the file is run.  Raises ModelError for a missing or corrupt file, pickled code, and anything in it that
     is not a named tensor.
     """
-    readers = dict(zip(WEIGHT_SUFFIXES, (_read_safetensors, _read_npz, _read_torch, _read_torch), strict=True))
-    reader = readers.get(path.suffix.lower())
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    suffix = path.suffix.lower()
+    reader = readers.get(suffix, _read_torch) if suffix in WEIGHT_SUFFIXES else None
     if reader is None:
         raise ModelError(
             f"'{path.suffix}' is no weights file", where=str(path), remedy=f"known: {', '.join(WEIGHT_SUFFIXES)}"
@@ -110,38 +152,91 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         # opened here: numpy leaves the file open when it is no archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, AttributeError) as error:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_npz_size(archive, path)
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            return {name: _read_member(archive, member, path) for name, member in members.items()}
+    except _NPZ_ERRORS as error:
         raise ModelError(f"no readable .npz of number arrays: {error}", where=str(path), remedy=_CORRUPT) from error
 
 
+_NPZ_ERRORS = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, AttributeError),
+    *(NotImplementedError, RuntimeError),
+)
+
+
+def _check_npz_size(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse what would take all memory, by what the archive says of itself, before anything is unpacked."""
+    declared_bytes = sum(member.file_size for member in archive.infolist())
+    if declared_bytes > LARGEST_WEIGHTS_BYTES:
+        raise ModelError(
+            f"declares {declared_bytes:,} bytes of weights, expected at most {LARGEST_WEIGHTS_BYTES:,}",
+            where=str(path),
+            remedy="is it really the weights of a network?",
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Tensor:
+    with archive.open(member) as file:
+        try:
+            array = read_npy(file, member.file_size, str(path))
+        except DataError as error:
+            raise ModelError(f"'{member.filename}' {error.what}", where=str(path), remedy=_CORRUPT) from error
+    return torch.from_numpy(np.array(array))
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    _refuse_torchscript(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: it is read or refused all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise ModelError(
-            f"holds pickled code{f' ({named[1]})' if named else ' or is corrupt'}; only plain tensors are read",
-            where=str(path),
-            remedy="save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors",
-        ) from error
+        raise _pickled_code(path, str(error)) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"no readable .pt file: {_first_line(error)}", where=str(path), remedy=_CORRUPT) from error
     return _state_dict(content, path)
+
+
+def _refuse_torchscript(path: Path) -> None:
+    """TorchScript is a program with its weights: torch.load would say how to run it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # torch.load says what it is
+    if any(name.partition("/")[2] == "constants.pkl" for name in names):
+        raise ModelError(
+            "is a TorchScript file, a program with its weights; only plain tensors are read",
+            where=str(path),
+            remedy=f"where it was made: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')",
+        )
+
+
+def _pickled_code(path: Path, said: str) -> ModelError:
+    named = re.search(r"GLOBAL ([\w.]+)", said)
+    if not named:
+        what = "holds pickled code or is corrupt"
+    elif named[1].startswith(("numpy.", "_codecs.")):
+        what = f"holds more than tensors ({named[1]})"
+    else:
+        what = f"holds a whole pickled object with its code ({named[1]}), such as a module"
+    return ModelError(
+        f"{what}; only plain tensors are read",
+        where=str(path),
+        remedy="where it was made, save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors",
+    )
 
 
 _CORRUPT = "the file may be incomplete: copy or download it again"
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for key in _STATE_KEYS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
+    for _ in range(_LEVELS):
+        if isinstance(content, Mapping):
+            inner = (content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping))
+            content = next(inner, content)
     if not isinstance(content, Mapping) or not content:
         raise ModelError(f"holds a {type(content).__name__}, not a state dict", where=str(path), remedy=_STATE_REMEDY)
     for name, value in content.items():
@@ -152,7 +247,7 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in content.items()}
 
 
-_STATE_REMEDY = 'a state dict is expected: name → tensor, at the top or below "state_dict" or "model"'
+_STATE_REMEDY = f"a state dict is expected: name → tensor, at the top or below {', '.join(_STATE_KEYS)}"
 
 
 def _first_line(error: BaseException) -> str:

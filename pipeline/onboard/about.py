@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.onboard.arrays import Signature, TensorSpec
+from pipeline.onboard.arrays import PictureForm, Signature, TensorSpec
 from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.frontend import STEPS, StepCall
 
@@ -38,6 +38,15 @@ class Raw:
     shape: tuple[int, ...]  # (C, H, W), (F,) …
     colours: str = ""  # of a picture: "RGB", or "L" for grey
     columns: tuple[Column, ...] = ()  # of a table
+    resize: str = ""  # of a picture: see PictureForm
+    background: tuple[int, ...] = (255, 255, 255)
+
+    @property
+    def form(self) -> PictureForm:
+        """Return how a picture file becomes such a sample."""
+        channels, height, width = self.shape
+        red, green, blue = self.background
+        return PictureForm((channels, height, width), self.resize, (red, green, blue))
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,8 @@ def _raw(words: Mapping[str, Any]) -> Raw:
             Column(_of(str, each["name"]), tuple(_of(str, name) for name in each["categories"]))
             for each in _of(list, words["columns"])
         ),
+        resize=_of(str, words["resize"]),
+        background=_shape(words["background"]),
     )
 
 

@@ -64,3 +64,39 @@ def concatenated(parts: list[Arrays]) -> dict[str, NDArray[Any]]:
     if not parts:
         raise ValueError("no parts")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+# what Pillow reads by itself
+PICTURE_SUFFIXES = (
+    *(
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".bw",
+        ".dib",
+        ".gif",
+        ".ico",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpc",
+        ".jpe",
+        ".jpeg",
+    ),
+    *(".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".rgb", ".rgba", ".sgi", ".tif"),
+    *(".tiff", ".webp"),
+)
+
+
+@dataclass(frozen=True)
+class PictureForm:
+    """How a picture becomes (C, H, W) bytes.
+
+    ``resize``: "squash" to H × W whatever its proportions, "fit" it in with a border of the background, "crop" what is
+    beyond them, or "" where it must have that size.  ``background``: what transparent pixels lie on, RGB.
+    """
+
+    shape: tuple[int, int, int]  # (C, H, W); C is 1: grey, or 3: RGB
+    resize: str = ""
+    background: tuple[int, int, int] = (255, 255, 255)

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.onboard.about import PICTURE, TABLE, About, Raw
+from pipeline.onboard.arrays import PICTURE_SUFFIXES as PICTURES
 from pipeline.onboard.arrays import Arrays, length
 from pipeline.onboard.faults import InputRefused
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.rows import read_rows
 
 AT_ONCE = 256  # samples that are read, prepared and run together
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png")
 ARRAYS = (".npy", ".npz")
 TABLES = (".csv",)
 _LARGEST_ARRAY_BYTES = 2 << 30
@@ -50,7 +50,7 @@ def samples_of(path: Path, about: About) -> Iterator[Samples]:
         return
     files = files_below(path)
     if not files:
-        known = ", ".join((*PICTURES, *ARRAYS, *TABLES))
+        known = ", ".join(("pictures", *ARRAYS, *TABLES))
         raise InputRefused(f"holds no files of a known kind ({known})", where=str(path))
     yield from pictures_and_more(files, about)
 
@@ -92,7 +92,7 @@ def _read(path: Path, about: About) -> Samples:
             return _arrays(path, about)
     except OSError as error:
         raise InputRefused(f"cannot be read: {error.strerror}", where=str(path)) from error
-    known = ", ".join((*PICTURES, *ARRAYS, *TABLES))
+    known = ", ".join(("pictures", *ARRAYS, *TABLES))
     raise InputRefused(
         f"'{kind}' is no known kind of input", where=str(path), remedy=f"known: {known}, folders of them"
     )
@@ -116,7 +116,7 @@ def _pictures(paths: list[Path], about: About) -> Samples:
             remedy="give a CSV table with its columns" if raw.kind == TABLE else "give an .npy file of such samples",
         )
     reader = importlib.import_module("pipeline.onboard.pictures")  # only here, since a device may have no Pillow
-    pixels = np.stack([reader.read_picture(path, raw) for path in paths])
+    pixels = np.stack([reader.read_picture(path, raw.form) for path in paths])
     return Samples(tuple(map(str, paths)), {about.inputs[0].name: pixels})
 
 

@@ -30,6 +30,7 @@ class Worker:
             "version": self._version,
             "why_not": self._why_not,
             "open": self._open,
+            "close": self._close,
             "run": self._run,
             "timer": self._timer,
             "time": self._time,
@@ -71,6 +72,13 @@ class Worker:
         self._session, self._timers = session, []
         signature = signature_words(session.signature)
         return Frame({"version": session.version, "signature": signature, "steps": dict(session.steps)})
+
+    def _close(self, frame: Frame) -> Frame:
+        del frame
+        if self._session is not None:
+            self._session.close()
+        self._session, self._timers = None, []
+        return Frame({})
 
     def _opened(self) -> Session:
         if self._session is None:

@@ -16,11 +16,13 @@ from pipeline import tasks
 from pipeline.artifacts.evidence import Answered, Comparison, Figure, How, Measurement, Quantity
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Bound, Check, Judged, Outcome, State
+from pipeline.report.advice import advice
 from pipeline.report.rows import (
     LATENCIES,
     LayerRow,
     RunRow,
     answers_of,
+    baselines_of,
     comparison_of,
     is_of,
     layer_rows,
@@ -82,6 +84,7 @@ class TargetPart(_Part):
     name: str
     passed: bool
     state: State
+    to_try: tuple[str, ...]
     ship: Ship
     checks: tuple[CheckPart, ...]
     measurements: tuple[MeasurementPart, ...]
@@ -137,6 +140,7 @@ class Document(_Part):
     places: tuple[PlacePart, ...]
     targets: tuple[TargetPart, ...]
     artifacts: dict[str, FilePart]
+    baselines: dict[str, float]  # the metric that is reached without looking at the inputs, by name
     comparison: ComparisonPart | None  # of the first target that has one; None without int8
 
     def to_json(self) -> str:
@@ -172,6 +176,7 @@ def document(outcome: Outcome, folder: Path) -> Document:
         places=_places(outcome),
         targets=tuple(_target(outcome, target) for target in outcome.targets),
         artifacts={exported.variant.key: _file(exported, folder) for exported in outcome.files},
+        baselines=baselines_of(outcome),
         comparison=_comparison(outcome, compared[0]) if compared else None,
     )
 
@@ -207,6 +212,7 @@ def _target(outcome: Outcome, target: Judged) -> TargetPart:
         name=target.target,
         passed=target.verdict.passed,
         state=target.verdict.state,
+        to_try=advice(outcome, target),
         ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why),
         checks=tuple(_check(each) for each in target.verdict.checks),
         measurements=measurements_of(outcome, target),

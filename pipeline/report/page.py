@@ -19,6 +19,7 @@ from pipeline.report.draw import ArrayStore
 from pipeline.report.looked import Looked
 from pipeline.report.views import layers_views, looked_views, target_view, training_view
 from pipeline.report.yourself import yourselves
+from pipeline.visible import shown_text
 
 _QUANTITY = re.compile(r"(?<=[0-9]) (?=(?:%|pp|ms|dB|s|B|KiB|MiB|GiB|k|M|G)(?![A-Za-z0-9]))")
 
@@ -51,10 +52,10 @@ def render(
 
 
 def _unbroken(value: object) -> object:
-    """Keep a number and its unit on one line; what is markup already stays as it is."""
+    """Keep a number and its unit on one line and make visible what would act; markup stays as it is."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _QUANTITY.sub("\u00a0", value)
+    return _QUANTITY.sub("\u00a0", shown_text(value))
 
 
 @functools.cache

@@ -113,6 +113,11 @@ def export_set(outcome: Outcome, bits: int) -> ExportSet:
     return (int8 or list(outcome.exports))[0]
 
 
+def baselines_of(outcome: Outcome) -> dict[str, float]:
+    """Return what the task's metric is without looking at the inputs, by name."""
+    return outcome.predicted[0].baselines if outcome.predicted else {}
+
+
 # ── ways of running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

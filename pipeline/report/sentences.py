@@ -45,8 +45,13 @@ def saturates(target: Judged) -> bool:
 
 def comparison_line(metric: Metric, found: Comparison) -> str:
     """All numbers of the comparison in one line."""
+    return f"int8 − float: {difference_line(metric, found)}"
+
+
+def difference_line(metric: Metric, found: Comparison) -> str:
+    """Return the difference with its interval, the test, and what this test could show."""
     return (
-        f"int8 − float: {words.change(metric, found.difference)} [{_interval(metric, found, ' … ')}], "
+        f"{words.change(metric, found.difference)} [{_interval(metric, found, ' … ')}], "
         f"{found.method}, p {words.p_value(found.p)}, same decision on {words.percent(found.agreement)}"
     ) + (f"; {_power(metric, found)}" if math.isfinite(found.detectable) else "")
 

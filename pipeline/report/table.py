@@ -5,7 +5,7 @@ Everything fits 80 columns and stays readable in ASCII; nothing is parsed as mar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,21 @@ from rich.text import Text
 from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
-from pipeline.report.rows import LayerRow, RunRow, comparison_of, export_set, is_of, layer_rows, run_rows, shown, widths
+from pipeline.report.advice import advice
+from pipeline.report.compared import SideBySide
+from pipeline.report.rows import (
+    LayerRow,
+    RunRow,
+    baselines_of,
+    comparison_of,
+    export_set,
+    is_of,
+    layer_rows,
+    run_rows,
+    shown,
+    widths,
+)
+from pipeline.visible import shown_text
 
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
@@ -27,6 +41,7 @@ _ASCII = str.maketrans(
 _BAR_CELLS = 12
 _NARROWEST_FOLD = 8  # characters that a column which may wrap needs to be readable
 _ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+_DIGEST_SHOWN = 12
 _COMPARED_AT_ONCE = 3  # runs that fit beside the names of the numbers
 
 
@@ -38,7 +53,7 @@ class _Paper:
 
     def text(self, text: str, style: str = "") -> Text:
         """Return text without markup, in ASCII where the terminal knows nothing else."""
-        plain = "".join(each if each.isprintable() else " " for each in text.expandtabs(1))
+        plain = "".join(each if each.isprintable() else " " for each in shown_text(text))
         if self.console.options.ascii_only:
             plain = plain.translate(_ASCII).encode("ascii", "replace").decode()
         return Text(plain, style=style)
@@ -143,6 +158,8 @@ def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
     style = {"met": "bold green", "missed": "bold red"}.get(state, "bold yellow")
     paper.line(f"{words.state_sign(state)} {target.target}: {sentences.headline(target)}", style)
     paper.line(target.verdict.why, indent=2)
+    for number, line in enumerate(advice(outcome, target)):
+        paper.line(f"{'to try: ' if not number else '        '}{line}", indent=2)
     paper.line()
     paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
     paper.print(_ways_table(paper, outcome, target))
@@ -177,6 +194,8 @@ def _ways_table(paper: _Paper, outcome: Outcome, target: Judged) -> Table:
         (f"{memory_how}\nmemory".strip(), "right"),
         ("same", "right"),
     )
+    for name, value in baselines_of(outcome).items():
+        paper.row(table, name, f"{100 * value:.2f}" if metric.unit == "share" else f"{value:.4g}", "", "", "", "", "")
     for row in rows:
         paper.row(
             table,
@@ -225,12 +244,22 @@ def _checks_table(paper: _Paper, checks: Sequence[Check]) -> Table:
 
 
 def print_show(outcome: Outcome, console: Console) -> None:
-    """Print the stages of a run and, for each set of weights, the table of layers."""
+    """Print verdicts, sizes of the files, stages and, for each set of weights, the table of layers."""
     paper = _Paper(console=console)
     paper.line(f"{outcome.run}: {outcome.recipe}", "bold")
     if outcome.summary:
         paper.line(outcome.summary)
     paper.line()
+    for judged in outcome.targets:
+        state = judged.verdict.state
+        paper.line(f"{words.state_sign(state)} {judged.target}: {sentences.headline(judged)}", "bold")
+        paper.line(judged.verdict.why, indent=2)
+    if outcome.files:
+        files = paper.table(("file", "fold"), ("size", "right"))
+        for file in outcome.files:
+            paper.row(files, words.artifact_title(file.variant), words.size(file.size_bytes))
+        paper.line()
+        paper.print(files)
     paper.print(_stages_table(paper, outcome))
     for bits in widths(outcome):
         target = next((each for each in outcome.targets if bits in (each.weight_bits, 32)), None)
@@ -278,31 +307,52 @@ def _layers_table(paper: _Paper, rows: Sequence[LayerRow], title: str) -> Table:
 # ── karui compare ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_comparison(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print runs side by side, one column each, for the first target of every run; the best numbers are not judged."""
+def print_comparison(compared: SideBySide, console: Console) -> None:
+    """Print runs side by side, one column each, with all their targets; then how each differs from the first one."""
     paper = _Paper(console=console)
-    for start in range(0, len(outcomes), _COMPARED_AT_ONCE):
-        chosen = outcomes[start : start + _COMPARED_AT_ONCE]
-        table = paper.table(("", "left"), *((outcome.run, "fold") for outcome in chosen))
-        columns = [compared_numbers(outcome) for outcome in chosen]
-        for name in dict.fromkeys(name for column in columns for name in column):
-            paper.row(table, name, *(column.get(name, words.MISSING) for column in columns))
-        paper.print(table)
+    for warning in compared.warnings:
+        paper.line(f"! {warning}", "bold yellow")
+    for start in range(0, len(compared.outcomes), _COMPARED_AT_ONCE):
+        chosen = compared.outcomes[start : start + _COMPARED_AT_ONCE]
+        _print_columns(paper, "", chosen, [_numbers_of_run(outcome) for outcome in chosen])
+        for name in dict.fromkeys(target.target for outcome in chosen for target in outcome.targets):
+            _print_columns(paper, name, chosen, [_numbers_for(outcome, name) for outcome in chosen])
+    metric = compared.outcomes[0].metric
+    for each in compared.differences:
+        paper.line(f"{each.target}: {each.second} − {each.first}")
+        paper.line(sentences.difference_line(metric, each.comparison), indent=2)
 
 
-def compared_numbers(outcome: Outcome) -> dict[str, str]:
-    """Return what two runs are compared by, name → formatted number, for the first target."""
-    target = outcome.targets[0] if outcome.targets else None
+def _print_columns(
+    paper: _Paper, title: str, outcomes: Sequence[Outcome], columns: Sequence[Mapping[str, str]]
+) -> None:
+    table = paper.table(("", "left"), *((outcome.run, "fold") for outcome in outcomes), title=title)
+    for name in dict.fromkeys(name for column in columns for name in column):
+        paper.row(table, name, *(column.get(name, words.MISSING) for column in columns))
+    paper.print(table)
+
+
+def _numbers_of_run(outcome: Outcome) -> dict[str, str]:
     pruned, finetuned, metric = outcome.pruned, outcome.finetuned, outcome.metric
     network = pruned.checkpoint if pruned else finetuned.checkpoint if finetuned else outcome.trained
     reached = words.metric_value(metric, network.val_metric if network else None)
-    numbers = {"recipe": outcome.recipe, f"validation {metric.name}": reached}
-    if target is None:
-        return numbers
+    return {
+        "recipe": outcome.recipe,
+        "data": outcome.data.digest[:_DIGEST_SHOWN],
+        f"validation {metric.name}": reached,
+    }
+
+
+def _numbers_for(outcome: Outcome, name: str) -> dict[str, str]:
+    """Return what runs are compared by for one target, name → formatted number; {} where the run has no such target."""
+    target = next((each for each in outcome.targets if each.target == name), None)
+    return _numbers_of(outcome, target) if target else {}
+
+
+def _numbers_of(outcome: Outcome, target: Judged) -> dict[str, str]:
+    metric, ship = outcome.metric, target.verdict.ship
     exports = export_set(outcome, target.weight_bits)
-    ship = target.verdict.ship
-    numbers |= {
-        "target": target.target,
+    numbers = {
         "limits": words.state_word(target.verdict.state),
         "ship": words.artifact_title(ship.variant) if ship else "nothing",
         "parameters": words.count(sum(layer.parameters for layer in exports.layers)),
@@ -318,6 +368,11 @@ def compared_numbers(outcome: Outcome) -> dict[str, str]:
             "p": words.p_value(found.p).removeprefix("= "),
             "same decision": words.percent(found.agreement),
         }
+    for row in run_rows(outcome, target):
+        if row.way in target.candidates:
+            numbers[f"95 % {words.way_title(row.way)}"] = (
+                f"{words.metric_value(metric, row.low)} … {words.metric_value(metric, row.high)}"
+            )
     for file in outcome.files:
         if is_of(file.variant, target):
             numbers[f"size {words.artifact_title(file.variant)}"] = words.size(file.size_bytes)

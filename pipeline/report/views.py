@@ -13,12 +13,14 @@ from pipeline.artifacts.files import Exported
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Epoch, LayerQuality, Quantized
 from pipeline.report import figures, sentences, words
+from pipeline.report.advice import advice
 from pipeline.report.document import MeasurementPart, measurements_of
 from pipeline.report.draw import ArrayStore, Drawn, draw
 from pipeline.report.looked import Looked
 from pipeline.report.rows import (
     LayerRow,
     RunRow,
+    baselines_of,
     comparison_of,
     executed_int8,
     export_set,
@@ -79,6 +81,8 @@ class TargetView:
     memory_how: str
     latency_note: str
     memory_note: str
+    advice: tuple[str, ...]  # what to try where a limit is not met
+    baselines: dict[str, float]  # the metric without looking at the inputs, by name
     latency_is_own: bool  # no latency is another machine's
     agreements: tuple[Agreement, ...]
     measurements: tuple[tuple[str, MeasurementPart], ...]  # title of the file or network, the number
@@ -138,6 +142,8 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         memory_how=sentences.common_how(row.memory for row in rows),
         latency_note=sentences.latency_note(outcome, target),
         memory_note=sentences.memory_note(outcome, target),
+        advice=advice(outcome, target),
+        baselines=baselines_of(outcome),
         latency_is_own=all(each.place.profile == target.target for each in times if each),
         agreements=_agreements(outcome, target),
         measurements=_measurements(outcome, target, rows),

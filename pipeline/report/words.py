@@ -169,17 +169,11 @@ def check_sign(check: Check) -> str:
 
 
 def check_word(check: Check) -> str:
-    """``met``, ``missed``, both also ``not for sure`` where the limit lies inside the interval; ``open``.
-
-    What is not sure says how many test inputs would settle it, where a number of them would.
-    """
+    """``met``, ``missed``, both also ``not for sure`` where the limit lies inside the interval; ``open``."""
     if check.holds is None:
         return "open"
     word = "met" if check.holds else "missed"
-    if check.state != "uncertain":
-        return word
-    enough = f"; about {count(check.settled_by)} inputs would settle it" if check.settled_by else ""
-    return f"{word}, not for sure{enough}"
+    return f"{word}, not for sure" if check.state == "uncertain" else word
 
 
 def check_range(check: Check) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.artifacts.files import Exported, Program
 from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE
 from pipeline.artifacts.outcome import Outcome
-from pipeline.onboard.about import PICTURE, PROBABILITIES, TABLE, About, Input, Stored
+from pipeline.onboard.about import PICTURE, PROBABILITIES, TABLE, About, Input, Raw, Stored
 from pipeline.onboard.answers import THRESHOLD
 
 _WRITTEN_OUT = 4  # numbers of a list; longer ones are read from model.json
@@ -78,7 +78,7 @@ def _yourself(
         if program == "onnxruntime"
         else f"from {_INTERPRETERS[program]}.interpreter import Interpreter"
     )
-    pillow = ["from PIL import Image"] if source.raw.kind == PICTURE else []
+    pillow = ["from PIL import Image, ImageOps"] if source.raw.kind == PICTURE else []
     code = "\n".join(
         [
             *sorted(imports, key=lambda line: line.split()[0] == "from"),
@@ -108,11 +108,11 @@ def _reading(source: Input) -> tuple[list[str], list[str], str]:
     raw = source.raw
     shape = ", ".join(map(str, raw.shape))
     if raw.kind == PICTURE:
-        _, height, width = raw.shape
         axes = "[None, None]" if raw.colours == "L" else ".transpose(2, 0, 1)[None]"
         return (
             [
-                f'picture = Image.open("{PICTURE_FILE}").convert("{raw.colours}")  # {width}×{height} pixels',
+                f'picture = ImageOps.exif_transpose(Image.open("{PICTURE_FILE}")).convert("{raw.colours}")',
+                *_sized(raw),
                 f"x = np.asarray(picture, np.float32){axes}  # (1, {shape})",
             ],
             [],
@@ -121,6 +121,23 @@ def _reading(source: Input) -> tuple[list[str], list[str], str]:
     if raw.kind == TABLE:
         return _reading_table(source), ["import csv"], ROWS_FILE
     return [f'x = np.float32(np.load("{SAMPLE_FILE}")).reshape(1, {shape})'], [], SAMPLE_FILE
+
+
+def _sized(raw: Raw) -> list[str]:
+    _, height, width = raw.shape
+    size = f"({width}, {height})"
+    how = {
+        "squash": f"picture.resize({size}, Image.Resampling.BILINEAR)",
+        "crop": f"ImageOps.fit(picture, {size}, Image.Resampling.BILINEAR)",
+        "fit": f"ImageOps.pad(picture, {size}, Image.Resampling.BILINEAR, color={_background(raw)})",
+    }
+    return [f"picture = {how[raw.resize]}"] if raw.resize else [f"assert picture.size == {size}"]
+
+
+def _background(raw: Raw) -> str:
+    """Write a colour, as grey for grey pictures."""
+    red, green, blue = raw.background
+    return str(raw.background) if raw.colours == "RGB" else str(round(0.299 * red + 0.587 * green + 0.114 * blue))
 
 
 def _reading_table(source: Input) -> list[str]:

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.artifacts.networks import Digest
 from pipeline.errors import RunBusyError
+from pipeline.paths import expanded
 from pipeline.runs.store import remove_leftovers, storage_error, storing, write_atomic
 
 CACHE_VARIABLE = "KARUI_CACHE"
@@ -37,7 +38,7 @@ Seen = frozenset[tuple[str, int, int]]  # name, inode and time of change of ever
 def cache_folder() -> Path:
     """Return the folder that runs share: what KARUI_CACHE names, else runs/.cache in the working folder."""
     named = os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser() if named else DEFAULT_CACHE
+    return expanded(named, where=CACHE_VARIABLE) if named else DEFAULT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)

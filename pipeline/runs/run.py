@@ -4,6 +4,7 @@ A run folder is readable by people::
 
     run.json                     what was run, with which command and versions, when, and which cache it used
     journal.jsonl                one line per event
+    run.log                      one line per stage and epoch
 
 What steps make lies in a folder that runs share (``pipeline.runs.cache``).  The record of a step is written last and
 whole, so ``kill -9`` loses at most the step in progress; two runs that need the same step make it once.
@@ -34,6 +35,7 @@ from pipeline.progress import Progress
 from pipeline.runs import journal
 from pipeline.runs.cache import CACHE_VARIABLE, Cache, Seen, cache_folder, hold, mark_of, place_from
 from pipeline.runs.keys import Ingredients, ingredients, library_versions
+from pipeline.runs.log import LOG_FILE, Logged
 from pipeline.runs.records import (
     Record,
     artifact_from,
@@ -313,11 +315,13 @@ def open_run(
         )
         write_atomic(folder / RUN_FILE, to_json(info, indent=2))
         cache.register(folder)
+        log = Logged(watched=progress, file=folder / LOG_FILE)
+        log.write(f"started: {' '.join(command)}")
         run = Run(
             folder=folder,
             cache=cache,
             store=Store(cache.store),
-            progress=progress,
+            progress=log,
             distrusted=cache.seen() if fresh else None,
         )
         journal.append(folder, journal.RUN_STARTED, detail=" ".join(command))
@@ -325,8 +329,11 @@ def open_run(
             yield run
         except BaseException as error:
             run._log_failure(error)
+            with contextlib.suppress(Exception):  # the disk may be full; the first error is the one to tell
+                log.write(f"stopped: {type(error).__name__}: {_first_line(error)}")
             raise
         journal.append(folder, journal.RUN_FINISHED)
+        log.write("finished")
 
 
 def _cache_for(folder: Path) -> Path:

@@ -58,7 +58,7 @@ class Child:
         python = python_of(runtime)
         # -I: neither the user's PYTHONPATH nor the folder that he stands in; -P where user-installed packages count
         isolation = "-I" if runtime == "tflite-runtime" else "-P"
-        self._runtime = runtime
+        self.runtime = runtime
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _end
         try:
             self._process = subprocess.Popen(  # noqa: S603  # own module in a Python that make or the user named
@@ -81,7 +81,7 @@ class Child:
         """
         where = str(words.get("path", ""))
         if not self.close.alive:
-            raise ProcessDied(f"{self._runtime} was closed", where=where)
+            raise ProcessDied(f"{self.runtime} was closed", where=where)
         too_late = threading.Event()
         with _alarm(self._process, timeout_s, too_late):
             try:
@@ -90,9 +90,9 @@ class Child:
             except (OSError, FrameRefused):  # a closed pipe; half an answer
                 answer = None
         if too_late.is_set():
-            raise ProcessDied(f"{self._runtime} did not finish in {timeout_s:g} s", where=where)
+            raise ProcessDied(f"{self.runtime} did not finish in {timeout_s:g} s", where=where)
         if answer is None:
-            raise ProcessDied(f"{self._runtime} {self._how_it_ended()}", where=where)
+            raise ProcessDied(f"{self.runtime} {self._how_it_ended()}", where=where)
         if not answer.header["ok"]:
             kind = FAULTS.get(answer.header["fault"], OnboardFault)
             raise kind(answer.header["what"], where=answer.header["where"], remedy=answer.header["remedy"])
@@ -111,13 +111,40 @@ class Child:
         return f"ended with status {status}" + (f": {last[0]}" if last else "")
 
 
+# innermost last; each holds processes whose sessions were closed
+_reused: list[list[Child]] = []
+
+
+@contextlib.contextmanager
+def reusing_children() -> Iterator[None]:
+    """Let sessions have the processes of closed ones: starting a process takes longer than most sessions live."""
+    spare: list[Child] = []
+    _reused.append(spare)
+    try:
+        yield
+    finally:
+        _reused.remove(spare)
+        for child in spare:
+            child.close()
+
+
+def _started(runtime: RuntimeName) -> Child:
+    """Return a spare process for a runtime, or a new one."""
+    for spare in reversed(_reused):
+        for child in [each for each in spare if each.runtime == runtime and each.close.alive]:
+            spare.remove(child)
+            return child
+    return Child(runtime)
+
+
 class ChildSession:
     """A model file in a runtime that has a process of its own."""
 
     def __init__(self, path: Path, runtime: RuntimeName, threads: int, signature: Signature | None) -> None:
         self.runtime: str = runtime
         self._path = str(path.resolve())
-        self._child = Child(runtime)
+        self._child = _started(runtime)
+        self._closed = False
         # asked first, so that the version can be told where the file kills the process
         self.version = str(self._child.ask("version", {"runtime": runtime}).header["version"])
         words = {"runtime": runtime, "threads": threads, "signature": signature and signature_words(signature)}
@@ -140,10 +167,20 @@ class ChildSession:
         return lambda count: list(self._ask("time", {"timer": number, "count": count}).header["ms"])
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, or keep it for the next session (``reusing_children``)."""
+        if self._closed:
+            return
+        self._closed = True
+        if _reused:
+            with contextlib.suppress(OnboardFault):
+                self._child.ask("close", {})
+                _reused[-1].append(self._child)
+                return
         self._child.close()
 
     def _ask(self, what: str, words: Mapping[str, object], arrays: Arrays | None = None) -> Frame:
+        if self._closed:
+            raise ProcessDied(f"{self.label} was closed", where=self._path)
         try:
             return self._child.ask(what, {**words, "path": self._path}, arrays)
         except ProcessDied as fault:

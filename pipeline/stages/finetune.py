@@ -22,7 +22,7 @@ from pipeline.declare.recipe import FinetuneSpec, TrainSpec
 from pipeline.networks.build import build_network, called_layers, head_name
 from pipeline.networks.checkpoints import save
 from pipeline.networks.edits import apply
-from pipeline.networks.weights import fit_start, load_state
+from pipeline.networks.weights import fit_start, load_state, without_wrapper
 from pipeline.onboard.frontend import Frontend
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
@@ -95,7 +95,7 @@ def finetune(
         history = _finetune(shared, module, train, name="finetune")
         return Finetuned(
             checkpoint=_saved(shared, module, history),
-            start=start.label,
+            start=_described(shared, module),
             replaced_head=replaced,
             transfer=_transfer(shared, module, train, dataset.train) if spec.compare_labels_per_class else (),
         )
@@ -127,12 +127,19 @@ def _transfer(shared: _Shared, module: nn.Module, train: Samples, source: Source
     return (*points, TransferPoint(labels_per_class=None, transferred=reached, from_scratch=from_scratch))
 
 
+def _described(shared: _Shared, module: nn.Module) -> str:
+    """Say what the weights are, and what all their names began with that the network's do not."""
+    _, wrapper = without_wrapper(shared.weights, module.state_dict())
+    return shared.start.label + (f" (names without '{wrapper}')" if wrapper else "")
+
+
 def _transferred(shared: _Shared) -> tuple[nn.Module, tuple[str, ...]]:
     """Build the network with the start's weights; the head's tensors that do not fit stay new and are named."""
     module = apply(build_network(shared.network, seed=shared.seed), shared.start.edits)
     own, label = module.state_dict(), shared.start.label
-    new = fit_start(own, shared.weights, head_name(module, shared.network.input_shape), label)
-    load_state(module, {**shared.weights, **{name: own[name] for name in new}}, where=label)
+    weights, _ = without_wrapper(shared.weights, own)
+    new = fit_start(own, weights, head_name(module, shared.network.input_shape), label)
+    load_state(module, {**weights, **{name: own[name] for name in new}}, where=label)
     return module.to(shared.device), new
 
 

@@ -13,7 +13,7 @@ from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision
-from pipeline.judging.case import Candidate, Case, estimated_memory, standing_for
+from pipeline.judging.case import Candidate, Case, Faster, estimated_memory, standing_for
 from pipeline.judging.latency import ratio
 from pipeline.judging.stats import Interval
 from pipeline.judging.verdict import decide
@@ -64,6 +64,9 @@ def judge(
             target=target,
             limits=limits,
             metric=predicted[0].metric,
+            others=predicted[0].others,
+            baselines=predicted[0].baselines,
+            faster=_faster(bench, int8 or fp32),
             fp32=fp32,
             int8=int8,
             compared=compared,
@@ -163,6 +166,21 @@ def _timings(bench: _Bench, int8: Candidate | None, fp32: Candidate | None) -> t
         pair = [_timing(one, each.way, bench.target.threads) for each in (int8, fp32)]
         if pair[0] and pair[1] and pair[0].threads == pair[1].threads:
             return one.place, pair[0], pair[1]
+    return None
+
+
+def _faster(bench: _Bench, candidate: Candidate | None) -> Faster | None:
+    """Find the fastest way that is surely faster than a candidate of the same precision, where that was timed first."""
+    if candidate is None:
+        return None
+    for one in bench.observed:
+        own = _timing(one, candidate.way, bench.target.threads)
+        if own is None:
+            continue
+        others = [each for each in one.timings if each.threads == own.threads and each.way.variant in bench.files]
+        others = [each for each in others if each.way.variant.precision == candidate.precision and each.way != own.way]
+        found = [Faster(way=each.way, than=own.way, time=_ratio(each, own), place=one.place) for each in others]
+        return min((each for each in found if each.time.high < 1), key=lambda each: each.time.value, default=None)
     return None
 
 

@@ -62,7 +62,13 @@ def predict(
         steps=steps,
         store=work.store,
     )
-    return Predicted(metric=task.METRIC, answered=answered, chosen=chosen)
+    return Predicted(
+        metric=task.METRIC,
+        answered=answered,
+        chosen=chosen,
+        others=task.OTHERS,
+        baselines=dict(task.baselines(dataset.test)),
+    )
 
 
 def _restored(weights: Checkpoint | Quantized, store: Store) -> tuple[nn.Module, dict[str, float]]:

@@ -258,6 +258,12 @@ class _Curve:
         return summed
 
 
+def baselines(source: Source, /) -> Mapping[str, float]:
+    """Return the area of an order that is drawn by lot."""
+    del source
+    return {"chance": 0.5}
+
+
 def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
     """Return no further names."""
     del comparison

@@ -155,6 +155,12 @@ def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
     )
 
 
+def baselines(source: Source, /) -> Mapping[str, float]:
+    """Return what drawing lots among the classes reaches, and what always naming the most frequent one does."""
+    counts = np.unique(labels_of(source, WANTED), return_counts=True)[1]
+    return {"chance": 1 / len(counts), "most frequent class": float(counts.max() / counts.sum())}
+
+
 def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
     """Return shares as accuracies and differences in percentage points."""
     return {

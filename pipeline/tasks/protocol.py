@@ -79,6 +79,9 @@ class Task(Protocol):
     def interval(self, answers: Answers, source: Source, /) -> Interval:
         """Return the metric's value with its 95 % interval."""
 
+    def baselines(self, source: Source, /) -> Mapping[str, float]:
+        """Return the metric's values that are reached without looking at the inputs, by name."""
+
     def legacy_names(self, comparison: Comparison, /) -> Mapping[str, float]:
         """Return the comparison's numbers under further names that ``--json`` has always had; {} for newer tasks."""
 

@@ -6,6 +6,7 @@ Shapes: N samples, n of a batch, B resamples, T targets.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ OTHERS: tuple[Metric, ...] = (
 )
 WANTED: Wanted = "number"
 
+_SAME_MIN = 0.5  # numbers have no decision that flips: their own metric limits what int8 may lose
 SAME_SHARE = 0.05  # outputs closer than this share of the target's standard deviation are the same decision
 _POINTS_SHOWN = 1_500
 _LARGEST_ERRORS_SHOWN = 16
@@ -130,7 +132,14 @@ def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
 
     apart = np.abs(second.outputs[OUTPUT].astype(np.float64) - first.outputs[OUTPUT])  # (N, T)
     same = (apart <= _same_within(labels_of(source, WANTED))).all(1)
-    return stats.paired_bootstrap(both, len(first.score), agreement=float(same.mean()), groups=source.groups)
+    found = stats.paired_bootstrap(both, len(first.score), agreement=float(same.mean()), groups=source.groups)
+    return replace(found, agreement_min=_SAME_MIN)
+
+
+def baselines(source: Source, /) -> Mapping[str, float]:
+    """Return the root mean squared error of always naming the mean."""
+    wanted = labels_of(source, WANTED).astype(np.float64)  # (N, T)
+    return {"mean of all": float(np.sqrt(((wanted - wanted.mean(0)) ** 2).mean()))}
 
 
 def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:

@@ -176,6 +176,12 @@ def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
     )
 
 
+def baselines(source: Source, /) -> Mapping[str, float]:
+    """Return the mean intersection over union of naming the most frequent class everywhere."""
+    pixels = np.unique(labels_of(source, WANTED), return_counts=True)[1]
+    return {"most frequent class": float(pixels.max() / pixels.sum() / len(pixels))}
+
+
 def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
     """Return no further names."""
     del comparison

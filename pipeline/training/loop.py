@@ -102,6 +102,8 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
             duration_s=time.monotonic() - started,
         )
         _remember(state, epoch, network, job.task.METRIC)
+        reached = {"loss": loss, f"val {job.task.METRIC.name}": answers.value}
+        progress.advance(0, epoch=index, epochs=plan.epochs, **reached)
         if job.resume_file and time.monotonic() - saved_at > _SAVE_EVERY_S:
             _save(job.resume_file, state, network, steppers)
             saved_at = time.monotonic()

@@ -152,6 +152,11 @@ class _Site(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).asked.append(self.path)
         content = self.files.get(self.path)
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            self.end_headers()
+            return
         if content is None:
             self.send_error(404)
             return
@@ -220,6 +225,7 @@ def test_what_is_here_is_not_fetched(tmp_path: Path, beside: Path, site: str) ->
     "case",
     [
         ("/gone", None, "cannot be fetched: 404"),
+        ("/away", None, "cannot be fetched: No connection adapters were found for 'file:"),
         ("/s.npz", "0" * 64, f"expected sha256 {'0' * 64}, found "),
         ("/cut", None, "expected sha256|cannot be fetched"),
     ],
@@ -236,6 +242,23 @@ def test_a_fetch_that_fails_leaves_nothing(
     assert caught.value.where == site + name
     assert caught.value.remedy
     assert not cache_folder(wanted).exists() or not list(cache_folder(wanted).iterdir())
+
+
+def test_a_password_is_in_no_message(tmp_path: Path, beside: Path, site: str) -> None:
+    told, url = _Told(), site.replace("//", "//me:secret@") + "/gone"
+    with pytest.raises(DataError, match="cannot be fetched: 404") as caught:
+        reference(declared(write(tmp_path / "upstream.npz"), url), beside, told)
+    assert caught.value.where == f"{site}/gone"
+    assert not [text for text in (*told.lines, str(caught.value)) if "secret" in text]
+
+
+def test_an_answer_that_comes_too_slowly_is_given_up(
+    tmp_path: Path, beside: Path, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.fetch._PATIENCE_S", -1.0)
+    monkeypatch.setattr("pipeline.data.fetch._SLOWEST_BYTES_PER_S", 1e12)
+    with pytest.raises(DataError, match="comes too slowly"):
+        reference(declared(served(tmp_path), f"{site}/s.npz"), beside)
 
 
 def test_nobody_answers(tmp_path: Path, beside: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.data.kinds import KINDS, own_spec
 from pipeline.data.load import load, reference
@@ -107,3 +108,23 @@ def test_other_kinds_have_one_input(kind: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(ConfigError, match=rf'\[inputs\]: kind = "{kind}" has one input, \[input\]'):
             own_spec(declared)
+
+
+@pytest.mark.parametrize("key", ["val", "test"])
+@pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "0.2"])
+def test_a_split_is_a_share_or_a_whole_number(key: str, wrong: object) -> None:
+    with pytest.raises(ValidationError, match=r"a share below 1|a number"):
+        card("npz", SHAPE, split={key: wrong})
+    assert card("npz", SHAPE, split={key: 2}).split.model_dump()[key] == 2
+
+
+@pytest.mark.parametrize("wrong", [{"mean": [True]}, {"mean": ["0.5"]}, {"shape": ["1", 4, 4]}, {"divide": "2_5"}])
+def test_numbers_of_a_card_are_written_as_numbers(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"numbers alone, without quotes|a number"):
+        card("npz", SHAPE, input={"shape": SHAPE, **wrong})
+
+
+def test_resizing_is_for_files_of_pictures(tmp_path: Path) -> None:
+    declared = card("npz", SHAPE, files=all_of("s.npz"), input={"shape": SHAPE, "resize": "fit"})
+    with pytest.raises(ConfigError, match=r"\[input\] resize is for kind = \"image-folder\" alone"):
+        reference(declared, tmp_path)

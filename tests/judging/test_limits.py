@@ -25,6 +25,10 @@ from tests.judging.cases import (
 )
 
 replace = dataclasses.replace
+OTHERS = (
+    Metric(name="F1", unit="share", higher_is_better=True),
+    Metric(name="MAE", unit="", higher_is_better=False),
+)
 
 
 def checks(case: Case, **limits: MetricLimits) -> dict[str, Check]:
@@ -86,6 +90,7 @@ def test_a_further_metric_is_checked_by_its_name() -> None:
         CASE,
         fp32=candidate(FLOAT_ONNX, 0.98, 400_000, F1=0.95, MAE=0.1),
         int8=candidate(INT8_ONNX, 0.975, 100_000, F1=0.93, MAE=0.15),
+        others=OTHERS,
     )
     found = checks(
         case,
@@ -95,19 +100,21 @@ def test_a_further_metric_is_checked_by_its_name() -> None:
     )
     assert (found["F1 (fp32)"].state, found["F1 (int8)"].state) == ("met", "missed")
     assert found["F1 drop (int8)"].state == "missed"
-    assert found["F1 drop (int8)"].got == pytest.approx(0.02)
+    assert found["F1 drop (int8)"].got == pytest.approx(2)
+    assert found["F1 drop (int8)"].unit == "pp"
     assert (found["MAE (int8)"].bound, found["MAE (int8)"].state) == ("at most", "met")
     assert found["MAE rise (int8)"].got == pytest.approx(50)  # per cent, the later of the two
     assert (found["R2 (int8)"].state, found["R2 drop (int8)"].state) == ("open", "open")
 
 
-def test_a_further_metric_of_unknown_direction_may_change_neither_way() -> None:
-    for value in (0.05, 0.15):
+def test_a_further_metric_may_get_better_without_a_limit_of_its_own() -> None:
+    for value, lost, state in ((0.05, -0.05, "met"), (0.15, 0.05, "missed")):
         case = replace(
             CASE,
             fp32=candidate(FLOAT_ONNX, 0.98, 400_000, MAE=0.1),
             int8=candidate(INT8_ONNX, 0.975, 100_000, MAE=value),
+            others=OTHERS,
         )
-        found = checks(case, MAE=MetricLimits(worse_by=0.01))["MAE change (int8)"]
-        assert found.state == "missed"
-        assert found.got == pytest.approx(0.05)
+        found = checks(case, MAE=MetricLimits(worse_by=0.01))["MAE rise (int8)"]
+        assert found.got == pytest.approx(lost)
+        assert found.state == state

@@ -6,10 +6,12 @@ import dataclasses
 
 import pytest
 
+from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.outcome import Verdict
 from pipeline.declare.recipe import MetricLimits, RecipeLimits
 from pipeline.declare.words import RuntimeName
-from pipeline.judging.case import Candidate
+from pipeline.judging.case import Candidate, Faster
 from pipeline.judging.stats import Interval
 from pipeline.judging.verdict import decide
 from tests.judging.cases import (
@@ -36,6 +38,7 @@ from tests.judging.cases import (
 
 replace = dataclasses.replace
 THERE = replace(CASE, timed=BOARD)
+OF_CLASSES = {"chance": 0.1, "most frequent class": 0.49}
 
 
 def shipped(verdict: Verdict) -> str | None:
@@ -58,6 +61,7 @@ def test_int8_ships_when_it_meets_the_limits() -> None:
         ("accuracy (int8)", "met"),
         ("accuracy drop (int8)", "met"),
         ("same decision as trained (int8)", "met"),
+        ("same decision as float (int8)", "met"),
     ]
     assert verdict.why == (
         "int8 in onnxruntime 1.32.0 meets every limit: 97.50 % accuracy, -0.50 pp against float "
@@ -104,6 +108,7 @@ def test_the_stricter_drop_counts() -> None:
         ("accuracy (int8)", "met"),
         ("accuracy drop (int8)", "missed"),
         ("same decision as trained (int8)", "met"),
+        ("same decision as float (int8)", "met"),
     ]
     assert decide(replace(CASE, target=target({"accuracy_drop_pp": 5}))).checks[2].limit == 1.0
 
@@ -127,10 +132,7 @@ def test_without_an_int8_file_fp32_ships() -> None:
 def test_nothing_fits() -> None:
     verdict = decide(replace(CASE, target=target({"size_bytes": 1000})))
     assert (shipped(verdict), verdict.passed) == (None, False)
-    assert verdict.why == (
-        "not fit: int8 misses file size (97.7 KiB, at most 1.0 KiB allowed); "
-        "fp32 misses file size (390.6 KiB, at most 1.0 KiB allowed)"
-    )
+    assert verdict.why == ("not fit: file size is 390.6 KiB (float) and 97.7 KiB (int8), at most 1.0 KiB allowed")
     names = [check.name for check in verdict.checks]
     assert len(set(names)) == len(names)
     assert {"file size (int8)", "file size (fp32)"} <= set(names)
@@ -139,8 +141,7 @@ def test_nothing_fits() -> None:
 def test_a_poor_network_fits_nowhere() -> None:
     verdict = decide(replace(CASE, fp32=with_value(FP32, 0.5), int8=with_value(INT8, 0.5)))
     assert verdict.ship is None
-    assert "accuracy (50.00 %, at least 97.00 % wanted)" in verdict.why
-    assert "accuracy of fp32 (50.00 %, at least 97.00 % wanted)" in verdict.why
+    assert "accuracy is 50.00 % (float) and 50.00 % (int8), at least 97.00 % wanted" in verdict.why
 
 
 def test_a_latency_that_was_not_measured_is_open_and_one_that_was_counts() -> None:
@@ -152,10 +153,7 @@ def test_a_latency_that_was_not_measured_is_open_and_one_that_was_counts() -> No
     known = replace(THERE, target=limited, int8=with_latency(INT8, 1.5), fp32=with_latency(FP32, 3))
     assert decide(known).passed
     late = replace(known, int8=with_latency(INT8, 2.5))
-    assert decide(late).why == (
-        "not fit: int8 misses latency p95 (2.5 ms, at most 2 ms allowed); "
-        "fp32 misses latency p95 (3 ms, at most 2 ms allowed)"
-    )
+    assert decide(late).why == ("not fit: latency p95 is 3 ms (float) and 2.5 ms (int8), at most 2 ms allowed")
     close = decide(replace(known, int8=with_latency(INT8, 1.9, error=0.2)))
     assert (close.checks[-1].state, shipped(close)) == ("uncertain", "onnx-int8")
     assert "latency p95 not for sure" in close.why
@@ -177,7 +175,7 @@ def test_a_file_that_computes_something_else_does_not_ship() -> None:
 def test_limits_are_met_exactly_in_spite_of_binary_fractions() -> None:
     exact = comparison(0.97, 0.96 - 0.97, reach=0.0)
     case = replace(CASE, compared=(compared(ACCURACY, exact),), int8=with_value(INT8, 0.975))
-    assert [check.state for check in decide(case).checks] == ["met"] * 4
+    assert [check.state for check in decide(case).checks] == ["met"] * 5
 
 
 def test_a_target_may_want_float() -> None:
@@ -239,3 +237,61 @@ def test_a_metric_in_decibels_has_a_least_and_not_a_most() -> None:
         ("at most", "dB", "met"),
     ]
     assert "PSNR 31 dB, -0.2 dB against float" in verdict.why
+
+
+# ── beside those that do not look, and beside other files ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "baselines", "state", "quantity"),
+    [
+        (ACCURACY, 0.975, OF_CLASSES, "met", "accuracy above most frequent class"),
+        (ACCURACY, 0.493, OF_CLASSES, "uncertain", "accuracy above most frequent class"),
+        (ACCURACY, 0.48, OF_CLASSES, "missed", "accuracy above most frequent class"),
+        (RMSE, 0.4, {"mean of all": 1.2}, "met", "RMSE below mean of all"),
+        (RMSE, 1.199, {"mean of all": 1.2}, "uncertain", "RMSE below mean of all"),
+    ],
+)
+def test_what_is_not_surely_better_than_not_looking_never_ships(
+    metric: Metric, value: float, baselines: dict[str, float], state: str, quantity: str
+) -> None:
+    case = replace(
+        CASE,
+        metric=metric,
+        limits=RecipeLimits(),
+        baselines=baselines,
+        fp32=with_value(FP32, value),
+        int8=with_value(INT8, value),
+        compared=(compared(metric, comparison(value, 0.0)),),
+    )
+    verdict = decide(case)
+    [check] = [each for each in verdict.checks if each.variant == INT8_ONNX and each.quantity == quantity]
+    assert check.state == state
+    assert (verdict.ship is not None) == (state == "met")
+    assert verdict.state == ("met" if state == "met" else "missed")
+
+
+@pytest.mark.parametrize(("asked", "ship"), [(None, "onnx-fp32"), (0.5, "onnx-int8")])
+def test_int8_that_decides_otherwise_is_another_network(asked: float | None, ship: str) -> None:
+    found = replace(comparison(0.98, -0.005), agreement=0.6)
+    limits = RecipeLimits(agreement_min=asked)
+    verdict = decide(replace(CASE, limits=limits, compared=(compared(ACCURACY, found),)))
+    assert shipped(verdict) == ship
+
+
+def test_int8_that_is_only_smaller_says_so_first() -> None:
+    assert decide(replace(CASE, int8_time=SLOWER)).why.startswith(
+        "smaller, but not faster and no better in accuracy: int8 in onnxruntime 1.32.0 meets every limit"
+    )
+    better = compared(ACCURACY, comparison(0.96, 0.02))
+    assert decide(replace(CASE, int8_time=SLOWER, compared=(better,))).why.startswith("int8 in onnxruntime")
+
+
+def test_a_faster_file_beside_it_is_named_with_the_reason() -> None:
+    litert = Way(variant=Variant(format="tflite", precision="int8", weight_bits=8), program="litert")
+    faster = Faster(way=litert, than=INT8.way, time=FASTER, place=HERE)
+    assert decide(replace(CASE, faster=faster)).why.endswith(
+        "; tflite-int8 in litert takes 0.60 times as long as that (measured on Other, 2 cores, x86_64), but board has "
+        "onnxruntime as its runtime"
+    )
+    assert "tflite" not in decide(replace(CASE, faster=replace(faster, than=FP32.way))).why

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.networks.weights import fit_start, load_state, read_weights
+from pipeline.networks.weights import fit_start, load_state, read_weights, without_wrapper
 
 # ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -42,8 +43,19 @@ def test_weights_of_another_network_are_listed_and_nothing_is_loaded() -> None:
         "  '0.weight': expected (2, 3), found (5, 3)",
         "  '1.weight': missing, expected (2, 2)",
         "  '2.bias': unexpected, found (1,)",
+        "  the network has 0.weight, 0.bias, 1.weight, 1.bias",
+        "  the file has 0.weight, 0.bias, 1.bias, 2.bias",
     ]
     assert torch.equal(bias, before)
+
+
+def test_the_nearest_tensor_of_the_file_is_named() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(3, 2))
+    weights = {"block0.weight": torch.zeros(2, 3), "1.weight": torch.zeros(2, 3), "1.bias": torch.zeros(2)}
+    with pytest.raises(ModelError) as caught:
+        load_state(module, {**weights, "block0.bias": torch.zeros(2)}, where="x.pt")
+    assert "'0.weight': missing, expected (2, 3); nearest in the file: 'block0.weight'" in caught.value.remedy
+    assert "'0.bias': missing, expected (2,); nearest in the file: 'block0.bias'" in caught.value.remedy
 
 
 def test_a_long_list_of_mismatches_is_cut() -> None:
@@ -68,6 +80,12 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "old.pth": lambda path: torch.save(WEIGHTS, path, _use_new_zipfile_serialization=False),
     "state.pt": lambda path: torch.save({"epoch": 3, "state_dict": WEIGHTS}, path),
     "model.pth": lambda path: torch.save({"model": WEIGHTS, "optimizer": {"lr": 0.1}}, path),
+    "tutorial.pt": lambda path: torch.save({"epoch": 3, "model_state_dict": WEIGHTS, "loss": 0.3}, path),
+    "lightning.ckpt": lambda path: torch.save({"state_dict": WEIGHTS, "hyper_parameters": {"lr": 0.1}}, path),
+    "pytorch_model.bin": lambda path: torch.save(WEIGHTS, path),
+    "net.pt": lambda path: torch.save({"net": WEIGHTS}, path),
+    "ema.pt": lambda path: torch.save({"ema": WEIGHTS, "updates": 7}, path),
+    "nested.pt": lambda path: torch.save({"model": {"state_dict": WEIGHTS}}, path),
 }
 
 
@@ -112,6 +130,32 @@ def test_a_whole_pickled_module_is_refused_with_the_cure(tmp_path: Path) -> None
     assert "torch.save(model.state_dict(), FILE)" in caught.value.remedy
 
 
+def test_torchscript_says_what_it_is_and_how_to_save_it_instead(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own format old
+        torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "scripted.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(ModelError, match="is a TorchScript file") as caught:
+        read_weights(tmp_path / "scripted.pt")
+    assert "torch.jit.load('scripted.pt').state_dict()" in caught.value.remedy
+
+
+def test_nobody_is_told_to_switch_the_safety_off(tmp_path: Path) -> None:
+    torch.save({"model": nn.Linear(2, 2)}, tmp_path / "whole.pt")
+    torch.save({"scale": np.float64(3), "w": torch.zeros(1)}, tmp_path / "scalar.pt")
+    for name in ("whole.pt", "scalar.pt"):
+        with pytest.raises(ModelError) as caught:
+            read_weights(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+        assert "state_dict()" in caught.value.remedy
+
+
+def test_an_npz_is_refused_by_what_it_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.networks.weights.LARGEST_WEIGHTS_BYTES", 1000)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(1000, np.float32))
+    with pytest.raises(ModelError, match=r"declares 4,128 bytes of weights, expected at most 1,000"):
+        read_weights(tmp_path / "bomb.npz")
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
 def test_a_cut_file_is_refused(tmp_path: Path, name: str, keep: float) -> None:
@@ -153,7 +197,7 @@ def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
         read_weights(tmp_path / "none.pt")
     with pytest.raises(ModelError, match=r"'.h5' is no weights file") as caught:
         read_weights(tmp_path / "keras.h5")
-    assert caught.value.remedy == "known: .safetensors, .npz, .pt, .pth"
+    assert caught.value.remedy == "known: .safetensors, .npz, .pt, .pth, .ckpt, .bin"
 
 
 def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
@@ -193,3 +237,19 @@ def test_whatever_else_does_not_fit_is_listed() -> None:
         "  '0.bias': expected (4,), found (5,)",
         "  '2.bias': unexpected, found (1,)",
     ]
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "classifier."])
+def test_what_wrappers_put_before_all_names_is_taken_away(wrapper: str) -> None:
+    own = state(3, 4, 2)
+    wrapped = {wrapper + name: tensor for name, tensor in own.items()} | {"n_averaged": torch.tensor(3)}
+    found, taken = without_wrapper(wrapped, own)
+    assert (list(found), taken) == (list(own), wrapper)
+
+
+def test_names_that_fit_or_never_will_stay_as_they_are() -> None:
+    own = {f"model.{name}": tensor for name, tensor in state(3, 2).items()}
+    assert without_wrapper(own, own) == (own, "")
+    other = {"module.stem.weight": torch.zeros(1)}
+    assert without_wrapper(other, own) == (other, "")
+    assert without_wrapper({"module.model.0.weight": own["model.0.weight"]}, own)[1] == "module."

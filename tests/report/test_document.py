@@ -29,8 +29,8 @@ from tests.report.variations import (
     with_targets,
 )
 
-DOCUMENT_KEYS = {"run", "recipe", "task", "metric", "places", "targets", "artifacts", "comparison"}
-TARGET_KEYS = {"name", "passed", "state", "ship", "checks", "measurements"}
+DOCUMENT_KEYS = {"run", "recipe", "task", "metric", "places", "targets", "artifacts", "baselines", "comparison"}
+TARGET_KEYS = {"name", "passed", "state", "to_try", "ship", "checks", "measurements"}
 CHECK_KEYS = {"name", "limit", "got", "unit", "passed", "bound", "state"}
 MEASUREMENT_KEYS = {"what", "artifact", "runtime", "value", "unit", "how", "where", "low", "high"}
 COMPARISON_KEYS = {

@@ -11,6 +11,7 @@ from rich.console import Console
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.outcome import Check, Outcome, StageNote, Verdict
 from pipeline.report import words
+from pipeline.report.compared import SideBySide
 from pipeline.report.rows import export_set
 from pipeline.report.table import print_comparison, print_outcome, print_show
 from tests.judging.cases import INT8_ONNX, measured
@@ -45,12 +46,17 @@ class Paper:
         return self._bytes.getvalue().decode(self._file.encoding)
 
 
+def beside(*outcomes: Outcome) -> SideBySide:
+    """Put runs side by side without any test between them."""
+    return SideBySide(outcomes=outcomes, differences=(), warnings=())
+
+
 def printed(run: Recorded, **options: str) -> str:
     """Print everything there is."""
     paper = Paper(**options)  # type: ignore[arg-type]
     print_outcome(run.outcome, FOLDER, paper.console)
     print_show(run.outcome, paper.console)
-    print_comparison([run.outcome] * 4, paper.console)
+    print_comparison(beside(*[run.outcome] * 4), paper.console)
     return paper.text()
 
 
@@ -168,7 +174,7 @@ def test_another_tasks_metric_is_printed_in_its_words(plane: Recorded) -> None:
     assert "≤ 0.4 " in text
     assert "accuracy" not in text
     paper = Paper(width=120)
-    print_comparison([plane.outcome], paper.console)
+    print_comparison(beside(plane.outcome), paper.console)
     assert (
         line(paper.text(), "RMSE float").split()[-1]
         == f"{plane.outcome.observed[0].comparisons[0].comparison.value_float:.4g}"
@@ -237,7 +243,7 @@ def test_names_are_neither_markup_nor_control_characters(digits: Recorded, name:
     )
     paper = Paper()
     print_show(run.outcome, paper.console)
-    print_comparison([run.outcome], paper.console)
+    print_comparison(beside(run.outcome), paper.console)
     text = paper.text()
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -268,7 +274,7 @@ def test_show_lists_layers_with_their_share(digits: Recorded) -> None:
 
 def compared(*outcomes: Outcome) -> list[str]:
     paper = Paper()
-    print_comparison(outcomes, paper.console)
+    print_comparison(beside(*outcomes), paper.console)
     return paper.text().splitlines()
 
 

@@ -268,7 +268,8 @@ def test_two_run_folders_share_steps(tmp_path: Path) -> None:
     assert calls == ["make", "grow"]
     assert second == first
     assert all("recalled" in line for line in said)
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["journal.jsonl", "lock", "run.json"]
+    found = sorted(path.name for path in (tmp_path / "two").iterdir())
+    assert found == ["journal.jsonl", "lock", "run.json", "run.log"]
 
 
 def test_without_a_name_the_cache_lies_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

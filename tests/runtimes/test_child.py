@@ -18,7 +18,7 @@ from pipeline.errors import ModelError
 from pipeline.onboard.faults import FrameRefused, ProcessDied, RuntimeMissing
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.boundary import GuardedSession
-from pipeline.runtimes.child import TFLITE_RUNTIME_PYTHON, Child, ChildSession, python_of
+from pipeline.runtimes.child import TFLITE_RUNTIME_PYTHON, Child, ChildSession, python_of, reusing_children
 from tests.onboard import odd_models
 from tests.onboard.small_models import inputs, small_net, tflite_bytes
 
@@ -146,6 +146,32 @@ def test_it_ends_with_its_session(model: Path) -> None:
     del dropped
     gc.collect()
     assert gone(pids[1])
+
+
+@needs_tflite
+def test_a_process_serves_one_session_after_the_other_where_it_may(model: Path) -> None:
+    def pid_of(session: object) -> int:
+        return child_of(session)._process.pid
+
+    with reusing_children():
+        first, beside = (open_session(model, "tflite-runtime") for _ in range(2))
+        pids = [pid_of(first), pid_of(beside)]
+        wanted = first.run({"x": inputs(2)})
+        timer = first.timer({"x": inputs(1)})
+        first.close()
+        with pytest.raises(ModelError, match="was closed"):
+            timer(1)
+        second = open_session(model, "tflite-runtime")
+        assert (pid_of(second), pid_of(beside)) == (pids[0], pids[1])
+        got = second.run({"x": inputs(2)})
+        assert all(np.array_equal(got[name], wanted[name]) for name in wanted)
+        os.kill(pids[1], signal.SIGKILL)
+        beside.close()  # a dead one is not kept
+        third = open_session(model, "tflite-runtime")
+        assert pid_of(third) not in pids
+        second.close()
+        third.close()
+    assert all(gone(pid) for pid in pids)
 
 
 @needs_tflite

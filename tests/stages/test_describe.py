@@ -112,13 +112,18 @@ def test_measuring_in_portions_is_measuring_at_once(tmp_path: Path, monkeypatch:
 def test_values_that_preprocessing_makes_infinite(tmp_path: Path, split: str) -> None:
     arrays: dict[str, Any] = {}
     for name in ("train", "val", "test"):
-        arrays |= {f"x_{name}": np.ones((6, 2)), f"y_{name}": labels(6)}
-    arrays[f"x_{split}"][4, 1] = 1e300  # finite as it is stored, not as float32
+        arrays |= {f"x_{name}": np.ones((3000, 2), np.float32), f"y_{name}": labels(3000)}
+    arrays[f"x_{split}"][2999, 1] = 1e38  # finite as it is stored, not when it is divided by a thousandth
     write_npz(tmp_path / "s.npz", **arrays)
-    with pytest.raises(
-        DataError, match=rf"sample 4 of the {split} split is inf at \(1,\) of 'input' after preprocessing"
-    ):
-        described(tmp_path, input={"shape": [2]})
+    with pytest.raises(DataError, match=r"sample 2999 is inf at \(1,\) of 'input' after preprocessing") as caught:
+        described(tmp_path, input={"shape": [2], "divide": 0.001})
+    assert caught.value.where == f"{tmp_path / 's.npz'} ({split})"
+
+
+def test_bytes_that_preprocessing_makes_infinite(tmp_path: Path) -> None:
+    write_npz(tmp_path / "s.npz", x=pictures(30), y=labels(30))
+    with pytest.raises(DataError, match="a sample is inf at"):
+        described(tmp_path, input={"shape": SHAPE, "std": [1e-38]})
 
 
 def test_a_task_that_the_card_cannot_mean(tmp_path: Path) -> None:

@@ -206,8 +206,8 @@ class Stopping(learnable.Listening):
     def start(self, title: str, total: int) -> None:  # noqa: ARG002
         self.now = title
 
-    def advance(self, steps: int = 1, **numbers: float) -> None:  # noqa: ARG002
-        if self.now == self.phase and numbers:
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        if self.now == self.phase and steps and numbers:
             self.left -= 1
             if not self.left:
                 raise StoppedError

@@ -216,8 +216,8 @@ class Stopping(learnable.Listening):
 
     left = 2
 
-    def advance(self, steps: int = 1, **numbers: float) -> None:  # noqa: ARG002
-        self.left -= bool(numbers)
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        self.left -= bool(steps and numbers)
         if not self.left:
             raise StoppedError
 

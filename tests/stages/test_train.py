@@ -74,8 +74,8 @@ class Stopping(Silent):
     def __init__(self) -> None:
         self.reports = 0
 
-    def advance(self, steps: int = 1, **numbers: float) -> None:  # noqa: ARG002
-        self.reports += bool(numbers)
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        self.reports += bool(steps and numbers)
         if self.reports == 2:
             raise StoppedError
 

@@ -291,3 +291,7 @@ def test_figures_of_float_and_int8() -> None:
     assert isinstance(table, Table)
     assert len(table.rows) == min(48, int(((first_logits >= 0) != (second_logits >= 0)).sum()))
     assert "float" in table.rows[0][0]
+
+
+def test_the_baseline_is_an_order_by_lot() -> None:
+    assert task.baselines(labelled(task, np.zeros((4, 3), np.float32), [0, 0, 0, 1])) == {"chance": 0.5}

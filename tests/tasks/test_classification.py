@@ -269,3 +269,11 @@ def test_no_more_than_48_disagreements_are_shown() -> None:
 def test_a_perfect_network_leaves_nothing_to_show_but_the_matrix_and_recall() -> None:
     figures, _ = drawn(True, TRUE, TRUE)
     assert list(figures) == ["Confusion, float", "Confusion, int8", "Recall per class"]
+
+
+def test_baselines_are_lots_and_the_most_frequent_class() -> None:
+    labels = [0, 1, 1, 1, 2]
+    assert task.baselines(labelled(task, np.zeros((5, 3), np.float32), labels)) == {
+        "chance": pytest.approx(1 / 3),
+        "most frequent class": 0.6,
+    }

@@ -130,3 +130,9 @@ def test_a_single_target_needs_no_name_and_many_samples_are_thinned() -> None:
     assert isinstance(against, Lines)
     assert against.title == "Predicted against true"
     assert kept[against.series["float"]].shape == (1500, 2)
+
+
+def test_the_baseline_is_the_error_of_the_mean() -> None:
+    wanted = np.array([[1.0], [3.0], [5.0]], np.float32)
+    found = task.baselines(labelled(task, np.zeros((3, 4), np.float32), wanted))
+    assert found == {"mean of all": pytest.approx((8 / 3) ** 0.5)}

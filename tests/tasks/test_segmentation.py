@@ -189,3 +189,9 @@ def test_an_overlay_colours_all_but_the_background() -> None:
     assert got[1].tolist() == [round(0.4 * 100 + 0.6 * part) for part in (230, 159, 0)]  # orange
     assert got[2].tolist() == [round(0.4 * 100 + 0.6 * part) for part in (86, 180, 233)]  # sky blue
     assert got[3].tolist() == [round(0.4 * 100 + 0.3 * part) for part in (230, 159, 0)]  # class 8: darker orange
+
+
+def test_the_baseline_is_one_class_everywhere() -> None:
+    masks = np.array([[[0, 0], [0, 1]], [[0, 0], [2, 0]]], np.uint8)  # 6 of 8 pixels are class 0
+    found = task.baselines(labelled(task, np.zeros((2, 3, 2, 2), np.uint8), masks))
+    assert found == {"most frequent class": pytest.approx(0.75 / 3)}  # no pixel of the others is right

@@ -209,8 +209,8 @@ class Killing(Silent):
     def __init__(self, reports: int) -> None:
         self.left = reports
 
-    def advance(self, steps: int = 1, **numbers: float) -> None:  # noqa: ARG002
-        self.left -= 1 if numbers else 0
+    def advance(self, steps: int = 1, **numbers: float) -> None:
+        self.left -= 1 if steps and numbers else 0
         if self.left == 0:
             raise Killed
 

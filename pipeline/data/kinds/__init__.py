@@ -11,7 +11,7 @@ from pipeline.data.files import Found
 from pipeline.data.kinds import csv, idx, image_folder, npz, python
 from pipeline.data.source import Parts, Wanted
 from pipeline.declare import words
-from pipeline.declare.card import DatasetCard
+from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import ConfigError, nearest
 from pipeline.refusal import refusals
 from pipeline.tasks import named as named_task
@@ -63,6 +63,20 @@ def named(card: DatasetCard, where: str = "") -> Kind:
     return KINDS[card.kind]
 
 
+def _only_for_pictures(card: DatasetCard) -> str:
+    """Say which key is for pictures in files alone, where the card has it for something else."""
+    if card.kind == "image-folder":
+        return ""
+    given = [
+        key for key in ("resize", "background") for spec in (card.input, *card.inputs.values()) if _says(spec, key)
+    ]
+    return f'[input] {given[0]} is for kind = "image-folder" alone: arrays are taken as they are' if given else ""
+
+
+def _says(spec: InputSpec, key: str) -> bool:
+    return bool(getattr(spec, key) != InputSpec.model_fields[key].default)
+
+
 def wanted_by(card: DatasetCard) -> Wanted:
     """Return what the card's task learns from.  Raises ConfigError for a task that is not known."""
     return named_task(card.task).WANTED
@@ -86,6 +100,6 @@ def own_spec(card: DatasetCard, where: str = "") -> words.Spec:
         )
         lines = [text for _, text in refusals(both, card.own, error)]
         raise ConfigError(f"\n{where or card.name}: ".join(lines), where=where or card.name) from error
-    if missing := kind.missing(card, own, wanted_by(card)):
+    if missing := kind.missing(card, own, wanted_by(card)) or _only_for_pictures(card):
         raise ConfigError(missing, where=where or card.name)
     return own

@@ -23,6 +23,7 @@ from pydantic import Field, JsonValue
 
 from pipeline.data.checks import MOST_CLASSES, checked_numbers, missing_files, numbered_groups, several_inputs
 from pipeline.data.files import Found
+from pipeline.data.folders import in_number_order
 from pipeline.data.source import INPUT, ArraySource, Indices, Parts, Source, Wanted, everything
 from pipeline.data.table import Table, is_missing, read_table, same_columns
 from pipeline.declare import words
@@ -104,6 +105,7 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
         columns=tuple(Column(name, columns.categories.get(name, ())) for name in columns.features),
         numbers=own.target_columns if wanted == "number" else (),
         own_steps=functools.partial(_steps, own=own, columns=columns) if _has_steps(own) else None,
+        places={split: str(table.path) for split, table in tables.items()},
     )
 
 
@@ -146,7 +148,7 @@ def _categories_of(tables: Mapping[str, Table], name: str) -> tuple[str, ...]:
     found = {cell for table in tables.values() for cell in table.column(name, "[categories]") if not is_missing(cell)}
     if len(found) > MOST_CLASSES:
         raise _too_many(tables["train"], f"the column '{name}'", len(found), "list its categories in the card")
-    return tuple(sorted(found))
+    return tuple(in_number_order(found))
 
 
 def _features(table: Table, columns: _Columns, card: DatasetCard, own: Spec) -> NDArray[np.float32]:
@@ -236,8 +238,7 @@ def _classes(tables: Mapping[str, Table], card: DatasetCard, own: Spec) -> tuple
     if len(found) > MOST_CLASSES:
         remedy = "is it really the column of the classes?"
         raise _too_many(tables["train"], "the label column", len(found), remedy)
-    numbers = all(_WHOLE_NUMBER.fullmatch(label) for label in found)
-    return tuple(sorted(found, key=int) if numbers else sorted(found))
+    return tuple(in_number_order(found))
 
 
 def _labels_in(table: Table, column: str) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
-"""Pictures in folders: FOLDER/CLASS/*.png, or FOLDER/{train,val,test}/CLASS/*.png; also .jpg, .jpeg and .bmp.
+"""Pictures in folders: FOLDER/CLASS/*.png, or FOLDER/{train,val,test}/CLASS/*.png, and whatever else Pillow reads.
 
-Where masks are wanted: FOLDER/images/NAME.* and FOLDER/masks/NAME.png (the class of each pixel), or the same two
-folders in FOLDER/{train,val,test}.  Folders whose pixels fit in memory are decoded once; larger ones are decoded when
-read.  Nothing outside the folder is followed.
+Pictures of a class may lie in deeper folders.  Where masks are wanted: FOLDER/images/NAME.* and FOLDER/masks/NAME.png
+(the class of each pixel), or the same two folders in FOLDER/{train,val,test}.  Folders whose pixels fit in memory are
+decoded once; larger ones are decoded when read.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,14 @@ from pydantic import JsonValue
 
 from pipeline.data.checks import class_names, missing_shape, picture_shape, several_inputs
 from pipeline.data.files import Found, locate_folder, sha256_of_each
-from pipeline.data.pictures import MaskedPictureSource, PictureSource, Shape
+from pipeline.data.folders import PictureFolder
+from pipeline.data.pictures import MaskedPictureSource, PictureSource
 from pipeline.data.source import ArraySource, Parts, Source, Wanted, everything, fits_in_memory
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import DataError, nearest
+from pipeline.onboard.arrays import PictureForm
 
-LARGEST_FILE_BYTES = 64 << 20
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
-_SPLITS = ("train", "val", "test")
 _IMAGES, _MASKS = "images", "masks"
 
 
@@ -40,6 +38,8 @@ def missing(card: DatasetCard, own: Spec, wanted: Wanted | None) -> str:
         return "kind = \"image-folder\" needs 'folder': the folder that holds one folder per class"
     if wanted not in ("class", "mask"):
         return f"kind = \"image-folder\" holds no numbers, which the task '{card.task}' learns from"
+    if wanted == "mask" and card.input.resize == "fit":
+        return '[input] resize = "fit": the border has no class; masks take "crop" or "squash"'
     return several_inputs(card) or missing_shape(card)
 
 
@@ -56,153 +56,90 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
 
     Raises DataError naming the file or the class; ConfigError when the card names no picture shape.
     """
-    shape = picture_shape(card)
-    folder = _folder(card, own, found)
-    roots = _split_roots(folder)
+    form = PictureForm(picture_shape(card), card.input.resize or "", card.input.background)
+    listed = PictureFolder(folder=_folder(card, own, found))
+    roots = listed.splits()
     if wanted == "mask":
-        masked = {split: _masked(root, folder, len(card.classes) or None, shape) for split, root in roots.items()}
+        masked = {split: _masked(root, listed, len(card.classes) or None, form) for split, root in roots.items()}
         classes = class_names(card, *(source.wanted(everything(source))["mask"] for source in masked.values()))
         sources: dict[str, Source] = {split: _held(source) for split, source in masked.items()}
     else:
-        classes = card.classes or tuple(path.name for path in _folders_in(roots["train"], folder))
-        sources = {split: _held(_classified(root, folder, classes, shape)) for split, root in roots.items()}
-    return Parts(classes=classes, train=sources["train"], val=sources.get("val"), test=sources.get("test"))
+        classes = card.classes or tuple(path.name for path in listed.classes_in(roots["train"]))
+        sources = {split: _held(_classified(root, listed, classes, form)) for split, root in roots.items()}
+    return Parts(
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        places={split: str(root) for split, root in roots.items()},
+        pictures=form,
+        left_out=dict(Counter(listed.left_out.values())),
+    )
 
 
 def pictures(card: DatasetCard, own: Spec, found: Found) -> list[Path]:
     """Return every picture of the folder in a fixed order, for the digest.  Raises DataError."""
-    folder = _folder(card, own, found)
+    listed = PictureFolder(folder=_folder(card, own, found))
     return [
         picture
-        for root in _split_roots(folder).values()
-        for class_folder in _folders_in(root, folder)
-        for picture in _pictures_in(class_folder, folder)
+        for root in listed.splits().values()
+        for class_folder in listed.classes_in(root)
+        for picture in listed.pictures_in(class_folder)
     ]
-
-
-# ── listing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _folder(card: DatasetCard, own: Spec, found: Found) -> Path:
     return locate_folder(own.folder or ".", card, found.beside)
 
 
-def _split_roots(folder: Path) -> dict[str, Path]:
-    """Return split → folder of its classes; only "train" when the folder is not divided."""
-    if not (folder / "train").is_dir():
-        return {"train": folder}
-    return {split: folder / split for split in _SPLITS if (folder / split).is_dir()}
-
-
-def _classified(root: Path, folder: Path, classes: tuple[str, ...], shape: Shape) -> PictureSource:
+def _classified(root: Path, listed: PictureFolder, classes: tuple[str, ...], form: PictureForm) -> PictureSource:
     paths: list[Path] = []
     labels: list[int] = []
-    for class_folder in _folders_in(root, folder):
+    for class_folder in listed.classes_in(root):
         if class_folder.name not in classes:
             raise DataError(
                 f"'{class_folder.name}' is no class of the data set{nearest(class_folder.name, classes)}",
                 where=str(class_folder),
                 remedy="name it in the card's classes, or take the folder away",
             )
-        here = _pictures_in(class_folder, folder)
+        here = listed.pictures_in(class_folder)
         paths += here
         labels += [classes.index(class_folder.name)] * len(here)
-    return PictureSource(paths=tuple(paths), labels=np.array(labels, dtype=np.int64), shape=shape)
+    return PictureSource(paths=tuple(paths), labels=np.array(labels, dtype=np.int64), form=form)
 
 
-def _masked(root: Path, folder: Path, classes: int | None, shape: Shape) -> MaskedPictureSource:
+def _masked(root: Path, listed: PictureFolder, classes: int | None, form: PictureForm) -> MaskedPictureSource:
     """Pair every picture with the mask of its name."""
     for name in (_IMAGES, _MASKS):
         if not (root / name).is_dir():
             raise DataError(
                 f"holds no folder '{name}'", where=str(root), remedy=f"put pictures into {_IMAGES}, masks into {_MASKS}"
             )
-    paths = _pictures_in(root / _IMAGES, folder)
-    masks = {path.stem: path for path in _pictures_in(root / _MASKS, folder)}
-    for path in paths:
-        if path.stem not in masks:
+    others = [path for path in listed.classes_in(root) if path.name not in (_IMAGES, _MASKS)]
+    listed.check_nothing_lost(root, others, f"is neither '{_IMAGES}' nor '{_MASKS}'")
+    paths = {_within(path, root / _IMAGES): path for path in listed.pictures_in(root / _IMAGES)}
+    masks = {_within(path, root / _MASKS): path for path in listed.pictures_in(root / _MASKS)}
+    for name, path in paths.items():
+        if name not in masks:
             raise DataError(
-                f"has no mask '{path.stem}.png'{nearest(path.stem, masks)}",
+                f"has no mask '{name}.png'{nearest(name, masks)}",
                 where=str(path),
-                remedy=f"put the class of each of its pixels into {root / _MASKS / path.stem}.png",
+                remedy=f"put the class of each of its pixels into {root / _MASKS / name}.png",
             )
-    chosen = tuple(masks[path.stem] for path in paths)
-    return MaskedPictureSource(paths=tuple(paths), masks=chosen, shape=shape, classes=classes)
+    for name in masks.keys() - paths.keys():
+        listed.leave_out(masks[name], "masks without a picture")
+    chosen = tuple(masks[name] for name in paths)
+    return MaskedPictureSource(paths=tuple(paths.values()), masks=chosen, form=form, classes=classes)
+
+
+def _within(path: Path, folder: Path) -> str:
+    """Return the path below a folder, without its suffix: what a picture and its mask have in common."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _held(source: PictureSource | MaskedPictureSource) -> Source:
-    if not fits_in_memory(len(source), source.shape):
+    if not fits_in_memory(len(source), source.form.shape):
         source.check()  # better now than in the middle of the training
         return source
     batch = source.read(everything(source))
     return ArraySource(inputs=batch.inputs, labels=batch.wanted, strata=source.strata)
-
-
-def _folders_in(root: Path, folder: Path) -> list[Path]:
-    found = sorted(root / entry.name for entry in _entries(root) if entry.is_dir())
-    for path in found:
-        _check_name(path)
-        _check_inside(path, folder)
-    if not found:
-        raise DataError(
-            "holds no folders", where=str(root), remedy="make one folder per class and put its pictures there"
-        )
-    return found
-
-
-def _pictures_in(class_folder: Path, folder: Path) -> list[Path]:
-    """Return the pictures of a folder by name; asked at every start, so with few calls."""
-    found = sorted(
-        (entry for entry in _entries(class_folder) if entry.name.lower().endswith(_SUFFIXES)),
-        key=lambda entry: entry.name,
-    )
-    if not found:
-        raise DataError(
-            f"holds no pictures ({', '.join(_SUFFIXES)})",
-            where=str(class_folder),
-            remedy="put pictures of this class there, or take the folder away",
-        )
-    for entry in found:
-        if entry.is_symlink():
-            _check_inside(Path(entry.path), folder)
-        _check_file(entry)
-    return [class_folder / entry.name for entry in found]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot be listed: {error.strerror}", where=str(folder)) from error
-
-
-def _check_file(entry: os.DirEntry[str]) -> None:
-    try:
-        status = entry.stat()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=entry.path) from error
-    if not stat.S_ISREG(status.st_mode):  # a pipe would keep the reader waiting for ever
-        raise DataError("is no file but something else with a file's name", where=entry.path, remedy="take it away")
-    if status.st_size > LARGEST_FILE_BYTES:
-        raise DataError(f"has {status.st_size:,} bytes, expected at most {LARGEST_FILE_BYTES:,}", where=entry.path)
-
-
-def _check_name(path: Path) -> None:
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"the folder's name is no UTF-8 text ({path.name!a})",
-            where=str(path.parent),
-            remedy="rename it; if it looks right in a file browser, set PYTHONUTF8=1",
-        ) from error
-
-
-def _check_inside(path: Path, folder: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"is a link to {path.resolve()}, which lies outside of {folder}",
-            where=str(path),
-            remedy="copy the file into the folder",
-        )

@@ -1,7 +1,8 @@
 """Arrays in ``.npz`` files: ``x`` and ``y``, or ``x_train``, ``y_train`` and the same with ``_val`` and ``_test``.
 
 One file with the role "all", or one file per split with the roles "train", "val", "test", each holding ``x`` and ``y``.
-``groups`` (names or numbers) keeps samples of one speaker, subject or machine in one split.  Nothing is unpickled, and
+Arrays of other names are named in the card: [arrays] x = "images", y = "labels".  ``groups`` (names or numbers) keeps
+samples of one speaker, subject or machine in one split.  Nothing is unpickled, and
 no array is read whose declared size is absurd or does not agree with its header.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from pipeline.data.checks import missing_files, missing_shape, read_npy
 from pipeline.data.files import Found
@@ -21,19 +22,25 @@ from pipeline.data.named_arrays import SPLITS, Origin, names_in_use, origins_in_
 from pipeline.data.source import Parts, Wanted
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
-from pipeline.errors import DataError
+from pipeline.errors import DataError, nearest
 from pipeline.onboard.arrays import Arrays
 
-_REMEDY = "np.savez_compressed(file, x=samples, y=labels), or x_train, y_train, x_test, y_test"
+_REMEDY = 'say in the card which arrays are meant: [arrays] x = "NAME", y = "NAME" (or x_train, y_train, x_test …)'
 
 
 class Spec(words.Spec):
-    """Nothing more than every card has."""
+    """What only a card of arrays says."""
+
+    arrays: dict[str, str] = Field(default_factory=dict)  # x, y, x_train … → what it is called in the file
 
 
 def missing(card: DatasetCard, own: Spec, wanted: Wanted | None) -> str:
     """Say what the card needs and has not; empty when it has all."""
-    del own, wanted
+    del wanted
+    known = sorted(names_in_use(card))
+    unknown = [name for name in own.arrays if name not in known]
+    if unknown:
+        return f"[arrays] has no '{unknown[0]}'{nearest(unknown[0], known)}"
     return missing_files(card) or missing_shape(card)
 
 
@@ -48,30 +55,41 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
 
     Raises DataError naming file, array and sample; ConfigError when the card names neither "all" nor "train".
     """
-    del own
     if "train" in found.files:
         files = {split: found.files[split] for split in SPLITS if split in found.files}
-        origins = {
-            split: Origin(arrays=_arrays(path, card), where=str(path), suffix="", remedy=_REMEDY)
-            for split, path in files.items()
-        }
+        origins = {}
+        for split, path in files.items():
+            arrays, held = _arrays(path, card, own)
+            origins[split] = Origin(arrays=arrays, where=str(path), suffix="", remedy=_REMEDY, held=held)
     else:
         path = found.file(card, "all")
-        origins = origins_in_one(_arrays(path, card), card, str(path), _REMEDY)
+        arrays, held = _arrays(path, card, own)
+        origins = origins_in_one(arrays, card, str(path), _REMEDY, held)
     return parts_of(origins, card, wanted)
 
 
-def _arrays(path: Path, card: DatasetCard) -> Arrays:
-    """Return the arrays whose names mean something here; others are not even unpacked."""
-    wanted = names_in_use(card)
+def _arrays(path: Path, card: DatasetCard, own: Spec) -> tuple[Arrays, tuple[str, ...]]:
+    """Return the arrays that mean something here, and the names of all; others are not even unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            return {name: _member(archive, members[name], path) for name in sorted(wanted & set(members))}
+            called = {name: _called(name, own) for name in sorted(names_in_use(card))}
+            arrays = {
+                name: _member(archive, members[there], path) for name, there in called.items() if there in members
+            }
+            return arrays, tuple(sorted(members))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(path), remedy="the file is damaged: make or fetch it again"
         ) from error
+
+
+def _called(name: str, own: Spec) -> str:
+    """Return what an array is called in the file: what is said of x holds for x_train, too."""
+    base, _, split = name.rpartition("_")
+    if name not in own.arrays and split in SPLITS and base in own.arrays:
+        return f"{own.arrays[base]}_{split}"
+    return own.arrays.get(name, name)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:

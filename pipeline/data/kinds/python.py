@@ -81,7 +81,8 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
         with _blamed_on(path, "load()"):
             returned = module.load(seed=card.split.seed, **given)
     arrays = _checked(returned, declared, path)
-    return parts_of(origins_in_one(arrays, declared, str(path), _REMEDY), declared, wanted)
+    held = sorted(map(str, returned))
+    return parts_of(origins_in_one(arrays, declared, str(path), _REMEDY, held), declared, wanted)
 
 
 def _with_classes(card: DatasetCard, classes: object, path: Path) -> DatasetCard:

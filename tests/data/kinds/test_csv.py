@@ -68,6 +68,9 @@ def test_columns_fill_a_picture(tmp_path: Path) -> None:
         (rows(first="inf,cat,2"), r"column 'a' holds 'inf'"),
         (rows(first="1e39,cat,2"), r"column 'a' holds '1e39'"),  # finite, but not as float32
         (rows(first='"1,5",cat,2'), r"column 'a' holds '1,5'"),
+        (rows(first="1_000,cat,2"), r"column 'a' holds '1_000'"),
+        (rows(first="\u0663,cat,2"), r"column 'a' holds '\u0663'"),  # a digit, but not of ours
+        (rows(first="true,cat,2"), r"column 'a' holds 'true'"),
         (rows(first="1.5,,2"), r"t\.csv:2: column 'kind' has no value"),
         (rows(first="1.5,cat"), r"t\.csv:2: has 2 cells, expected 3"),
         (rows(first="1.5,cat,2\n\n1,cat,x"), r"t\.csv:4: column 'b' holds 'x'"),
@@ -84,6 +87,33 @@ def test_columns_fill_a_picture(tmp_path: Path) -> None:
 def test_what_is_wrong_is_placed(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         loaded(NAMED, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize("comma", [False, True])
+@pytest.mark.parametrize("said", [False, True])
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, delimiter: str, comma: bool, said: bool) -> None:
+    cells = [["1.5", "-0.25"], ["2", "1e3"], [".5", "7.0"]]
+    text = f"sep={delimiter}\n" if said else ""
+    text += delimiter.join(["a", "kind", "b, in m"]) + "\n"
+    for number in range(30):
+        a, b = (cell.replace(".", ",") if comma else cell for cell in cells[number % 3])
+        text += delimiter.join([a, ("cat", "dog")[number % 2], b]) + "\n"
+    dataset = loaded(CARD, write(tmp_path, text))
+    read = samples(dataset.train)
+    assert {tuple(row) for row in read.tolist()} == {(1.5, -0.25), (2.0, 1000.0), (0.5, 7.0)}
+
+
+def test_a_point_among_decimal_commas_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = "a;kind;b\n" + "".join(f"1,{i};{('cat', 'dog')[i % 2]};2\n" for i in range(20)) + "1.234;cat;3\n"
+    with pytest.raises(DataError, match=r"t\.csv:22: column 'a' holds '1\.234', expected a finite number") as caught:
+        loaded(CARD, write(tmp_path, text))
+    assert "decimal commas" in caught.value.remedy
+
+
+def test_a_comma_in_a_text_is_no_decimal_comma(tmp_path: Path) -> None:
+    text = "a;kind;b\n" + "".join(f"1.{i};{('1,2', 'dog')[i % 2]};2\n" for i in range(20))
+    assert loaded(CARD, write(tmp_path, text)).classes == ("1,2", "dog")
 
 
 def test_a_label_number_beyond_the_classes(tmp_path: Path) -> None:

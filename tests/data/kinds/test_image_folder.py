@@ -14,10 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.artifacts.networks import left_out_words
+from pipeline.data.folders import in_number_order
 from pipeline.data.load import load, reference
 from pipeline.data.pictures import PictureSource
 from pipeline.data.source import ArraySource, Subset
 from pipeline.errors import ConfigError, DataError
+from pipeline.onboard.arrays import PICTURE_SUFFIXES as SUFFIXES
 from tests.data.sets import card, classes_in, pictures, samples
 
 GREY, RGB = (1, 5, 4), (3, 5, 4)  # (C, H, W): 4 wide, 5 high
@@ -132,7 +135,7 @@ def test_corrupt_pictures_are_named(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / "pets" / "cat" / "00.png").read_bytes()
     content = {"cut.png": whole[: len(whole) // 2], "text.jpg": b"hello", "empty.bmp": b""}[name]
     (tmp_path / "pets" / "cat" / name).write_bytes(content)
-    assert _refused(tmp_path, "is no readable PNG, JPEG, BMP picture").where.endswith(name)
+    assert _refused(tmp_path, r"is no readable picture \(PNG, JPEG").where.endswith(name)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -162,8 +165,8 @@ def test_pixels_beyond_the_declared_size_are_ignored(tmp_path: Path) -> None:
 
 def test_other_formats_under_a_picture_name_are_not_decoded(tmp_path: Path) -> None:
     write_set(tmp_path / "pets")
-    Image.new("RGB", (4, 5)).save(tmp_path / "pets" / "cat" / "gif.png", format="GIF")
-    assert _refused(tmp_path, "is no readable").where.endswith("gif.png")
+    Image.new("RGB", (4, 5)).save(tmp_path / "pets" / "cat" / "eps.png", format="EPS")  # Pillow would start a program
+    assert _refused(tmp_path, "is no readable").where.endswith("eps.png")
 
 
 def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
 
 
 def test_huge_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.kinds.image_folder.LARGEST_FILE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.data.folders.LARGEST_FILE_BYTES", 1000)
     write_set(tmp_path / "pets")
     (tmp_path / "pets" / "dog" / "huge.png").write_bytes(bytes(1001))
     assert _refused(tmp_path, "has 1,001 bytes, expected at most 1,000").where.endswith("huge.png")
@@ -207,9 +210,9 @@ def test_links_inside_and_a_linked_folder_are_fine(tmp_path: Path) -> None:
 def test_empty_and_unknown_classes(tmp_path: Path) -> None:
     write_set(tmp_path / "pets")
     (tmp_path / "pets" / "emu").mkdir()
-    assert _refused(tmp_path, r"holds no pictures \(\.bmp, ").where.endswith("emu")
-    write_set(tmp_path / "pets" / "emu" / "x")  # pictures one level too deep do not count
-    _refused(tmp_path, "holds no pictures")
+    assert _refused(tmp_path, r"holds no pictures \(.*\.bmp, ").where.endswith("emu")
+    (tmp_path / "pets" / "emu" / "1.heic").write_bytes(b"x")
+    _refused(tmp_path, r"holds no pictures .*, found 1 of type \.heic")
     declared = DECLARED.model_copy(update={"classes": ("cat", "dogs")})
     (tmp_path / "pets" / "emu").rename(tmp_path / "emu")
     with pytest.raises(DataError, match="'dog' is no class of the data set; did you mean 'dogs'"):
@@ -325,6 +328,203 @@ def test_masks_that_are_missing_or_wrong(tmp_path: Path) -> None:
 def test_folders_hold_no_numbers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no numbers, which the task 'regression' learns from"):
         reference(card("image-folder", RGB, folder="pets", task="regression"), tmp_path)
+
+
+# ── folders as people have them ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "words", [("Train", "valid", "TEST"), ("training", "validation", "testing"), ("train", "dev", "test")]
+)
+def test_splits_are_known_by_all_their_names(tmp_path: Path, words: tuple[str, ...]) -> None:
+    for split, count in zip(words, (5, 2, 3), strict=True):
+        write_set(tmp_path / "pets" / split, count)
+    dataset = load(reference(DECLARED, tmp_path))
+    assert [len(one) for one in (dataset.train, dataset.val, dataset.test)] == [10, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (("train", "unlabeled"), "'unlabeled' holds pictures and is none of train"),
+        (("train", "val", "valid"), "'val' and 'valid' both say val"),
+        (("valid", "test"), "holds a folder '(valid|test)' with folders in it, but none called 'train'"),
+    ],
+)
+def test_splits_that_cannot_be_meant(tmp_path: Path, folders: tuple[str, ...], says: str) -> None:
+    for folder in folders:
+        write_set(tmp_path / "pets" / folder)
+    _refused(tmp_path, says)
+
+
+def test_a_class_may_be_called_train_or_test(tmp_path: Path) -> None:
+    write_set(tmp_path / "pets")
+    (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "train")
+    assert load(reference(DECLARED, tmp_path)).classes == ("dog", "train")
+
+
+def test_an_unpacked_archive_is_a_folder_in_a_folder(tmp_path: Path) -> None:
+    write_set(tmp_path / "pets" / "pets-v2")
+    (tmp_path / "pets" / "__MACOSX" / "cat").mkdir(parents=True)
+    (tmp_path / "pets" / "__MACOSX" / "cat" / "._00.png").write_bytes(b"x")
+    dataset = load(reference(DECLARED, tmp_path))
+    assert (dataset.classes, len(dataset.train)) == (("cat", "dog"), 8)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "tiff", "gif", "jfif", "TIF", "ppm", "WebP"])
+def test_every_usual_format_is_read(tmp_path: Path, suffix: str) -> None:
+    write_set(tmp_path / "pets", suffix=suffix)
+    assert len(load(reference(DECLARED, tmp_path)).train) == 8
+
+
+def test_suffixes_are_those_of_pillow() -> None:
+    Image.init()
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    assert known.issuperset({*SUFFIXES} - {".mpo"})  # JPEGs of some phones
+
+
+def test_deeper_folders_are_read(tmp_path: Path) -> None:
+    write_set(tmp_path / "pets")
+    deep = tmp_path / "pets" / "dog" / "2024" / "may"
+    deep.mkdir(parents=True)
+    for picture in (tmp_path / "pets" / "dog").glob("0[6-8].png"):
+        picture.rename(deep / picture.name)
+    dataset = load(reference(DECLARED, tmp_path))
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 12
+
+
+def test_links_to_deeper_folders_are_refused(tmp_path: Path) -> None:
+    write_set(tmp_path / "pets")
+    (tmp_path / "pets" / "dog" / "again").symlink_to(tmp_path / "pets")
+    _refused(tmp_path, "is a link to a folder")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    write_set(tmp_path / "pets")
+    for name in ("cat/1.heic", "cat/2.HEIC", "dog/Thumbs.db", "dog/.DS_Store", "notes.txt", "dog/x\x1b[31m.a\x1bb"):
+        (tmp_path / "pets" / name).write_bytes(b"x")
+    Image.new("RGB", (4, 5)).save(tmp_path / "pets" / "loose.png")
+    left_out = load(reference(DECLARED, tmp_path)).left_out
+    assert left_out == {
+        "of type .heic": 2,
+        "of type .txt": 1,
+        "of no known type": 1,
+        "hidden or of the system": 2,
+        "beside the folders of the classes": 1,
+    }
+    assert left_out_words(left_out).startswith("2 of type .heic, 2 hidden or of the system, 1 ")
+
+
+def test_numbered_classes_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / "pets" / str(number)).mkdir(parents=True)
+        for sample in range(6):
+            Image.new("RGB", (4, 5), (number, 0, 0)).save(tmp_path / "pets" / str(number) / f"{sample}.png")
+    train = load(reference(DECLARED, tmp_path)).train
+    assert samples(train)[:, 0, 0, 0].tolist() == classes_in(train).tolist()
+
+
+@pytest.mark.parametrize(
+    "ordered", [["-10", "-2", "0.5", "3", "12"], ["b", "run9", "run10", "run10b"], ["inf", "nan"], ["01", "1", "2a"]]
+)
+def test_numbers_in_names_count_by_their_value(ordered: list[str]) -> None:
+    assert in_number_order(sorted(ordered)) == ordered
+
+
+# ── pictures as people have them ────────────────────────────────────────────────────────────────────────────────────
+
+
+def only(root: Path, picture: Image.Image, name: str, **options: object) -> Path:
+    """Fill both classes with one picture."""
+    for folder in ("cat", "dog"):
+        (root / "pets" / folder).mkdir(parents=True)
+        for number in range(4):
+            picture.save(root / "pets" / folder / f"{number}{name}", **options)  # type: ignore[arg-type]
+    return root
+
+
+def first_of(root: Path, shape: tuple[int, ...] = RGB, **inputs: object) -> NDArray[np.uint8]:
+    declared = card("image-folder", shape, folder="pets", split={"val": 0.25, "test": 0.25})
+    declared = declared.model_copy(update={"input": declared.input.model_copy(update=inputs)})
+    first: NDArray[np.uint8] = samples(load(reference(declared, root)).train)[0]
+    return first
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "jpg"])
+def test_pictures_stand_as_viewers_show_them(tmp_path: Path, orientation: int, suffix: str) -> None:
+    shown = np.zeros((16, 24, 3), dtype=np.uint8)  # bright above on the left, grey below
+    shown[:8, :8], shown[8:] = 250, 120
+    stored = {  # what a camera writes so that the note makes it upright again
+        1: shown,
+        2: shown[:, ::-1],
+        3: shown[::-1, ::-1],
+        4: shown[::-1],
+        5: shown.transpose(1, 0, 2),
+        6: np.rot90(shown),
+        7: shown[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(shown, -1),
+    }[orientation]
+    note = Image.Exif()
+    note[0x0112] = orientation
+    options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "jpg" else {}
+    picture = Image.fromarray(np.ascontiguousarray(stored))
+    read = first_of(only(tmp_path, picture, f".{suffix}", exif=note, **options), (3, 16, 24))
+    assert np.abs(read.transpose(1, 2, 0).astype(int) - shown).max() <= (3 if suffix == "jpg" else 0)  # JPEG rounds
+
+
+@pytest.mark.parametrize(("background", "expected"), [((255, 255, 255), 255), ((0, 0, 0), 0), ((9, 9, 9), 9)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_lie_on_the_background(
+    tmp_path: Path, mode: str, background: tuple[int, ...], expected: int
+) -> None:
+    picture = Image.new("RGBA", (4, 5), (77, 77, 77, 0)).convert(mode)
+    assert set(first_of(only(tmp_path, picture, ".png"), background=background).ravel()) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),  # of a picture 8 wide, 4 high: left half 200, right half 100; 4 × 4 wanted
+    [
+        ("squash", [[200, 200, 100, 100]] * 4),
+        ("crop", [[200, 200, 100, 100]] * 4),
+        ("fit", [[7] * 4, [200, 200, 100, 100], [200, 200, 100, 100], [7] * 4]),
+    ],
+)
+def test_pictures_are_resized_as_the_card_says(tmp_path: Path, resize: str, expected: list[list[int]]) -> None:
+    wide = np.full((4, 8), 200, dtype=np.uint8)
+    wide[:, 4:] = 100
+    only(tmp_path, Image.fromarray(wide), ".png")
+    read = first_of(tmp_path, (1, 4, 4), resize=resize, background=(7, 7, 7))[0].astype(int)
+    smooth = np.abs(read - np.array(expected))
+    assert smooth[:, [0, 3]].max() <= 4  # the filter reaches two pixels far: away from the edge it changes little
+    assert (smooth <= 30).all()
+
+
+def test_crop_keeps_the_middle(tmp_path: Path) -> None:
+    tall = np.zeros((12, 4), dtype=np.uint8)
+    tall[4:8] = np.arange(16).reshape(4, 4) * 10
+    only(tmp_path, Image.fromarray(tall), ".png")
+    assert np.array_equal(first_of(tmp_path, (1, 4, 4), resize="crop")[0], tall[4:8])
+
+
+def test_large_photographs_become_small_pictures(tmp_path: Path) -> None:
+    for number in range(8):
+        folder = tmp_path / "pets" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (400 + 50 * number, 300), (number * 30, 0, 0)).save(folder / f"{number}.jpg")
+    assert first_of(tmp_path, (3, 16, 16), resize="crop").shape == (3, 16, 16)
+
+
+def test_masks_are_resized_without_new_classes(tmp_path: Path) -> None:
+    write_masked(tmp_path / "scenes")
+    for path in (tmp_path / "scenes").glob("*/*"):
+        Image.open(path).resize((8, 10), Image.Resampling.NEAREST).save(path)
+    declared = MASKED.model_copy(update={"input": MASKED.input.model_copy(update={"resize": "squash"})})
+    masks = load(reference(declared, tmp_path)).train.wanted(np.arange(4))["mask"]
+    assert set(masks.ravel()) <= {0, 1, 2}
+    border = MASKED.model_copy(update={"input": MASKED.input.model_copy(update={"resize": "fit"})})
+    with pytest.raises(ConfigError, match="the border has no class"):
+        reference(border, tmp_path)
 
 
 # ── recall ──────────────────────────────────────────────────────────────────────────────────────────────────────────

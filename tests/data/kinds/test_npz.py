@@ -88,7 +88,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"x": pictures(30, (1, 5, 4)), "y": labels(30)}, r"shape \(1, 5, 4\), expected \(1, 4, 4\)"),
     ({"x": pictures(0), "y": labels(0)}, r"the training split is empty"),
     ({"x": pictures(30).astype(str), "y": labels(30)}, r"expected numbers"),
-    ({"x": pictures(30), "labels": labels(30)}, r"holds no array 'y', found x"),
+    ({"x": pictures(30), "labels": labels(30)}, r"holds no array 'y', found labels, x"),
     ({"x": np.array([{}] * 30), "y": labels(30)}, r"holds Python objects"),
     ({"x_train": pictures(30), "y_train": labels(30), "x_test": pictures(9)}, r"holds no array 'y_test'"),
     (
@@ -115,9 +115,20 @@ def test_nan_and_infinity_are_placed(tmp_path: Path, value: float) -> None:
 
 
 def test_large_finite_values_are_no_infinity(tmp_path: Path) -> None:
-    x = np.full((30, 4), np.finfo(np.float64).max)  # their sum overflows, the values do not
+    x = np.full((30, 4), np.finfo(np.float32).max)  # their sum overflows, the values do not
     write_npz(tmp_path / "s.npz", x=x, y=labels(30))
     assert len(loaded(card("npz", (4,), files=all_of("s.npz")), tmp_path).test) == 6
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_what_float32_cannot_hold_is_placed_in_every_split(tmp_path: Path, split: str) -> None:
+    arrays: dict[str, Any] = {}
+    for name in ("train", "val", "test"):
+        arrays |= {f"x_{name}": np.ones((3000, 2)), f"y_{name}": labels(3000)}
+    arrays[f"x_{split}"][2999, 1] = 1e39
+    write_npz(tmp_path / "s.npz", **arrays)
+    with pytest.raises(DataError, match=rf"s.npz: x_{split}: sample 2999 holds 1e\+39 at \(1,\), more than float32"):
+        loaded(card("npz", (2,), files=all_of("s.npz")), tmp_path)
 
 
 def test_a_truncated_file_is_damaged(tmp_path: Path) -> None:
@@ -341,3 +352,39 @@ def test_keys_of_other_kinds_are_refused(tmp_path: Path) -> None:
         reference(card("npz", SHAPE, files=all_of("s.npz"), label_column="y"), tmp_path)
     with pytest.raises(ConfigError, match="the top level has no 'clases'; did you mean 'classes'"):
         reference(card("npz", SHAPE, files=all_of("s.npz"), clases=["a"]), tmp_path)
+
+
+# ── other names ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_other_names_are_listed_with_the_key_that_names_them(tmp_path: Path) -> None:
+    write_npz(tmp_path / "s.npz", images=pictures(30), target=labels(30))
+    with pytest.raises(DataError, match="holds no array 'x', found images, target") as caught:
+        loaded(card("npz", SHAPE, files=all_of("s.npz")), tmp_path)
+    assert '[arrays] x = "NAME"' in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"x": "images", "y": "target"}, {"x_train": "images_train", "y_train": "target_train"}]
+)
+def test_the_card_names_the_arrays(tmp_path: Path, arrays: dict[str, str]) -> None:
+    divided = "x_train" in arrays
+    suffix = "_train" if divided else ""
+    stored: dict[str, Any] = {f"images{suffix}": pictures(30), f"target{suffix}": labels(30)}
+    write_npz(tmp_path / "s.npz", **stored)
+    dataset = loaded(card("npz", SHAPE, files=all_of("s.npz"), arrays=arrays), tmp_path)
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 30
+
+
+def test_what_is_said_of_x_holds_in_every_split(tmp_path: Path) -> None:
+    named: dict[str, Any] = {}
+    for split in ("train", "test"):
+        named |= {f"images_{split}": pictures(30), f"t_{split}": labels(30)}
+    write_npz(tmp_path / "s.npz", **named)
+    dataset = loaded(card("npz", SHAPE, files=all_of("s.npz"), arrays={"x": "images", "y": "t"}), tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (24, 30)
+
+
+def test_a_key_of_arrays_that_means_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[arrays\] has no 'z'"):
+        loaded(card("npz", SHAPE, files=all_of("s.npz"), arrays={"z": "images"}), tmp_path)
