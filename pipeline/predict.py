@@ -21,7 +21,7 @@ from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, DataError, ModelError, nearest
 from pipeline.onboard.about import About
 from pipeline.onboard.answers import Answer, answers_of
-from pipeline.onboard.faults import InputRefused
+from pipeline.onboard.faults import OnboardFault
 from pipeline.onboard.metadata import about_file
 from pipeline.onboard.pictures import write_mask
 from pipeline.onboard.samples import Samples, files_below, pictures_and_more, rows_of, samples_of
@@ -162,7 +162,7 @@ def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
 def _next(portions: Iterator[Samples]) -> Samples | None:
     try:
         return next(portions, None)
-    except InputRefused as fault:
+    except OnboardFault as fault:
         raise DataError(fault.what, where=fault.where, remedy=fault.remedy) from fault
 
 

@@ -32,7 +32,10 @@ from tests.own_project import Karui, draw, karui
 
 __all__ = ["karui"]
 
-TRAIN = "[train]\nepochs = 30\nlearning_rate = 1e-2\nbatch_size = 32\n[quantize]\nepochs = 1\nmethod = 'ptq'\nmargin_pp = 100\n"
+TRAIN = (
+    "[train]\nepochs = 30\nlearning_rate = 1e-2\nbatch_size = 32\n"
+    "[quantize]\nepochs = 1\nmethod = 'ptq'\nmargin_pp = 100\n"
+)
 LIMITS = "[limits]\naccuracy_drop_pp = 100\n"
 TABLE_LIMITS = "[limits.metrics.{metric}]\nworse_by_percent = 1000\n"
 PICTURES = (
