@@ -21,7 +21,7 @@ from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, DataError, ModelError, nearest
 from pipeline.onboard.about import About
 from pipeline.onboard.answers import Answer, answers_of
-from pipeline.onboard.faults import InputRefused
+from pipeline.onboard.faults import OnboardFault
 from pipeline.onboard.metadata import about_file
 from pipeline.onboard.pictures import write_mask
 from pipeline.onboard.samples import Samples, files_below, pictures_and_more, rows_of, samples_of
@@ -148,7 +148,8 @@ def _samples(what: str, about: About) -> Iterator[Samples]:
 
 
 def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
-    session = open_session(model.path, model.runtime, signature=model.about.signature)
+    # exact: what the run itself was judged by, and what a processor on ARM computes
+    session = open_session(model.path, model.runtime, signature=model.about.signature, exact=True)
     try:
         while (portion := _next(portions)) is not None:
             answers = answers_of(session.run(portion.inputs), model.about, model.decision)
@@ -161,7 +162,7 @@ def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
 def _next(portions: Iterator[Samples]) -> Samples | None:
     try:
         return next(portions, None)
-    except InputRefused as fault:
+    except OnboardFault as fault:
         raise DataError(fault.what, where=fault.where, remedy=fault.remedy) from fault
 
 

@@ -44,11 +44,11 @@ def yourselves(outcome: Outcome) -> tuple[Yourself, ...]:
             files[file.filename, ship.program] = file
             targets.setdefault((file.filename, ship.program), []).append(target.target)
     decision = outcome.predicted[0].chosen if outcome.predicted else {}
-    made = ((at, files[at].about, tuple(names)) for at, names in targets.items())
+    made = ((files[at], at[1], tuple(names)) for at, names in targets.items())
     return tuple(
-        _yourself(filename, program, about, names, decision)
-        for (filename, program), about, names in made
-        if about is not None and _can_be_said(about)
+        _yourself(file, file.about, program, names, decision)
+        for file, program, names in made
+        if file.about is not None and _can_be_said(file.about)
     )
 
 
@@ -58,26 +58,37 @@ def _can_be_said(about: About) -> bool:
 
 
 def _yourself(
-    filename: str, program: Program, about: About, targets: tuple[str, ...], decision: Mapping[str, float]
+    file: Exported, about: About, program: Program, targets: tuple[str, ...], decision: Mapping[str, float]
 ) -> Yourself:
-    source = about.inputs[0]
+    source, filename = about.inputs[0], file.filename
     read, imports, wanted = _reading(source)
     steps = _steps(source)
-    run = _run_onnx(filename, source) if program == "onnxruntime" else _run_tflite(filename, about)
+    run = _run_onnx(file, source) if program == "onnxruntime" else _run_tflite(filename, about)
     body = [*read, *steps, *run, *_decision(about, decision)]
-    if any(line.startswith(("columns =", "steps =")) or "steps[" in line for line in body):
+    if any("about[" in line for line in body):
         imports = [*imports, "import json"]
-        description = f'about = json.load(open("{MODEL_FILE}", encoding="utf-8"))["files"][0]["inputs"][0]'
+        description = f'about = json.loads(Path("{MODEL_FILE}").read_text("utf-8"))["files"][0]["inputs"][0]'
         body = [description, *body]
     if any("labels" in line for line in body):
-        body = [f'labels = open("{LABELS_FILE}", encoding="utf-8").read().splitlines()', *body]
+        body = [f'labels = Path("{LABELS_FILE}").read_text("utf-8").splitlines()', *body]
+    if any("Path(" in line for line in body):
+        imports = [*imports, "from pathlib import Path"]
     runtime = (
         "import onnxruntime"
         if program == "onnxruntime"
         else f"from {_INTERPRETERS[program]}.interpreter import Interpreter"
     )
     pillow = ["from PIL import Image, ImageOps"] if source.raw.kind == PICTURE else []
-    code = "\n".join([*sorted(imports), "import numpy as np", runtime, *pillow, "", *body])
+    code = "\n".join(
+        [
+            *sorted(imports, key=lambda line: line.split()[0] == "from"),
+            "import numpy as np",
+            runtime,
+            *pillow,
+            "",
+            *body,
+        ]
+    )
     text = "\n".join(body)
     beside = [filename, *(name for name in (MODEL_FILE, LABELS_FILE) if name in text), wanted]
     return Yourself(
@@ -131,19 +142,11 @@ def _background(raw: Raw) -> str:
 
 def _reading_table(source: Input) -> list[str]:
     shape = ", ".join(map(str, source.raw.shape))
-    row = f'row = next(csv.DictReader(open("{ROWS_FILE}", encoding="utf-8-sig")))'
-    first = 'columns = about["raw"]["columns"]'
-    if not any(column.categories for column in source.raw.columns):
-        values = 'x = np.float32([float(row[each["name"]] or "nan") for each in columns])'
-        return [row, first, f"{values}.reshape(1, {shape})"]
+    value = 'known.index(cell) if cell in known else float(cell or "nan")'
     return [
-        row,
-        first,
-        "def value(name, categories):  # a category as its number, what is missing as nan",
-        "    cell = row[name].strip()",
-        '    number = float(cell or "nan") if not categories else np.nan',
-        "    return categories.index(cell) if cell in categories else number",
-        "x = np.float32([value(**each) for each in columns])" + f".reshape(1, {shape})",
+        f'row = next(csv.DictReader(Path("{ROWS_FILE}").read_text("utf-8-sig").splitlines()))',
+        'cells = [(row[each["name"]].strip(), each["categories"]) for each in about["raw"]["columns"]]',
+        f"x = np.float32([{value} for cell, known in cells]).reshape(1, {shape})",
     ]
 
 
@@ -158,13 +161,15 @@ def _steps(source: Input) -> list[str]:
 
 
 def _normalize(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
-    divide = float(settings.get("divide", 1.0))
-    lines = [f"x = x / np.float32({divide!r})"] if divide != 1 else []
+    divide, value = float(settings.get("divide", 1.0)), "x"
+    if divide != 1:
+        value = f"x / np.float32({divide!r})"
     for name, sign, nothing in (("mean", "-", 0.0), ("std", "/", 1.0)):
         values = list(settings.get(name, (nothing,)))
-        if any(value != nothing for value in values):
-            lines.append(f"x = x {sign} {_numbers(values, place, name, rank)}")
-    return lines
+        if any(each != nothing for each in values):
+            before = f"({value})" if sign == "/" and value != "x" else value
+            value = f"{before} {sign} {_numbers(values, place, name, rank)}"
+    return [f"x = {value}"] if value != "x" else []
 
 
 def _numbers(values: Sequence[float], place: int, name: str, rank: int) -> str:
@@ -207,9 +212,14 @@ _STEPS: Mapping[str, Callable[[Mapping[str, Any], int, int], list[str]]] = {
 # ── the file, and what it says ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_onnx(filename: str, source: Input) -> list[str]:
+def _run_onnx(file: Exported, source: Input) -> list[str]:
+    exact = [
+        "options = onnxruntime.SessionOptions()",
+        'options.add_session_config_entry("session.x64quantprecision", "1")  # no overflow on older x86',
+    ]
     return [
-        f"session = onnxruntime.InferenceSession({filename!r})",
+        *(exact if file.variant.precision == "int8" else []),
+        f"session = onnxruntime.InferenceSession({file.filename!r}{', options' * (file.variant.precision == 'int8')})",
         f"y = session.run(None, {{{source.stored.name!r}: x}})[0]",
     ]
 
@@ -224,7 +234,7 @@ def _run_tflite(filename: str, about: About) -> list[str]:
         'model.set_tensor(model.get_input_details()[0]["index"], x)',
         "model.invoke()",
         'y = model.get_tensor(model.get_output_details()[0]["index"])',
-        *([f"y = (np.float32(y) - {out.zero_point}) * np.float32({out.scale!r})"] if out.scale else []),
+        *([f"y = (np.float32(y) - ({out.zero_point})) * np.float32({out.scale!r})"] if out.scale else []),
         *(["y = y.transpose(0, 3, 1, 2)  # NCHW"] if out.layout == "NHWC" else []),
     ]
 
@@ -232,7 +242,7 @@ def _run_tflite(filename: str, about: About) -> list[str]:
 def _as_integers(stored: Stored) -> list[str]:
     if not stored.scale:
         return []
-    value = f"np.rint(x / np.float32({stored.scale!r})) + {stored.zero_point}"
+    value = f"np.rint(x / np.float32({stored.scale!r})) + ({stored.zero_point})"
     return [f"x = np.clip({value}, -128, 127).astype(np.int8)"]
 
 
