@@ -325,7 +325,10 @@ def test_a_file_that_is_no_network(text: str, words: list[str], karui: Karui) ->
             ],
         ),
         ({"fc.bias": torch.tensor([float("nan")])}, ["w.pt: 'fc.bias' holds values that are no finite numbers"]),
-        (torch.nn.Linear(2, 2), ["w.pt: holds pickled code (torch.nn.modules.linear.Linear)", "state_dict()"]),
+        (
+            torch.nn.Linear(2, 2),
+            ["w.pt: holds a whole pickled object with its code (torch.nn.modules.linear.Linear)", "state_dict()"],
+        ),
         ([1, 2], ["w.pt: holds a list, not a state dict"]),
         (None, ["w.pt: no readable .pt file", "copy or download it again"]),
     ],
