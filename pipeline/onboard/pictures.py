@@ -35,6 +35,7 @@ UNREADABLE = (  # what Pillow raises for damaged and for hostile files
     MemoryError,
     IndexError,
     TypeError,
+    RuntimeError,  # of AVIF
     struct.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
