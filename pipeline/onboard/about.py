@@ -6,6 +6,7 @@ The same stands in the file (under ``KEY``) and in ``model.json`` beside it.  Sh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -116,15 +117,15 @@ def to_text(about: About) -> str:
 def from_text(text: str, where: str) -> About:
     """Return what ``to_text`` wrote.  Raises FileRefused for anything else, and for steps that are not known here."""
     try:
-        words = json.loads(text)
-        if words["format"] != FORMAT:
+        words = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _of(int, words["format"]) != FORMAT:
             raise FileRefused(
                 f"describes itself in format {words['format']!r}, format {FORMAT} is known here",
                 where=where,
                 remedy="use the version of karui that wrote it, or a later one",
             )
         about = _about(words)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise FileRefused(
             f"what it says about itself is damaged ({type(error).__name__}: {error})",
             where=where,
@@ -158,7 +159,7 @@ def _input(words: Mapping[str, Any]) -> Input:
 
 
 def _output(words: Mapping[str, Any]) -> Output:
-    return Output(**_end(words), holds=_of(str, words["holds"]), times=float(words["times"]))
+    return Output(**_end(words), holds=_of(str, words["holds"]), times=_number(words["times"]))
 
 
 def _end(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,18 +172,23 @@ def _end(words: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _raw(words: Mapping[str, Any]) -> Raw:
-    return Raw(
+    raw = Raw(
         kind=_of(str, words["kind"]),
         dtype=_of(str, words["dtype"]),
         shape=_shape(words["shape"]),
         colours=_of(str, words["colours"]),
         columns=tuple(
-            Column(_of(str, each["name"]), tuple(_of(str, name) for name in each["categories"]))
+            Column(_of(str, each["name"]), tuple(_of(str, name) for name in _of(list, each["categories"])))
             for each in _of(list, words["columns"])
         ),
         resize=_of(str, words["resize"]),
         background=_shape(words["background"]),
     )
+    if raw.kind not in (PICTURE, TABLE, ARRAY):
+        raise ValueError(f"a sample of kind {raw.kind!r:.40}")
+    if len(raw.background) != 3 or (raw.kind == PICTURE and len(raw.shape) != 3):
+        raise ValueError(f"a {raw.kind} of shape {raw.shape} on the background {raw.background}")
+    return raw
 
 
 def _stored(words: Mapping[str, Any]) -> Stored:
@@ -191,16 +197,29 @@ def _stored(words: Mapping[str, Any]) -> Stored:
         layout=_of(str, words["layout"]),
         dtype=_of(str, words["dtype"]),
         shape=_shape(words["shape"]),
-        scale=float(words["scale"]),
+        scale=_number(words["scale"]),
         zero_point=_of(int, words["zero_point"]),
     )
 
 
 def _shape(sizes: object) -> tuple[int, ...]:
-    return tuple(_of(int, size) for size in _of(list, sizes))
+    found = tuple(_of(int, size) for size in _of(list, sizes))
+    if min(found, default=0) < 0:
+        raise ValueError(f"{found!r:.40} where sizes belong")
+    return found
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, float) else float(_of(int, value))
+
+
+def _finite(word: str) -> float:
+    if not math.isfinite(float(word)):
+        raise ValueError(f"{word:.40} where a finite number belongs")
+    return float(word)
 
 
 def _of(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):  # to Python, true is an int
         raise TypeError(f"{value!r:.40} where a {kind.__name__} belongs")
     return value

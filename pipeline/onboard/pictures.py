@@ -35,6 +35,7 @@ UNREADABLE = (  # what Pillow raises for damaged and for hostile files
     MemoryError,
     IndexError,
     TypeError,
+    RuntimeError,  # of AVIF
     struct.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
@@ -94,6 +95,8 @@ def _open(path: Path, form: PictureForm) -> Image.Image:
         picture = Image.open(path, formats=_FORMATS)
     except UNREADABLE as error:
         raise _damaged(path, error) from error
+    if picture.format == "TIFF":  # Pillow would map the file into memory with the sides that it has once it is turned
+        picture.filename = ""
     channels, height, width = form.shape
     found = _upright_size(picture)
     if not form.resize and found != (width, height):

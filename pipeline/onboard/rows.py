@@ -6,6 +6,7 @@ Shapes: n rows, F columns.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -24,7 +25,8 @@ def read_rows(file: TextIO, where: str, raw: Raw, *, may_miss: bool) -> tuple[li
     ``may_miss``: a missing value becomes NaN, which a later step fills in.  Raises InputRefused with line and column.
     """
     try:
-        reader = csv.reader(file, strict=True)
+        first = next(file, "").removeprefix("\ufeff")  # a byte-order mark: spreadsheets write it
+        reader = csv.reader(itertools.chain([first], file), strict=True)
         header = [name.strip() for name in next(reader, [])]
         places = [_place(header, column, where) for column in raw.columns]
         lines, values = [], []
@@ -32,7 +34,8 @@ def read_rows(file: TextIO, where: str, raw: Raw, *, may_miss: bool) -> tuple[li
             if row:
                 at = f"{where}:{reader.line_num}"
                 lines.append(reader.line_num)
-                values.append(_values(row, places, raw.columns, at, may_miss=may_miss))
+                _check_count(row, header, at)
+                values.append([_value(row[k].strip(), c, at, may_miss=may_miss) for k, c in zip(places, raw.columns)])
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise InputRefused(f"is no readable CSV table: {error}", where=where, remedy="save it as UTF-8 CSV") from error
     if not lines:
@@ -49,16 +52,17 @@ def _place(header: Sequence[str], column: Column, where: str) -> int:
     raise InputRefused(
         f"has {found} '{column.name}'",
         where=f"{where}:1",
-        remedy=f"name the columns in the first row; found {', '.join(header[:20]) or 'nothing'}",
+        remedy=f"name the columns in the first row, separated by commas; found {', '.join(header[:20]) or 'nothing'}",
     )
 
 
-def _values(
-    row: Sequence[str], places: Sequence[int], columns: Sequence[Column], where: str, *, may_miss: bool
-) -> list[float]:
-    if max(places, default=0) >= len(row):
-        raise InputRefused(f"has {len(row)} cells, fewer than the first row", where=where)
-    return [_value(row[place].strip(), column, where, may_miss=may_miss) for place, column in zip(places, columns)]
+def _check_count(row: Sequence[str], header: Sequence[str], where: str) -> None:
+    if len(row) != len(header):  # a comma too many, as in 3,14, would move all values behind it
+        raise InputRefused(
+            f"has {len(row)} cells, expected {len(header)} as in the first row",
+            where=where,
+            remedy="separate cells by commas, write 3.14, and put text that holds a comma into double quotes",
+        )
 
 
 def _value(cell: str, column: Column, where: str, *, may_miss: bool) -> float:
@@ -72,7 +76,8 @@ def _value(cell: str, column: Column, where: str, *, may_miss: bool) -> float:
         known = ", ".join(column.categories[:20])
         raise InputRefused(f"column '{column.name}' holds '{cell[:40]}', known: {known}", where=where)
     try:
-        if np.isfinite(float(cell)) and "_" not in cell:  # Python reads 1_000 as a number, nobody else does
+        # Python reads 1_000 and other digits as numbers, nobody else does
+        if np.isfinite(float(cell)) and "_" not in cell and cell.isascii():
             return float(cell)
     except ValueError:
         pass

@@ -6,6 +6,7 @@ Shapes: n samples.
 from __future__ import annotations
 
 import importlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,18 @@ AT_ONCE = 256  # samples that are read, prepared and run together
 ARRAYS = (".npy", ".npz")
 TABLES = (".csv",)
 _LARGEST_ARRAY_BYTES = 2 << 30
+_UNREADABLE = (  # what numpy raises for damaged and for hostile files
+    ValueError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,  # encrypted, or packed in a way that is not known here
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Samples:
 def files_below(folder: Path) -> list[Path]:
     """Return all files of a folder that can be inputs, by name; hidden ones are passed over."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*PICTURES, *ARRAYS, *TABLES))
+    found = [path for path in found if not path.is_dir()]
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
@@ -56,16 +70,17 @@ def samples_of(path: Path, about: About) -> Iterator[Samples]:
 
 
 def pictures_and_more(files: list[Path], about: About) -> Iterator[Samples]:
-    """Yield the samples of files, pictures many at once."""
+    """Yield the samples of files in their order, pictures many at once."""
     waiting: list[Path] = []
     for file in files:
-        if file.suffix.lower() in PICTURES:
+        picture = file.suffix.lower() in PICTURES
+        if waiting and (not picture or len(waiting) == AT_ONCE):
+            yield from _prepared(_pictures(waiting, about), about)
+            waiting = []
+        if picture:
             waiting.append(file)
         else:
             yield from _prepared(_read(file, about), about)
-        if len(waiting) == AT_ONCE:
-            yield from _prepared(_pictures(waiting, about), about)
-            waiting = []
     if waiting:
         yield from _prepared(_pictures(waiting, about), about)
 
@@ -131,12 +146,9 @@ def _rows(file: TextIO, where: str, about: About) -> Samples:
 
 def _arrays(path: Path, about: About) -> Samples:
     try:
-        if path.suffix.lower() == ".npy":
-            raw = _only_raw(about, str(path))
-            given = {about.inputs[0].name: _shaped(np.load(path, mmap_mode="r", allow_pickle=False), raw, str(path))}
-        else:
-            given = _named_arrays(path, about)
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        with np.errstate(over="ignore"):  # numpy counts what a header declares, however much, and refuses it then
+            given = _one_array(path, about) if path.suffix.lower() == ".npy" else _named_arrays(path, about)
+    except _UNREADABLE as error:
         raise InputRefused(f"is no readable {path.suffix} file: {error}", where=str(path)) from error
     lengths = {len(array) for array in given.values()}
     if len(lengths) > 1:
@@ -147,13 +159,18 @@ def _arrays(path: Path, about: About) -> Samples:
     return Samples(tuple(f"{path}#{place}" for place in range(count)) if count > 1 else (str(path),), given)
 
 
+def _one_array(path: Path, about: About) -> dict[str, NDArray[Any]]:
+    raw = _only_raw(about, str(path))
+    return {about.inputs[0].name: _shaped(np.lib.format.open_memmap(path, mode="r"), raw, str(path))}
+
+
 def _named_arrays(path: Path, about: About) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     with np.load(path, allow_pickle=False) as arrays:
         names = {each.name: _name_in(list(arrays), each.name, len(about.inputs), path) for each in about.inputs}
         for name in names.values():
-            if sizes.get(f"{name}.npy", 0) > _LARGEST_ARRAY_BYTES:
+            if max(sizes.get(f"{name}.npy", 0), sizes.get(name, 0)) > _LARGEST_ARRAY_BYTES:
                 raise InputRefused(f"the array '{name}' is too large", where=str(path))
         return {
             each.name: _shaped(arrays[names[each.name]], each.raw, f"{path}: {names[each.name]}")
@@ -171,8 +188,10 @@ def _name_in(there: list[str], name: str, inputs: int, path: Path) -> str:
     raise InputRefused(f"holds no array '{wanted}', found {', '.join(there) or 'nothing'}", where=str(path))
 
 
-def _shaped(array: NDArray[Any], raw: Raw, where: str) -> NDArray[Any]:
+def _shaped(array: Any, raw: Raw, where: str) -> NDArray[Any]:
     """Return samples (n, *raw.shape) of those, of a single one, or of pictures without their one channel."""
+    if not isinstance(array, np.ndarray):  # what is something else in an archive comes as bytes
+        raise InputRefused("holds no array", where=where, remedy="write it with numpy.save, several with numpy.savez")
     flat = raw.shape[1:] if len(raw.shape) == 3 and raw.shape[0] == 1 else None
     if array.dtype.kind not in "biuf":
         raise InputRefused(f"holds values of type {array.dtype}, numbers are wanted", where=where)
