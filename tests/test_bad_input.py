@@ -461,16 +461,16 @@ def test_streams_that_do_not_listen(known: Karui) -> None:
 
 
 def test_ascii_alone_is_enough(karui: Karui) -> None:
-    draw(Path("pictures"), ["kätze", "dog"], 12, side=8)
+    draw(Path("pictures"), ["kätze", "dog"], 40, side=8)
     karui.picture_card(side=8)
     karui.recipe(data="pictures-card.toml")
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = ("run", "mine.toml", "--set", "quantize.method=none")
-    assert karui(*command).ended
+    command = ("run", "mine.toml", "--set", "quantize.method=none", "--set", "train.epochs=20", "--allow-open")
+    assert karui(*command).status == 0
     table = in_a_process(*command, cwd=karui.folder, env=ascii_only)
-    assert table.returncode in (0, 3, 5), table.stderr
+    assert table.returncode == 0, table.stderr
     assert table.stdout.isascii()
-    assert "ok raspberry-pi-4b: ship ONNX float" in table.stdout
+    assert "raspberry-pi-4b: ship ONNX float" in table.stdout
     document = in_a_process(*command, "--json", "--quiet", cwd=karui.folder, env=ascii_only)
     assert document.stdout.isascii()
     assert json.loads(document.stdout)["recipe"] == "mine"
