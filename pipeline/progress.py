@@ -13,7 +13,7 @@ class Progress(Protocol):
         """Begin a job of ``total`` equal steps."""
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
-        """So many steps are done; the newest ``loss=…, accuracy=…`` stand beside the bar.
+        """So many steps are done; the newest ``loss=…, mIoU=…`` stand beside the bar.
 
         With ``epoch=3, epochs=30`` an epoch is over.
         """

@@ -29,7 +29,7 @@ Quantity = Literal["latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "col
 class Metric:
     """What a task is judged by; decides words, directions and limits everywhere."""
 
-    name: str  # "accuracy", "AUC", "RMSE"
+    name: str  # "mIoU", "AUC", "RMSE"
     unit: Literal["share", "dB", "bits", ""]
     higher_is_better: bool
 

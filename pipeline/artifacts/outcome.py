@@ -21,7 +21,7 @@ _ROUNDING = 1e-9  # 0.97 - 0.96 is not 0.01 in binary
 class Check:
     """One limit and what was found; ``low`` and ``high`` are one-sided 95 % bounds, equal to ``got`` where exact."""
 
-    quantity: str  # "accuracy", "accuracy drop", "file size", "latency p95" …
+    quantity: str  # "mIoU", "mIoU drop", "file size", "latency p95" …
     variant: Variant
     bound: Bound
     limit: float
@@ -34,7 +34,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """``accuracy drop (int8)``."""
+        """``mIoU drop (int8)``."""
         return f"{self.quantity} ({self.variant.precision})"
 
     @property

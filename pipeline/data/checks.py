@@ -62,7 +62,7 @@ def _check_fits_float32(samples: NDArray[Any], where: str) -> None:
     with np.errstate(over="ignore"):  # what becomes infinite is refused by name
         bad = ~np.isfinite(samples.astype(np.float32))
     if bad.any():
-        sample, *place = (int(axis) for axis in np.unravel_index(bad.argmax(), bad.shape))
+        sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
         raise DataError(
             f"sample {sample} holds {samples[sample, *place]:g} at {tuple(place)}, more than float32 "
             "can hold (3.4e+38)",
@@ -75,7 +75,7 @@ def check_finite(samples: NDArray[Any], where: str) -> None:
     """Raise DataError for the first NaN or infinity of (N, …)."""
     bad = ~np.isfinite(samples)
     if bad.any():
-        sample, *place = (int(axis) for axis in np.unravel_index(bad.argmax(), bad.shape))
+        sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
         raise DataError(
             f"sample {sample} holds {samples[sample, *place]} at {tuple(place)}, expected finite numbers",
             where=where,
@@ -147,7 +147,7 @@ def checked_masks(
     highest = (classes if classes is not None else MOST_CLASSES) - 1
     outside = (masks < 0) | (masks > highest)
     if outside.any():
-        sample, row, column = (int(axis) for axis in np.unravel_index(outside.argmax(), outside.shape))
+        sample, row, column = (int(axis) for axis in np.argwhere(outside)[0])
         raise DataError(
             f"sample {sample} has the class {masks[sample, row, column]} at row {row}, column {column}, "
             f"expected 0 … {highest}",

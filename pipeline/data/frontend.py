@@ -82,7 +82,7 @@ def _check_finite(prepared: Arrays, first: int | None, where: str) -> None:
     for name, values in prepared.items():
         bad = ~np.isfinite(values)
         if bad.any():
-            sample, *place = (int(axis) for axis in np.unravel_index(bad.argmax(), bad.shape))
+            sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
             subject = "a sample" if first is None else f"sample {first + sample}"
             raise DataError(
                 f"{subject} is {values[sample, *place]} at {tuple(place)} of '{name}' after preprocessing, "

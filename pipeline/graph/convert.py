@@ -98,12 +98,16 @@ def _adaptive(node: fx.Node, source: fx.Node, size: object) -> nn.Module:
 
 
 def _interpolate(node: fx.Node) -> _Converted:
-    source = _tensor(node, 0)
-    mode = _argument(node, 3, "mode", "nearest")
-    align = _argument(node, 4, "align_corners")
+    if _argument(node, 6, "antialias", default=False):
+        _refuse(node, "interpolate with antialias")
+    mode, align = _argument(node, 3, "mode", "nearest"), _argument(node, 4, "align_corners")
+    return _resize(node, mode, align=align), (_tensor(node, 0),)
+
+
+def _resize(node: fx.Node, mode: str, *, align: bool | None) -> nn.Module:
     if mode not in ("nearest", "bilinear"):
         _refuse(node, f"interpolate with mode '{mode}'")
-    return nn.Upsample(size=shape_of(node)[2:], mode=mode, align_corners=align), (source,)
+    return nn.Upsample(size=shape_of(node)[2:], mode=mode, align_corners=align)
 
 
 def _pad(node: fx.Node) -> _Converted:
@@ -202,7 +206,7 @@ def _known_module(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> N
         known = [known.__name__ for known in KINDS]
         _refuse(node, f"nn.{type(module).__name__}", hint=nearest(type(module).__name__, known))
     elif isinstance(module, nn.Upsample):
-        resize = nn.Upsample(size=shape_of(node)[2:], mode=module.mode, align_corners=module.align_corners)
+        resize = _resize(node, module.mode, align=module.align_corners)
         _replace(traced, node, resize, (_tensor(node, 0),), instead_of=module)
 
 

@@ -110,7 +110,7 @@ def _why_none(tried: list[_Tried], case: Case) -> str:
 
 
 def _missed_by(found: Mapping[str, Check]) -> str:
-    """``accuracy is 66.67 % (float) and 66.11 % (int8), at least 75.00 % wanted``."""
+    """``mIoU is 66.67 % (float) and 66.11 % (int8), at least 75.00 % wanted``."""
     check = next(iter(found.values()))
     got = [
         f"{_amount(each.got, each.unit)} ({'float' if precision == 'fp32' else precision})"

@@ -216,5 +216,5 @@ def _prepared(samples: Samples, about: About) -> Iterator[Samples]:
         for array in prepared.values():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
             if bad.any():
-                raise InputRefused("holds a value that is no finite number", where=names[int(bad.argmax())])
+                raise InputRefused("holds a value that is no finite number", where=names[int(np.flatnonzero(bad)[0])])
         yield Samples(names, prepared)

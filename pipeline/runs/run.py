@@ -371,7 +371,7 @@ def repeatable(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def stage_line(note: StageNote) -> str:
-    """One line for people: ``train  recalled  97.8 % validation accuracy`` or ``train  12.3 s  97.8 % …``."""
+    """One line for people: ``train  recalled  validation mIoU 97.8 %`` or ``train  12.3 s  97.8 % …``."""
     did = "recalled" if note.recalled else f"{note.duration_s:.1f} s"
     return f"{note.stage:<24}  {did:>8}  {note.summary}".rstrip()
 

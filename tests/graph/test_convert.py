@@ -243,6 +243,15 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "a mean of everything": (lambda x: x.mean((1, 2, 3)), "mean over axes"),
     "adaptive pooling": (lambda x: F.adaptive_avg_pool2d(x, 2), r"adaptive average pooling to \(2, 2\)"),
     "bicubic": (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "interpolate with mode 'bicubic'"),
+    "antialias": (
+        lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True),
+        "interpolate with antialias",
+    ),
+    "a bicubic layer": (nn.Upsample(scale_factor=2, mode="bicubic"), "interpolate with mode 'bicubic'"),
+    "a nearest-exact layer": (
+        nn.Upsample(scale_factor=2, mode="nearest-exact"),
+        "interpolate with mode 'nearest-exact'",
+    ),
     "reflection": (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "padding with anything but zeros"),
     "a filled pad": (lambda x: F.pad(x, (1, 1), value=2.0), "padding with anything but zeros"),
     "the batch": (lambda x: x.reshape(-1, 2, 6, 6), "reshape that changes the batch"),
