@@ -22,7 +22,7 @@ import torch
 from pipeline import catalog
 from pipeline.artifacts.training import Paid
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.host import machine_name
 from pipeline.instruments.here import compare_speed
 from pipeline.networks.build import build_network
@@ -61,7 +61,7 @@ def files(folder: Path) -> dict[str, Path]:
     card, _ = catalog.load_card(recipe.data, beside=beside)
     signature = classification.signature(card, card.classes, ())
     network = build_network(catalog.network_ref(recipe.network, beside=beside, signature=signature), seed=0).eval()
-    folded = fold(network, card.input.shape)
+    folded = folded_graph(network, card.input.shape)
     prepared = prepare(folded, weight_bits=8)
     calibrate(prepared, torch.randn(64, *card.input.shape), QuantizeSpec(method="ptq", calibration="min-max"))
     paths = {name: folder / f"{name}.onnx" for name in ("float", "int8")}

@@ -21,7 +21,7 @@ from torch import nn
 from pipeline import catalog
 from pipeline.data.source import INPUT
 from pipeline.declare.recipe import AugmentSpec, QuantizeSpec, TrainSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.progress import Silent
 from pipeline.quant.calibrate import calibrate
@@ -108,7 +108,7 @@ def measured(rounds: int, recipe: str, *, augment: bool) -> tuple[dict[str, list
     network, plain, plain_last = (build_network(ref, seed=0) for _ in range(3))
     plain_last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     as_in_tutorials = Held(inputs={INPUT: train.inputs[INPUT].contiguous()}, wanted=train.wanted)
-    folded, prepared = fold(network, shape), prepare(fold(network, shape), weight_bits=8)
+    folded, prepared = folded_graph(network, shape), prepare(folded_graph(network, shape), weight_bits=8)
     calibrate(prepared, train.inputs[INPUT][:128], QuantizeSpec())
     runs: dict[str, Callable[[], float]] = {
         "bare PyTorch loop": lambda: bare_epoch(plain, as_in_tutorials, val, plan),

@@ -19,7 +19,7 @@ from pipeline.declare.recipe import NetworkSpec
 from pipeline.declare.words import OptionValue
 from pipeline.errors import ModelError
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
-from pipeline.graph.trace import trace
+from pipeline.networks.from_torch import flat_graph
 from pipeline.networks.build import build_network
 from pipeline.onboard.arrays import Signature
 from pipeline.tasks.protocol import input_spec, output_spec
@@ -278,7 +278,7 @@ def test_a_unet_sees_details_and_the_whole() -> None:
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
 def test_a_unet_is_made_of_known_operations(upsample: str) -> None:
     network = build("unet", (1, 16, 16), {"width": 4, "upsample": upsample})
-    graph = trace(network, (1, 16, 16))
+    graph = flat_graph(network, (1, 16, 16))
     kinds = {kind_of(module_of(node)) for node in compute_nodes(graph)}
     resize = "ResizeNearest" if upsample == "nearest" else "ResizeLinear"
     assert kinds == {"Conv", "BatchNormalization", "Relu", "MaxPool", "Concat", resize}

@@ -7,13 +7,14 @@ import math
 from torch import fx, nn
 
 from pipeline.artifacts.files import LayerCost
+from pipeline.graph import ops
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
 
 
 def layer_costs(folded: fx.GraphModule) -> tuple[LayerCost, ...]:
     """Return one row per operation, in order; activation functions and reshapes count no MACs, quantizers no row."""
     nodes = [node for node in compute_nodes(folded) if isinstance(module_of(node), tuple(KINDS))]
-    first_calls = {node.target: node for node in reversed(nodes)}.values()  # weights that are used again count once
+    first_calls = {_weights(node): node for node in reversed(nodes)}.values()  # weights that are used again count once
     return tuple(
         LayerCost(
             layer=node.meta["label"],
@@ -31,6 +32,11 @@ def total_macs(folded: fx.GraphModule) -> int:
     return sum(row.macs for row in layer_costs(folded))
 
 
+def _weights(node: fx.Node) -> object:
+    weight = getattr(module_of(node), "weight", None)
+    return node.target if weight is None else id(weight)
+
+
 def _parameters(module: nn.Module) -> int:
     """Count what the files hold; the step sizes of quantization are none of it."""
     return sum(p.numel() for name, p in module.named_parameters() if name in ("weight", "bias"))
@@ -43,8 +49,10 @@ def _macs(node: fx.Node) -> int:
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         # every output value sums over its group's input channels and the kernel's positions
         return math.prod(output_shape) * module.weight[0].numel()
-    if isinstance(module, nn.ConvTranspose2d):  # every input value goes to its group's output channels
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):  # every input value goes to its group's output channels
         return math.prod(input_shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return math.prod(output_shape[:-1]) * module.weight.numel()
+    if isinstance(module, ops.MatMul):  # every output value sums over the rows' length
+        return math.prod(output_shape) * input_shape[-1]
     return 0

@@ -1,63 +1,92 @@
-"""Fold batch norms into the layers before them: the float graph that the float files hold.
+"""Fold batch norms and constant factors into the layers before them: the float graph that the float files hold.
 
-Needs: a network that can be traced.  Guarantees: a flat graph in which no BatchNorm2d is left, and no batch norm after
-a convolution or linear layer that feeds nothing else; all weights are finite numbers.
+Needs: a flat graph.  Guarantees: a flat graph in which no batch norm over channels of a picture or series is left, and
+none after a convolution or linear layer that feeds nothing else; all weights are finite numbers.
 """
 
 from __future__ import annotations
 
-import copy
-
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.errors import ModelError
+from pipeline.graph import ops
 from pipeline.graph.kinds import broken_promise, called_once, check_flat, compute_nodes, kind_of, module_of
-from pipeline.graph.trace import trace
 
-_Foldable = nn.Conv1d | nn.Conv2d | nn.Linear
+_Convolution = nn.Conv1d | nn.Conv2d
 
 
-def fold(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Trace a copy of ``network`` for samples of ``sample_shape`` and fold its batch norms; on the CPU, not training.
-
-    Raises ModelError and UnsupportedOpError as ``trace`` does, and ModelError where a folded weight overflows.
-    """
-    traced = trace(copy.deepcopy(network).cpu(), sample_shape)
-    for node in compute_nodes(traced):
+def fold(graph: fx.GraphModule) -> fx.GraphModule:
+    """Fold a flat graph in evaluation mode, in place, and return it.  Raises ModelError where a folded weight overflows."""
+    for node in compute_nodes(graph):
         if kind_of(module_of(node)) == "BatchNormalization":
-            _fold_batch_norm(traced, node)
-    traced.delete_all_unused_submodules()
-    traced.graph.lint()
-    traced.recompile()
-    _check(traced)
-    return traced
+            _fold_batch_norm(graph, node)
+        elif isinstance(module_of(node), ops.Scale):
+            _fold_scale(graph, node)
+    graph.delete_all_unused_submodules()
+    graph.graph.lint()
+    graph.recompile()
+    _check(graph)
+    return graph
 
 
-def _fold_batch_norm(traced: fx.GraphModule, node: fx.Node) -> None:
+def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
     before, norm = node.args[0], module_of(node)
     if isinstance(before, fx.Node) and _takes_norm(before):
         layer = module_of(before)
         fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        traced.set_submodule(str(before.target), fuse(layer, norm))  # type: ignore[arg-type, type-var]
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-    elif isinstance(norm, nn.BatchNorm2d):
-        traced.set_submodule(str(node.target), _as_depthwise(norm))
+        graph.set_submodule(str(before.target), fuse(layer, norm))  # type: ignore[arg-type, type-var]
+        _take_out(graph, node, before)
+    elif isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and len(node.meta["shape"]) > 2:
+        graph.set_submodule(str(node.target), _as_depthwise(norm, axes=len(node.meta["shape"]) - 2))
 
 
 def _takes_norm(before: fx.Node) -> bool:
-    """Whether a batch norm that reads this node can become part of its weights."""
-    if before.op != "call_module" or not isinstance(module_of(before), _Foldable):
+    """Whether what scales the channels of this node's value can become part of its weights."""
+    if before.op != "call_module" or not isinstance(module_of(before), _Convolution | nn.Linear):
         return False
-    return len(before.users) == 1 and called_once(before)
+    return len(before.users) == 1 and called_once(before) and not isinstance(module_of(before), ops.Projection)
 
 
-def _as_depthwise(norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Write a batch norm that stands alone as a depthwise 1x1 convolution, which has integer kernels."""
-    identity = nn.Conv2d(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False).eval()
+def _as_depthwise(norm: nn.BatchNorm1d | nn.BatchNorm2d, *, axes: int) -> nn.Conv1d | nn.Conv2d:
+    """Write a batch norm that stands alone as a depthwise convolution of one element, which has integer kernels."""
+    make = nn.Conv1d if axes == 1 else nn.Conv2d
+    identity = make(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False).eval()
     nn.init.ones_(identity.weight)
     return fuse_conv_bn_eval(identity, norm)
+
+
+@torch.no_grad()
+def _fold_scale(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Multiply the weights before it, where each of their output channels has one factor and one offset."""
+    before, scale = node.args[0], module_of(node)
+    if not isinstance(scale, ops.Scale) or not isinstance(before, fx.Node) or before.op != "call_module":
+        return
+    layer = module_of(before)
+    if not isinstance(layer, _Convolution | nn.Linear) or len(before.users) != 1 or not called_once(before):
+        return
+    axis = 1 if isinstance(layer, _Convolution) else len(before.meta["shape"]) - 1
+    factor, offset = (_per_channel(each, before.meta["shape"], axis) for each in (scale.factor, scale.offset))
+    if factor is None or offset is None:
+        return
+    bias = torch.zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias
+    weight = layer.weight * factor.reshape(-1, *(1,) * (layer.weight.dim() - 1))
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias * factor + offset)
+    _take_out(graph, node, before)
+
+
+def _per_channel(values: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
+    """Return one value per channel; None where they differ along another axis."""
+    full = values.reshape((1,) * (len(shape) - values.dim()) + tuple(values.shape))
+    if any(side != 1 for place, side in enumerate(full.shape) if place != axis):
+        return None
+    return full.flatten().expand(shape[axis])
+
+
+def _take_out(graph: fx.GraphModule, node: fx.Node, before: fx.Node) -> None:
+    node.replace_all_uses_with(before)
+    graph.graph.erase_node(node)
 
 
 def _check(folded: fx.GraphModule) -> None:

@@ -20,14 +20,22 @@ REPORT_IT = "this is a bug in karui; please report it with the network file"
 KINDS: Mapping[type[nn.Module], str] = {
     nn.Conv1d: "Conv",
     nn.Conv2d: "Conv",
+    nn.ConvTranspose1d: "ConvTranspose",
     nn.ConvTranspose2d: "ConvTranspose",
+    ops.Projection: "Projection",
     nn.Linear: "Gemm",
     nn.BatchNorm1d: "BatchNormalization",
     nn.BatchNorm2d: "BatchNormalization",
     nn.ReLU: "Relu",
     nn.ReLU6: "Clip",
     nn.Hardtanh: "Clip",
+    nn.LayerNorm: "LayerNormalization",
     nn.LeakyReLU: "LeakyRelu",
+    nn.PReLU: "PRelu",
+    nn.ELU: "Elu",
+    nn.GELU: "Gelu",
+    nn.Mish: "Mish",
+    nn.Softplus: "Softplus",
     nn.Hardswish: "HardSwish",
     nn.Hardsigmoid: "HardSigmoid",
     nn.Tanh: "Tanh",
@@ -35,11 +43,19 @@ KINDS: Mapping[type[nn.Module], str] = {
     nn.Softmax: "Softmax",
     nn.MaxPool1d: "MaxPool",
     nn.MaxPool2d: "MaxPool",
+    nn.AvgPool1d: "AveragePool",
     nn.AvgPool2d: "AveragePool",
     ops.GlobalAveragePool: "GlobalAveragePool",
     ops.Add: "Add",
     ops.Sub: "Sub",
     ops.Mul: "Mul",
+    ops.Div: "Div",
+    ops.MatMul: "MatMul",
+    ops.Function: "Function",
+    ops.Reduce: "Reduce",
+    ops.Permute: "Transpose",
+    ops.Slice: "Slice",
+    ops.Gather: "Gather",
     ops.Scale: "Scale",
     ops.Concat: "Concat",
     ops.Reshape: "Reshape",
@@ -54,7 +70,7 @@ def kind_of(module: nn.Module) -> str:
         if isinstance(module, known):
             if isinstance(module, nn.Upsample):
                 return "ResizeNearest" if module.mode == "nearest" else "ResizeLinear"
-            return kind
+            return module.name if isinstance(module, ops.Function | ops.Reduce) else kind
     raise UnsupportedOpError(f"unknown operation {type(module).__name__}")
 
 

@@ -5,6 +5,8 @@ Shapes: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everybody knows)
 from torch import Tensor, nn
@@ -34,16 +36,78 @@ class Mul(nn.Module):
         return a * b
 
 
-class Scale(nn.Module):
-    """``x * factor + offset`` with two numbers."""
+class Div(nn.Module):
+    """Elementwise quotient of two tensors."""
 
-    def __init__(self, factor: float, offset: float) -> None:
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Divide with broadcasting."""
+        return a / b
+
+
+class MatMul(nn.Module):
+    """Matrix product over the last two axes of two tensors."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(…, I, J), (…, J, K) → (…, I, K)."""
+        return a @ b
+
+
+class Projection(nn.Linear):
+    """A linear layer on the last of more than two axes: (N, …, F) → (N, …, O)."""
+
+
+class Scale(nn.Module):
+    """``x * factor + offset``: numbers, or tensors that broadcast; those that are parameters are trained."""
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, factor: float | Tensor, offset: float | Tensor) -> None:
         super().__init__()
-        self.factor, self.offset = factor, offset
+        for name, value in (("factor", factor), ("offset", offset)):
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            else:
+                self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale and shift."""
         return x * self.factor + self.offset
+
+
+FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "Abs": torch.abs,
+    "Cos": torch.cos,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Reciprocal": torch.reciprocal,
+    "Sin": torch.sin,
+    "Sqrt": torch.sqrt,
+}
+
+
+class Function(nn.Module):
+    """A function of each element by itself, called as ONNX calls it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function."""
+        return FUNCTIONS[self.name](x)
+
+
+class Reduce(nn.Module):
+    """Mean or largest element over some axes of a sample, which stay with one element."""
+
+    def __init__(self, name: str, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.name, self.axes = name, axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reduce, keeping the axes."""
+        return x.mean(self.axes, keepdim=True) if self.name == "ReduceMean" else x.amax(self.axes, keepdim=True)
 
 
 class Concat(nn.Module):
@@ -78,13 +142,52 @@ class GlobalAveragePool(nn.Module):
         return x.mean(tuple(range(2, x.dim())), keepdim=True)
 
 
-class Pad(nn.Module):
-    """Zeros around the last axes; ``pads`` as in ``torch.nn.functional.pad``."""
+class Permute(nn.Module):
+    """Another order of a sample's axes; ``order`` counts the batch, which stays first."""
 
-    def __init__(self, pads: tuple[int, ...]) -> None:
+    def __init__(self, order: tuple[int, ...]) -> None:
         super().__init__()
-        self.pads = pads
+        self.order = order
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad with zeros."""
-        return F.pad(x, self.pads)
+        """Permute."""
+        return x.permute(self.order)
+
+
+class Slice(nn.Module):
+    """Every ``step``-th element from ``start`` to before ``stop`` along an axis other than the batch."""
+
+    def __init__(self, axis: int, start: int, stop: int, step: int = 1) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop, self.step = axis, start, stop, step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Slice."""
+        return x[(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)]
+
+
+class Gather(nn.Module):
+    """Elements along an axis other than the batch, by constant indices."""
+
+    indices: Tensor
+
+    def __init__(self, axis: int, indices: Tensor) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("indices", indices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gather."""
+        return x.index_select(self.axis, self.indices)
+
+
+class Pad(nn.Module):
+    """A constant around the last axes; ``pads`` as in ``torch.nn.functional.pad``."""
+
+    def __init__(self, pads: tuple[int, ...], value: float = 0.0) -> None:
+        super().__init__()
+        self.pads, self.value = pads, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad."""
+        return F.pad(x, self.pads, value=self.value)

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.evidence import Metric
 from pipeline.artifacts.networks import Digest, NetworkRef
 from pipeline.artifacts.training import Checkpoint, Edit, Epoch, Quantized
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
 from pipeline.networks.weights import load_state
@@ -71,7 +71,7 @@ def restore_prepared(quantized: Quantized, store: Store) -> fx.GraphModule:
     """Return the fake-quantized network with its trained weights and ranges, in evaluation mode."""
     checkpoint = quantized.checkpoint
     network = apply(build_network(checkpoint.network, seed=0), checkpoint.edits)
-    folded = fold(network, checkpoint.network.input_shape)
+    folded = folded_graph(network, checkpoint.network.input_shape)
     prepared = prepare(folded, weight_bits=quantized.weight_bits, float_layers=quantized.float_layers)
     weights = safetensors.torch.load(store.get(checkpoint.weights))
     if any(name.endswith(("log_scale", "log_weight_scale")) for name in weights):

@@ -103,10 +103,8 @@ def _wanted(node: fx.Node, quantized: set[fx.Node]) -> bool:
         rule = RULES[kind_of(module_of(node))]
         if rule.output is Output.SAME and on_grid(node.args[0]):
             return False
-        if _taken_in(node, quantized):
-            return False
-        return any(user in quantized or user.op == "output" for user in node.users)
-    return any(user in quantized for user in node.users) and "tensor_meta" in node.meta
+        return not _taken_in(node, quantized)
+    return any(user in quantized for user in node.users)
 
 
 def _taken_in(node: fx.Node, quantized: set[fx.Node]) -> bool:

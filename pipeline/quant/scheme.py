@@ -18,6 +18,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.graph.ops import FUNCTIONS
 from pipeline.graph.params import UINT8, QuantParams
 
 ACTIVATIONS = UINT8
@@ -70,6 +71,9 @@ RULES: Mapping[str, OpRule] = {
     "Reshape": OpRule(output=Output.SAME),
     "Pad": OpRule(output=Output.SAME),
     "ResizeNearest": OpRule(output=Output.SAME),
+    "Transpose": OpRule(output=Output.SAME),
+    "Slice": OpRule(output=Output.SAME),
+    "Gather": OpRule(output=Output.SAME),
     "AveragePool": OpRule(output=Output.SAME_ROUNDED),
     "ResizeLinear": OpRule(output=Output.SAME_ROUNDED),
     "Sigmoid": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 256)),
@@ -82,4 +86,13 @@ RULES: Mapping[str, OpRule] = {
     "LeakyRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
     "Sub": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "Scale": OpRule(output=Output.FLOAT, note="arithmetic with a constant"),
+    "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
+    "Projection": OpRule(output=Output.FLOAT, note="a linear layer on more than two axes"),
+    "MatMul": OpRule(output=Output.FLOAT, note="a product of two computed values"),
+    "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
+    "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
+    **{
+        kind: OpRule(output=Output.FLOAT, note=_NO_KERNEL)
+        for kind in ("Elu", "Gelu", "Mish", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)
+    },
 }

@@ -11,6 +11,7 @@ Shapes: N batch, C channels, H height, W width, O output channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,9 +31,9 @@ from pipeline.quant.grids import QUANTIZERS, WEIGHTED, on_grid, quantizer_of
 from pipeline.quant.scheme import RULES, Output
 
 LOWEST_OPSET = 13  # the first with one scale per channel
-_OPSET_OF = {"HardSwish": 14}
-_Weighted = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-_IR_OF_OPSET = {13: 7, 14: 7}
+_OPSET_OF = {"HardSwish": 14, "LayerNormalization": 17}
+_Weighted = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
+_IR_OF_OPSET = {13: 7, 14: 7, 17: 8}
 INPUT, OUTPUT, BATCH = "input", "output", "N"
 
 
@@ -52,6 +53,8 @@ class _Graph:
     def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.opset = max(self.opset, _OPSET_OF.get(kind, LOWEST_OPSET))
         name = "" if kind in ("QuantizeLinear", "DequantizeLinear") else output  # a layer's name, and bytes saved
+        if output in (INPUT, OUTPUT):  # a layer may be called like one of the graph's ends
+            output = f"{output}:layer"
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
@@ -212,7 +215,7 @@ def _conv(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
 
 
 def _conv_transpose(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
-    assert isinstance(layer, nn.ConvTranspose2d)  # noqa: S101
+    assert isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)  # noqa: S101
     padding = tuple(int(side) for side in layer.padding)
     return out.op(
         "ConvTranspose",
@@ -229,13 +232,17 @@ def _conv_transpose(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
 
 def _gemm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, nn.Linear)  # noqa: S101
-    if len(node.meta["shape"]) != 2:
-        raise UnsupportedOpError(
-            f"Linear on {len(node.meta['shape'])} axes",
-            where=f"layer '{node.meta['label']}'",
-            remedy="flatten to (N, features) first",
-        )
     return out.op("Gemm", (*_inputs(out, node), *_weights(out, node, layer)), node.meta["label"], transB=1)
+
+
+def _projection(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Projection)  # noqa: S101
+    label, inputs = node.meta["label"], _inputs(out, node)
+    weight = out.constant(f"{label}.w", _array(layer.weight).T)
+    if layer.bias is None:
+        return out.op("MatMul", (*inputs, weight), label)
+    product = out.op("MatMul", (*inputs, weight), f"{label}:product")
+    return out.op("Add", (product, out.constant(f"{label}.b", _array(layer.bias))), label)
 
 
 def _batch_norm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
@@ -276,29 +283,34 @@ def _max_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
 
 
 def _average_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
-    assert isinstance(pool, nn.AvgPool2d)  # noqa: S101
-    window = _window(node, pool)
-    if pool.divisor_override is not None:
-        raise UnsupportedOpError(
-            "pooling with divisor_override",
-            where=f"layer '{node.meta['label']}'",
-            remedy="leave it out, and multiply afterwards",
-        )
-    return out.op(
-        "AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=int(pool.count_include_pad), **window
-    )
+    assert isinstance(pool, nn.AvgPool1d | nn.AvgPool2d)  # noqa: S101
+    padded = any(_per_axis(pool.padding, 1))
+    # what hangs over the edge in ceil mode counts in no window
+    include = int(pool.count_include_pad and (padded or not pool.ceil_mode))
+    return out.op("AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=include, **_window(node, pool))
 
 
-def _window(node: fx.Node, pool: nn.MaxPool1d | nn.MaxPool2d | nn.AvgPool2d) -> Mapping[str, object]:
-    axes = len(node.meta["shape"]) - 2
+def _window(
+    node: fx.Node, pool: nn.MaxPool1d | nn.MaxPool2d | nn.AvgPool1d | nn.AvgPool2d
+) -> Mapping[str, tuple[int, ...]]:
+    """Return a pool's attributes; in ceil mode as pads after the edge, which every runtime takes alike."""
+    before, after = (shape[2:] for shape in (_source(node).meta["shape"], node.meta["shape"]))
+    axes = len(after)
     kernel, stride, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.stride, pool.padding))
-    if pool.ceil_mode or any(side != 1 for side in _per_axis(getattr(pool, "dilation", 1), axes)):
-        raise UnsupportedOpError(
-            "pooling with ceil_mode or dilation",
-            where=f"layer '{node.meta['label']}'",
-            remedy="use floor mode without dilation",
-        )
-    return {"kernel_shape": kernel, "strides": stride, "pads": (*padding, *padding)}
+    dilation = _per_axis(getattr(pool, "dilation", 1), axes)
+    ends = []
+    for axis in range(axes):
+        reach = (after[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1
+        hangs_over = max(0, reach - before[axis] - 2 * padding[axis])
+        ends.append(padding[axis] + hangs_over)
+    window = {"kernel_shape": kernel, "strides": stride, "pads": (*padding, *ends)}
+    return window if all(side == 1 for side in dilation) else {**window, "dilations": dilation}
+
+
+def _source(node: fx.Node) -> fx.Node:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)  # noqa: S101  (every operation but the input reads a node)
+    return source
 
 
 def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
@@ -325,18 +337,18 @@ def _pad(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
     before, after = [0] * rank, [0] * rank
     for axis, (left, right) in zip(range(rank - 1, -1, -1), pairs, strict=False):
         before[axis], after[axis] = left, right
-    pads = out.constant(f"{node.meta['label']}.pads", np.array(before + after, np.int64))
-    return out.op("Pad", (*_inputs(out, node), pads), node.meta["label"], mode="constant")
+    label = node.meta["label"]
+    inputs = [*_inputs(out, node), out.constant(f"{label}.pads", np.array(before + after, np.int64))]
+    if layer.value:
+        inputs.append(out.constant(f"{label}.fill", np.array(layer.value, np.float32)))
+    return out.op("Pad", inputs, label, mode="constant")
 
 
 def _resize(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, nn.Upsample)  # noqa: S101
     label = node.meta["label"]
-    source = node.args[0]
-    assert isinstance(source, fx.Node)  # noqa: S101
-    factors = [
-        _resize_factor(before, after) for before, after in zip(source.meta["shape"], node.meta["shape"], strict=True)
-    ]
+    sizes = zip(_source(node).meta["shape"], node.meta["shape"], strict=True)
+    factors = [_resize_factor(before, after) for before, after in sizes]
     scales = out.constant(f"{label}.scales", np.array(factors, np.float32))
     nearest = layer.mode == "nearest"
     transformation = "asymmetric" if nearest else "align_corners" if layer.align_corners else "pytorch_half_pixel"
@@ -361,10 +373,87 @@ def _resize_factor(before: int, after: int) -> np.float32:
 
 def _scale(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, ops.Scale)  # noqa: S101
+    label, value = node.meta["label"], _inputs(out, node)[0]
+    factor, offset = _array(layer.factor), _array(layer.offset)
+    scales, shifts = bool(np.any(factor != 1)), bool(np.any(offset != 0))
+    if scales or not shifts:
+        name = f"{label}:scaled" if shifts else label
+        value = out.op("Mul", (value, out.constant(f"{label}.factor", factor)), name)
+    return out.op("Add", (value, out.constant(f"{label}.offset", offset)), label) if shifts else value
+
+
+def _layer_norm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.LayerNorm)  # noqa: S101
     label = node.meta["label"]
-    factor = out.constant(f"{label}.factor", np.array(layer.factor, np.float32))
-    scaled = out.op("Mul", (*_inputs(out, node), factor), f"{label}:scaled")
-    return out.op("Add", (scaled, out.constant(f"{label}.offset", np.array(layer.offset, np.float32))), label)
+    weight = np.ones(layer.normalized_shape, np.float32) if layer.weight is None else _array(layer.weight)
+    constants = [out.constant(f"{label}.w", weight)]
+    if layer.bias is not None:
+        constants.append(out.constant(f"{label}.b", _array(layer.bias)))
+    inputs = (*_inputs(out, node), *constants)
+    return out.op("LayerNormalization", inputs, label, axis=-len(layer.normalized_shape), epsilon=layer.eps)
+
+
+def _gelu(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    """x / 2 * (1 + erf(x / sqrt 2)), or with the hyperbolic tangent that approximates it."""
+    assert isinstance(layer, nn.GELU)  # noqa: S101
+    label, x = node.meta["label"], _inputs(out, node)[0]
+
+    def number(name: str, value: float) -> str:
+        return out.constant(f"{label}.{name}", np.array(value, np.float32))
+
+    if layer.approximate == "none":
+        inner = out.op("Erf", (out.op("Div", (x, number("root", math.sqrt(2))), f"{label}:narrow"),), f"{label}:erf")
+    else:
+        squared = out.op("Mul", (x, x), f"{label}:squared")
+        cubed = out.op("Mul", (squared, number("cubic", 0.044715)), f"{label}:cubic")
+        slope = out.op("Add", (cubed, number("one", 1.0)), f"{label}:slope")
+        bent = out.op("Mul", (x, slope), f"{label}:bent")
+        narrow = out.op("Mul", (bent, number("root", math.sqrt(2 / math.pi))), f"{label}:narrow")
+        inner = out.op("Tanh", (narrow,), f"{label}:tanh")
+    raised = out.op("Add", (inner, number("shift", 1.0)), f"{label}:raised")
+    weighted = out.op("Mul", (x, raised), f"{label}:weighted")
+    return out.op("Mul", (weighted, number("half", 0.5)), label)
+
+
+def _mish(out: _Graph, node: fx.Node, _: nn.Module) -> str:
+    label, x = node.meta["label"], _inputs(out, node)[0]
+    softened = out.op("Softplus", (x,), f"{label}:softplus")
+    return out.op("Mul", (x, out.op("Tanh", (softened,), f"{label}:tanh")), label)
+
+
+def _elu(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    return out.op("Elu", _inputs(out, node), node.meta["label"], alpha=layer.alpha)
+
+
+def _prelu(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, nn.PReLU)  # noqa: S101
+    label, rank = node.meta["label"], len(node.meta["shape"])
+    slopes = _array(layer.weight).reshape(-1, *(1,) * (rank - 2))  # (C, 1, …)
+    return out.op("PRelu", (*_inputs(out, node), out.constant(f"{label}.slopes", slopes)), label)
+
+
+def _reduce(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Reduce)  # noqa: S101
+    return out.op(layer.name, _inputs(out, node), node.meta["label"], axes=layer.axes, keepdims=1)
+
+
+def _transpose(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    return out.op("Transpose", _inputs(out, node), node.meta["label"], perm=layer.order)
+
+
+def _slice(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Slice)  # noqa: S101
+    label = node.meta["label"]
+    ends = {"starts": layer.start, "ends": layer.stop, "axes": layer.axis, "steps": layer.step}
+    constants = [out.constant(f"{label}.{name}", np.array([value], np.int64)) for name, value in ends.items()]
+    return out.op("Slice", (*_inputs(out, node), *constants), label)
+
+
+def _gather(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Gather)  # noqa: S101
+    label = node.meta["label"]
+    indices = out.constant(f"{label}.indices", _array(layer.indices).astype(np.int64))
+    return out.op("Gather", (*_inputs(out, node), indices), label, axis=layer.axis)
 
 
 def _array(tensor: Tensor) -> NDArray[np.generic]:
@@ -376,6 +465,7 @@ _EMITTERS: Mapping[str, Callable[[_Graph, fx.Node, nn.Module], str]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
+    "Projection": _projection,
     "BatchNormalization": _batch_norm,
     "Relu": _plain("Relu"),
     "Clip": _clip,
@@ -392,6 +482,20 @@ _EMITTERS: Mapping[str, Callable[[_Graph, fx.Node, nn.Module], str]] = {
     "Sub": _plain("Sub"),
     "Mul": _plain("Mul"),
     "Scale": _scale,
+    "Div": _plain("Div"),
+    "MatMul": _plain("MatMul"),
+    "LayerNormalization": _layer_norm,
+    "Gelu": _gelu,
+    "Mish": _mish,
+    "Elu": _elu,
+    "Softplus": _plain("Softplus"),
+    "PRelu": _prelu,
+    "ReduceMean": _reduce,
+    "ReduceMax": _reduce,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Gather": _gather,
+    **{name: _plain(name) for name in ops.FUNCTIONS},
     "Concat": _concat,
     "Reshape": _reshape,
     "Pad": _pad,

@@ -16,7 +16,7 @@ from pipeline.data.load import load
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network, check_training_step, head_name
 from pipeline.networks.own_code import line_in
 from pipeline.networks.pruning import plan
@@ -59,7 +59,7 @@ def check(
         module.eval()
         inputs = calibration_inputs(load(data), facts.frontend, most=CHECK_SAMPLES)
         with _refused_by(network):
-            folded = fold(module, network.input_shape)
+            folded = folded_graph(module, network.input_shape)
             _check_files(work, folded, folded, inputs, network)
             if quantized:
                 prepared = prepare(folded, weight_bits=_WEIGHT_BITS)

@@ -18,7 +18,7 @@ from pipeline.data.source import Dataset
 from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.checkpoints import restore_float, restore_prepared
 from pipeline.onboard.about import NUMBERS, About, Input, Output
 from pipeline.onboard.arrays import Signature
@@ -69,7 +69,7 @@ def _restored(work: Work, weights: Checkpoint | Quantized) -> tuple[fx.GraphModu
     if isinstance(weights, Quantized):
         prepared = restore_prepared(weights, work.store)
         return prepared, freeze(prepared)
-    folded = fold(restore_float(weights, work.store), weights.network.input_shape)
+    folded = folded_graph(restore_float(weights, work.store), weights.network.input_shape)
     return folded, folded
 
 

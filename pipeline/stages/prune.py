@@ -21,7 +21,7 @@ from pipeline.artifacts.training import Checkpoint, Edit, Epoch, Paid, Pruned, P
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
 from pipeline.graph.costs import layer_costs
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.instruments import INSTRUMENTS, Contender, Instrument, counts
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
@@ -83,7 +83,7 @@ class _Job:
 
     def costs(self, module: nn.Module) -> tuple[LayerCost, ...]:
         """Return what each layer of a network costs."""
-        return layer_costs(fold(module, self.sample_shape))
+        return layer_costs(folded_graph(module, self.sample_shape))
 
     def value(self, module: nn.Module) -> float:
         """Return the task's metric of a network on the validation split."""
@@ -300,7 +300,7 @@ def _compared(job: _Job, candidate: nn.Module, reference: nn.Module, *, budget_s
 
 
 def _contender(job: _Job, module: nn.Module, name: str) -> Contender:
-    folded = fold(module, job.sample_shape)
+    folded = folded_graph(module, job.sample_shape)
     path: Path = job.work.scratch / f"{name}.onnx"
     write_atomic(path, to_bytes(write_onnx(folded, name=name)))
     return Contender(path=path, macs=sum(row.macs for row in layer_costs(folded)))
@@ -314,7 +314,7 @@ def _try_sparsity(job: _Job, network: _Network) -> SparsityTrial | None:
     dense = network.module.cpu()
     sparse = sparsify(copy.deepcopy(dense), share)
     paid = job.work.decided("sparsity", Paid, lambda: _compared(job, sparse, dense, budget_s=_MEASURE_BUDGET_S))
-    dense_file, sparse_file = (to_bytes(write_onnx(fold(each, job.sample_shape), name="x")) for each in (dense, sparse))
+    dense_file, sparse_file = (to_bytes(write_onnx(folded_graph(each, job.sample_shape), name="x")) for each in (dense, sparse))
     return SparsityTrial(
         sparsity=share,
         val_metric=job.value(sparse),

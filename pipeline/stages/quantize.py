@@ -20,7 +20,7 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.deployed import Deployed
@@ -102,7 +102,7 @@ def quantize(
             task=tasks.named(data.card.task),
             dataset=dataset,
             facts=facts,
-            folded=fold(restore_float(checkpoint, work.store), checkpoint.network.input_shape),
+            folded=folded_graph(restore_float(checkpoint, work.store), checkpoint.network.input_shape),
             val=hold(dataset.val, facts.frontend, torch.device("cpu")),
             device=pick_device(device),
         )

@@ -21,7 +21,9 @@ from pipeline.tflite.constants import Array, Constant, activation_params, quanti
 
 LOWEST_OPSET = 13  # Softmax, Squeeze and per-channel quantization changed there
 _FUSING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization"})
-_COMMUTING = frozenset({"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+_COMMUTING = frozenset(
+    {"Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"}
+)
 _ALIASES = frozenset({"Identity", "Dropout"})
 _DATA_INPUTS = {"Reshape": 1, "Resize": 1}  # the other inputs only say the shape, which is inferred
 
@@ -129,7 +131,8 @@ def read_graph(model: onnx.ModelProto) -> Graph:
         reading.node(proto)
     outputs = {each.name: reading.source(each.name) for each in model.graph.output}
     ends = set(outputs.values())
-    nodes = _fused(_alive(reading.nodes, ends), reading.constants, ends)
+    alive = _gelus(_alive(reading.nodes, ends), reading.constants, ends)
+    nodes = _fused(alive, reading.constants, ends)
     return Graph(
         nodes=tuple(nodes),
         constants=reading.constants,
@@ -303,3 +306,66 @@ def _fused(nodes: Sequence[Node], constants: Mapping[str, Constant], ends: set[s
             taken.add(after[0].output)
             fused[node.output] = replace(node, output=after[0].output, activation=activation)
     return [fused.get(node.output, node) for node in nodes if node.output not in taken]
+
+
+def _gelus(nodes: Sequence[Node], constants: Mapping[str, Constant], ends: set[str]) -> list[Node]:
+    """Read x / 2 * (1 + erf(x / sqrt 2)), in whatever order it is multiplied, as one Gelu: there is no Erf."""
+    readers, makers = _readers(nodes), {node.output: node for node in nodes}
+    replaced: dict[str, Node] = {}
+    gone: set[str] = set()
+    for node in nodes:
+        found = _gelu(node, readers, makers, constants) if node.op == "Erf" else None
+        if found is not None and not ends & {each.output for each in found[:-1]}:
+            last = found[-1]
+            x = found[0].inputs[0] if found[0].inputs[0] not in constants else found[0].inputs[1]
+            replaced[last.output] = Node(op="Gelu", name=last.name, inputs=(x,), output=last.output)
+            gone |= {each.output for each in found[:-1]}
+    return [replaced.get(node.output, node) for node in nodes if node.output not in gone]
+
+
+def _gelu(
+    erf: Node, readers: Mapping[str, tuple[Node, ...]], makers: Mapping[str, Node], constants: Mapping[str, Constant]
+) -> list[Node] | None:
+    """Return the nodes of a Gelu around its Erf, the division first, the result last; None where it is none."""
+    narrow = makers.get(erf.inputs[0])
+    if narrow is None or narrow.op not in ("Div", "Mul"):
+        return None
+    x = next((name for name in narrow.inputs if name not in constants), "")
+    factors = _numbers(narrow, constants)
+    if narrow.op == "Div":
+        factors = [1 / each for each in factors]
+    found, value = [narrow, erf], erf.output
+    halves = {node.output for node in readers.get(x, ()) if node.op == "Mul" and _numbers(node, constants) == [0.5]}
+    raised = _only_reader(readers, value)
+    if raised is None or raised.op != "Add" or _numbers(raised, constants) != [1.0] or not np.allclose(factors, 0.5**0.5):
+        return None
+    found.append(raised)
+    value, halved, weighted = raised.output, False, False
+    while not (halved and weighted):
+        node = _only_reader(readers, value)
+        if node is None or node.op != "Mul":
+            return None
+        other = next((name for name in node.inputs if name != value), value)
+        if other in halves:
+            found.insert(1, makers[other])
+            halved = weighted = True
+        elif other == x and not weighted:
+            weighted = True
+        elif _numbers(node, constants) == [0.5] and not halved:
+            halved = True
+        else:
+            return None
+        found.append(node)
+        value = node.output
+    return found
+
+
+def _only_reader(readers: Mapping[str, tuple[Node, ...]], value: str) -> Node | None:
+    after = readers.get(value, ())
+    return after[0] if len(after) == 1 else None
+
+
+def _numbers(node: Node, constants: Mapping[str, Constant]) -> list[float]:
+    """Return the constants of one element that a node reads."""
+    values = [constants[name].real() for name in node.inputs if name in constants]
+    return [float(each.reshape(())) for each in values if each.size == 1]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.errors import UnsupportedOpError
-from pipeline.tflite import layout, opcodes
+from pipeline.tflite import layout, opcodes, ops_float
 from pipeline.tflite.constants import Constant
 from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.graph import Node
@@ -29,7 +29,9 @@ def gemm(draft: Draft, node: Node) -> Stored:
 
 
 def matmul(draft: Draft, node: Node) -> Stored:
-    """MatMul of a computed value (N, …, F) with constant weights (F, O)."""
+    """MatMul of a computed value (N, …, F) with constant weights (F, O), or of two computed values."""
+    if not draft.is_constant(node, 1):
+        return ops_float.matmul(draft, node)
     weights = draft.constant_of(node, 1)
     if weights.values.ndim != 2:
         raise UnsupportedOpError(

@@ -19,11 +19,13 @@ from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.graph import ACTIVATION_OF_BOUNDS, Activation, Node, clip_bounds
 from pipeline.tflite.opcodes import Opcode
 from pipeline.tflite.options import options
+from pipeline.tflite.shapes import Shape
 
 Builder = Callable[[Draft, Node], Stored]
 
 _HALF_OPEN = QuantParams.of(1 / 256, -128, INT8)  # 0 … 255/256
 _CLAMPS: Mapping[Activation, Opcode] = {Activation.RELU: opcodes.RELU, Activation.RELU6: opcodes.RELU6}
+_SOFTMAX_AXES = 4  # kernels take no more
 _SYMMETRIC = QuantParams.of(1 / 128, 0, INT8)  # -1 … 127/128
 
 
@@ -102,7 +104,14 @@ def softmax(draft: Draft, node: Node) -> Stored:
     if x.axes[-1] != axis:
         x = draft.in_axes(x, (*(each for each in range(x.shape.rank) if each != axis), axis))
     params = None if goal is None else _HALF_OPEN
-    return draft.op(opcodes.SOFTMAX, [x], draft.result(node, x.axes, params), options("Softmax", beta=1.0))
+    if len(x.axes) <= _SOFTMAX_AXES:
+        return draft.op(opcodes.SOFTMAX, [x], draft.result(node, x.axes, params), options("Softmax", beta=1.0))
+    side = x.shape.dims[axis]
+    rows = Shape(dims=(int(np.prod(x.dims)) // side, side), batch=0)
+    flat = draft.reshape(x, draft.new(f"{node.name}:rows", rows, layout.plain(2), x.params))
+    soft = draft.new(f"{node.name}:softmax", rows, layout.plain(2), params)
+    draft.op(opcodes.SOFTMAX, [flat], soft, options("Softmax", beta=1.0))
+    return draft.reshape(soft, draft.result(node, x.axes, params))
 
 
 def leaky_relu(draft: Draft, node: Node) -> Stored:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from pipeline.errors import UnsupportedOpError
 from pipeline.graph.convert import _FUNCTIONS
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
-from pipeline.graph.trace import trace
+from pipeline.networks.from_torch import flat_graph
 
 SHAPE = (4, 6, 6)
 Function = Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ class Block(nn.Module):
 def kinds(function: Function) -> list[str]:
     """Trace, compare with the network itself on fresh inputs, and name the operations after the first layer."""
     network = Applied(function).eval()
-    graph = trace(network, SHAPE)
+    graph = flat_graph(network, SHAPE)
     x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(graph(x), network(x))
@@ -174,7 +174,7 @@ MODULES: list[tuple[nn.Module, str]] = [
 @pytest.mark.parametrize(("module", "kind"), MODULES, ids=lambda value: str(value)[:40])
 def test_every_module(module: nn.Module, kind: str) -> None:
     network = nn.Sequential(nn.Conv2d(4, 4, 1), module).eval()
-    graph = trace(network, SHAPE)
+    graph = flat_graph(network, SHAPE)
     nodes = compute_nodes(graph)
     assert [kind_of(module_of(node)) for node in nodes] == ["Conv", kind]
     assert nodes[1].meta["label"] == "1"  # its own name, though it may have become another module
@@ -192,7 +192,7 @@ def test_sequences() -> None:
     network = nn.Sequential(
         nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()
     ).eval()
-    graph = trace(network, (4, 12))
+    graph = flat_graph(network, (4, 12))
     found = [kind_of(module_of(node)) for node in compute_nodes(graph)]
     assert found == ["Conv", "BatchNormalization", "Relu", "MaxPool", "GlobalAveragePool", "Reshape"]
 
@@ -201,7 +201,7 @@ def test_sequences() -> None:
 
 
 def test_functions_are_named_after_the_block_they_stand_in() -> None:
-    graph = trace(Applied(lambda x: torch.relu(x + x) + x).eval(), SHAPE)
+    graph = flat_graph(Applied(lambda x: torch.relu(x + x) + x).eval(), SHAPE)
     assert [node.meta["label"] for node in compute_nodes(graph)] == ["before", "block.add", "block.relu", "block.add_2"]
 
 
@@ -215,7 +215,7 @@ def test_a_function_never_takes_the_name_of_a_layer() -> None:
             total: Tensor = self.add(x) + x
             return total
 
-    graph = trace(Clash().eval(), SHAPE)
+    graph = flat_graph(Clash().eval(), SHAPE)
     assert [node.meta["label"] for node in compute_nodes(graph)] == ["add", "add_2"]
 
 
@@ -229,7 +229,7 @@ def test_a_module_that_is_called_twice_has_two_labels() -> None:
             result: Tensor = self.act(self.conv(self.act(x)))
             return result
 
-    assert [node.meta["label"] for node in compute_nodes(trace(Twice().eval(), SHAPE))] == ["act", "conv", "act_2"]
+    assert [node.meta["label"] for node in compute_nodes(flat_graph(Twice().eval(), SHAPE))] == ["act", "conv", "act_2"]
 
 
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +263,7 @@ REFUSED: dict[str, tuple[Function, str]] = {
 def test_a_refusal_names_operation_layer_and_line(name: str) -> None:
     function, words = REFUSED[name]
     with pytest.raises(UnsupportedOpError, match=words) as caught:
-        trace(Applied(function).eval(), SHAPE)
+        flat_graph(Applied(function).eval(), SHAPE)
     assert "layer 'block" in caught.value.where
     assert __file__ in caught.value.where
     assert "write this layer with supported torch.nn modules" in caught.value.remedy
@@ -279,9 +279,9 @@ def test_a_parameter_outside_of_a_layer_is_refused() -> None:
             return x * self.gain
 
     with pytest.raises(UnsupportedOpError, match="a parameter used outside a layer: gain"):
-        trace(Scaled().eval(), SHAPE)
+        flat_graph(Scaled().eval(), SHAPE)
 
 
 def test_an_unknown_module_is_met_with_the_nearest_known_one() -> None:
     with pytest.raises(UnsupportedOpError, match=r"nn\.MaxPool3d is not supported; did you mean 'MaxPool\dd'"):
-        trace(nn.Sequential(nn.Unflatten(1, (2, 2)), nn.MaxPool3d(2)).eval(), SHAPE)
+        flat_graph(nn.Sequential(nn.Unflatten(1, (2, 2)), nn.MaxPool3d(2)).eval(), SHAPE)

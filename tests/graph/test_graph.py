@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.graph.fold import fold
-from pipeline.graph.trace import trace
+from pipeline.networks.from_torch import folded_graph
+from pipeline.networks.from_torch import flat_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import float_reasons, freeze, prepare, quantized_labels
 from pipeline.quant.sensitivity import layer_quality
@@ -32,7 +32,7 @@ NAMES = sorted(networks.ALL)
 def prepared(
     name: str, *, bits: int = 8, float_layers: tuple[str, ...] = (), calibration: str = "min-max"
 ) -> fx.GraphModule:
-    graph = prepare(fold(networks.build(name), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers)
+    graph = prepare(folded_graph(networks.build(name), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers)
     calibrate(graph, networks.inputs(128), QuantizeSpec.model_validate({"calibration": calibration}))
     return graph
 
@@ -53,7 +53,7 @@ def executed_ops(model: onnx.ModelProto, folder: Path) -> set[str]:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_float_file_computes_what_torch_computes(name: str, batch: int) -> None:
     network = networks.build(name)
-    model = write_onnx(fold(network, networks.SAMPLE_SHAPE), name=name)
+    model = write_onnx(folded_graph(network, networks.SAMPLE_SHAPE), name=name)
     x = networks.inputs(batch)
     with torch.no_grad():
         wanted = network(x).numpy()
@@ -121,7 +121,7 @@ def test_calibration_keeps_the_network(calibration: str) -> None:
 
 
 def test_least_error_calibration_clips_an_outlier() -> None:
-    graph = prepare(fold(networks.build("residual"), networks.SAMPLE_SHAPE), weight_bits=8)
+    graph = prepare(folded_graph(networks.build("residual"), networks.SAMPLE_SHAPE), weight_bits=8)
     x = networks.inputs(2000)  # enough values for their rounding errors to outweigh one clipped outlier
     x[0, 0, 0, 0] = 60.0
     tops = {}
@@ -136,7 +136,7 @@ def test_layer_quality_names_the_layer_that_was_damaged() -> None:
     network = networks.build("residual")
     with torch.no_grad():
         network.get_parameter("conv2.weight")[0, 0, 0, 0] = 40.0  # one huge weight eats its channel's 8 bits
-    graph = prepare(fold(network, networks.SAMPLE_SHAPE), weight_bits=8)
+    graph = prepare(folded_graph(network, networks.SAMPLE_SHAPE), weight_bits=8)
     calibrate(graph, networks.inputs(64), QuantizeSpec())
     rows = layer_quality(graph, networks.inputs(64))
     assert [row.layer for row in rows] == ["x", "conv1", "conv2", "add", "mean", "fc"]
@@ -188,18 +188,18 @@ class MixesBatch(nn.Module):
 
 def test_unknown_layer_is_named_with_what_to_do() -> None:
     with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': nn.GELU is not supported") as caught:
-        trace(Unknown(nn.GELU()), networks.SAMPLE_SHAPE)
+        flat_graph(Unknown(nn.GELU()), networks.SAMPLE_SHAPE)
     assert "torch.nn modules" in caught.value.remedy
 
 
 def test_unknown_function_is_named_with_its_layer() -> None:
     with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': cumsum is not supported"):
-        trace(Unknown(Cumulative()), networks.SAMPLE_SHAPE)
+        flat_graph(Unknown(Cumulative()), networks.SAMPLE_SHAPE)
 
 
 def test_control_flow_is_refused() -> None:
     with pytest.raises(ModelError, match="cannot be traced"):
-        trace(Unknown(Branching()), networks.SAMPLE_SHAPE)
+        flat_graph(Unknown(Branching()), networks.SAMPLE_SHAPE)
 
 
 def test_mixing_the_batch_is_refused() -> None:
@@ -213,7 +213,7 @@ def test_mixing_the_batch_is_refused() -> None:
             return mixed.flatten(1)
 
     with pytest.raises(UnsupportedOpError, match="changes the batch"):
-        trace(Mixing(), networks.SAMPLE_SHAPE)
+        flat_graph(Mixing(), networks.SAMPLE_SHAPE)
 
 
 def test_a_weighted_layer_called_twice_is_refused_for_int8() -> None:
@@ -225,7 +225,7 @@ def test_a_weighted_layer_called_twice_is_refused_for_int8() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.flatten(self.conv(self.conv(x)), 1)
 
-    folded = fold(Twice(), networks.SAMPLE_SHAPE)
+    folded = folded_graph(Twice(), networks.SAMPLE_SHAPE)
     with pytest.raises(UnsupportedOpError, match="called more than once"):
         prepare(folded, weight_bits=8)
 
@@ -239,7 +239,7 @@ def test_an_activation_called_twice_is_fine() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.flatten(self.act(self.b(self.act(self.a(x)))), 1)
 
-    graph = prepare(fold(Shared(), networks.SAMPLE_SHAPE), weight_bits=8)
+    graph = prepare(folded_graph(Shared(), networks.SAMPLE_SHAPE), weight_bits=8)
     calibrate(graph, networks.inputs(32), QuantizeSpec())
     x = networks.inputs(20)
     with torch.no_grad():

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import called_once, check_flat, compute_nodes, kind_of, module_of, output_node
 from pipeline.graph.params import INT8, UINT8, Grid, QuantParams, symmetric
-from pipeline.graph.trace import trace
+from pipeline.networks.from_torch import flat_graph
 from pipeline.quant.to_onnx import write_onnx
 from pipeline.tflite import write_tflite
 from tests.quant import networks
@@ -32,7 +32,7 @@ SHAPE = networks.SAMPLE_SHAPE
 
 @pytest.mark.parametrize("name", networks.ALL)
 def test_a_traced_graph_is_flat_and_keeps_the_users_names(name: str) -> None:
-    graph = trace(networks.build(name), SHAPE)
+    graph = flat_graph(networks.build(name), SHAPE)
     check_flat(graph, after="trace")
     labels = [node.meta["label"] for node in compute_nodes(graph)]
     assert len(set(labels)) == len(labels)
@@ -55,7 +55,7 @@ def broken(graph: fx.GraphModule, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["label twice", "no shape", "unknown module", "method"])
 def test_a_graph_that_is_not_flat_is_noticed(what: str) -> None:
-    graph = trace(networks.build("residual"), SHAPE)
+    graph = flat_graph(networks.build("residual"), SHAPE)
     broken(graph, what)
     with pytest.raises(ModelError, match=r"graph after somewhere: .* is no known operation") as caught:
         check_flat(graph, after="somewhere")
@@ -63,7 +63,7 @@ def test_a_graph_that_is_not_flat_is_noticed(what: str) -> None:
 
 
 def test_module_types_may_be_let_in() -> None:
-    graph = trace(networks.build("residual"), SHAPE)
+    graph = flat_graph(networks.build("residual"), SHAPE)
     graph.set_submodule(str(compute_nodes(graph)[1].target), nn.GELU())
     check_flat(graph, after="somewhere", beside=(nn.GELU,))
 
@@ -87,7 +87,7 @@ def test_a_network_with_two_results_is_refused() -> None:
             return self.conv(x), x
 
     with pytest.raises(ModelError, match="more than one tensor") as caught:
-        trace(Both(), SHAPE)
+        flat_graph(Both(), SHAPE)
     assert "return one tensor" in caught.value.remedy
 
 
@@ -106,7 +106,7 @@ class Maps(nn.Module):
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_outputs_may_be_maps(mode: str) -> None:
-    graph = fold(Maps(mode).eval(), SHAPE)
+    graph = folded_graph(Maps(mode).eval(), SHAPE)
     assert output_node(graph).meta["shape"][1:] == (5, 8, 8)
 
 
@@ -116,7 +116,7 @@ N = TypeVar("N", bound=nn.Module)
 @pytest.mark.parametrize(("before", "after"), [((10, 10), (20, 21)), ((9, 7), (17, 13)), ((5, 11), (24, 32))])
 def test_maps_of_any_size_are_resized_to_any_size(before: tuple[int, int], after: tuple[int, int]) -> None:
     network = nn.Upsample(size=after, mode="bilinear", align_corners=True)
-    graph = fold(nn.Sequential(nn.Conv2d(2, 2, 1), network).eval(), (2, *before))
+    graph = folded_graph(nn.Sequential(nn.Conv2d(2, 2, 1), network).eval(), (2, *before))
     model = write_onnx(graph, name="resize")
     x = torch.randn(3, 2, *before)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_a_norm_becomes_weights_where_it_can_and_a_depthwise_convolution_where_i
     network = seen(
         nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4))
     )
-    graph = fold(network, SHAPE)
+    graph = folded_graph(network, SHAPE)
     assert [kind_of(module_of(node)) for node in compute_nodes(graph)] == ["Conv", "Conv", "Relu", "Conv"]
     x = torch.randn(4, *SHAPE)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_a_norm_after_a_layer_that_others_read_stays_apart() -> None:
             return both
 
     network = seen(Shared())
-    graph = fold(network, SHAPE)
+    graph = folded_graph(network, SHAPE)
     assert [kind_of(module_of(node)) for node in compute_nodes(graph)] == ["Conv", "Conv", "Add"]
     x = torch.randn(4, *SHAPE)
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_called_once() -> None:
             result: Tensor = self.other(self.conv(self.conv(x)))
             return result
 
-    assert [called_once(node) for node in compute_nodes(trace(Twice(), SHAPE))] == [False, False, True]
+    assert [called_once(node) for node in compute_nodes(flat_graph(Twice(), SHAPE))] == [False, False, True]
 
 
 def test_weights_that_overflow_when_they_are_folded_are_refused() -> None:
@@ -188,7 +188,7 @@ def test_weights_that_overflow_when_they_are_folded_are_refused() -> None:
     with torch.no_grad():
         network[0].weight.fill_(1e25)  # type: ignore[operator]
     with pytest.raises(ModelError, match=r"no finite numbers|computes something else"):
-        fold(network, SHAPE)
+        folded_graph(network, SHAPE)
 
 
 # ── parameters ──────────────────────────────────────────────────────────────────────────────────────────────────────

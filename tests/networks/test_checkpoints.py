@@ -16,7 +16,7 @@ from pipeline.artifacts.networks import NetworkRef
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.checkpoints import (
     learn_step_sizes,
@@ -65,7 +65,7 @@ def seen(ref: NetworkRef) -> nn.Module:
 def quantized(
     store: Store, ref: NetworkRef, *, bits: int = 8, float_layers: tuple[str, ...] = (), learned: bool = False
 ) -> tuple[fx.GraphModule, Quantized]:
-    prepared = prepare(fold(seen(ref), ref.input_shape), weight_bits=bits, float_layers=float_layers)
+    prepared = prepare(folded_graph(seen(ref), ref.input_shape), weight_bits=bits, float_layers=float_layers)
     calibrate(prepared, x(64), QuantizeSpec(calibration="min-max"))
     if learned:
         learn_step_sizes(prepared)
@@ -125,7 +125,7 @@ def test_a_fake_quantized_network_comes_back(
 def test_a_pruned_network_is_quantized_and_comes_back(store: Store, ref: NetworkRef) -> None:
     network = seen(ref)
     edits = plan(network, ref.input_shape, channel_share=0.5, round_to=1)
-    prepared = prepare(fold(apply(network, edits), ref.input_shape), weight_bits=8)
+    prepared = prepare(folded_graph(apply(network, edits), ref.input_shape), weight_bits=8)
     calibrate(prepared, x(64), QuantizeSpec())
     _, description = quantized(store, ref)
     checkpoint = save(prepared, store, ref=ref, edits=edits, metric=METRIC, val_metric=0.5)

@@ -17,7 +17,7 @@ from pipeline.artifacts.training import Edit
 from pipeline.declare.words import OptionValue
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs, total_macs
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
 from pipeline.networks.pruning import plan, plan_for, sparsify
@@ -52,7 +52,7 @@ def build(name: str, *, seed: int = 0) -> nn.Module:
 
 
 def macs(network: nn.Module) -> float:
-    return float(total_macs(fold(network, PICTURE)))
+    return float(total_macs(folded_graph(network, PICTURE)))
 
 
 def half(network: nn.Module, *, round_to: int = 1) -> tuple[Edit, ...]:
@@ -308,7 +308,7 @@ def test_networks_of_users_are_pruned_and_replayed(kind: type[nn.Module]) -> Non
     pruned = apply(copy.deepcopy(network), edits)
     x = torch.randn(4, *shape)
     assert pruned(x).shape == (4, 5)
-    assert total_macs(fold(pruned, shape)) < 0.8 * total_macs(fold(network, shape))
+    assert total_macs(folded_graph(pruned, shape)) < 0.8 * total_macs(folded_graph(network, shape))
     if kind is not Grouped:  # its weights' input channels are counted within a group
         zeroed = zero_channels(copy.deepcopy(network), edits)
         with torch.no_grad():
@@ -367,5 +367,5 @@ def test_sparsify_sets_exactly_the_smallest_share_to_zero(share: float) -> None:
 
 def test_sparsity_changes_no_shape() -> None:
     network = quant_networks.build("residual")
-    rows = layer_costs(fold(sparsify(copy.deepcopy(network), 0.9), quant_networks.SAMPLE_SHAPE))
-    assert rows == layer_costs(fold(network, quant_networks.SAMPLE_SHAPE))
+    rows = layer_costs(folded_graph(sparsify(copy.deepcopy(network), 0.9), quant_networks.SAMPLE_SHAPE))
+    assert rows == layer_costs(folded_graph(network, quant_networks.SAMPLE_SHAPE))

@@ -20,7 +20,7 @@ from onnx import helper
 from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of, output_node
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
@@ -134,7 +134,7 @@ def faults(seed: int) -> list[str]:
 
 
 def _quantized(drawn: Drawn, seed: int) -> fx.GraphModule:
-    prepared = prepare(fold(drawn.network, drawn.shape), weight_bits=7 if seed % 3 == 0 else 8)
+    prepared = prepare(folded_graph(drawn.network, drawn.shape), weight_bits=7 if seed % 3 == 0 else 8)
     method = ("min-max", "mse", "percentile")[seed % 5 % 3]
     calibrate(prepared, drawn.inputs, QuantizeSpec.model_validate({"calibration": method}))
     if seed % TRAINED_EVERY == 0:

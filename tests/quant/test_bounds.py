@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
@@ -95,7 +95,7 @@ def samples(count: int = 64, seed: int = 1) -> Tensor:
 
 
 def quantized(network: nn.Module, inputs: Tensor, *, bits: int = 8, method: str = "min-max") -> fx.GraphModule:
-    graph = prepare(fold(network, tuple(inputs.shape[1:])), weight_bits=bits)
+    graph = prepare(folded_graph(network, tuple(inputs.shape[1:])), weight_bits=bits)
     calibrate(graph, inputs, QuantizeSpec.model_validate({"calibration": method}))
     return graph.eval()
 

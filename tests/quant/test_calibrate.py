@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate, unquantized
 from pipeline.quant.fakequant import ActivationQuantizer
 from pipeline.quant.prepare import prepare
@@ -18,7 +18,7 @@ BINS = 2048  # ranges are found to one of so many parts
 
 
 def graph_of(network: nn.Module, shape: tuple[int, ...] = (4,)) -> fx.GraphModule:
-    return prepare(fold(network, shape), weight_bits=8)
+    return prepare(folded_graph(network, shape), weight_bits=8)
 
 
 def input_range(x: Tensor, **spec: object) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.quant import prepare as prepare_module
 from pipeline.quant.calibrate import calibrate
@@ -24,7 +24,7 @@ from tests.quant import networks
 
 
 def folded(name: str = "residual") -> fx.GraphModule:
-    return fold(networks.build(name), networks.SAMPLE_SHAPE)
+    return folded_graph(networks.build(name), networks.SAMPLE_SHAPE)
 
 
 def calibrated(name: str = "residual") -> fx.GraphModule:
@@ -70,7 +70,7 @@ def test_an_integer_operation_without_a_quantized_input_is_noticed(monkeypatch: 
         # a quantizer after the sum is missing: what reads it computes on values that have no grid
 
     monkeypatch.setattr(prepare_module, "_insert_quantizer", forgetful)
-    graph = fold(_SumOnly().eval(), networks.SAMPLE_SHAPE)
+    graph = folded_graph(_SumOnly().eval(), networks.SAMPLE_SHAPE)
     with pytest.raises(ModelError, match="graph after prepare: 'last' computes with integers"):
         prepare(graph, weight_bits=8)
 

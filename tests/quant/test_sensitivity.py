@@ -13,7 +13,7 @@ from pipeline.data.load import load
 from pipeline.data.source import ArraySource, Dataset
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import UnsupportedOpError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import float_reasons, prepare, quantized_labels
 from pipeline.quant.samples import calibration_inputs
@@ -23,7 +23,7 @@ from tests.quant import networks
 
 
 def prepared(network: nn.Module, *, bits: int = 8, float_layers: tuple[str, ...] = ()) -> fx.GraphModule:
-    graph = prepare(fold(network.eval(), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers)
+    graph = prepare(folded_graph(network.eval(), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers)
     calibrate(graph, networks.inputs(64), QuantizeSpec(calibration="min-max"))
     return graph.eval()
 

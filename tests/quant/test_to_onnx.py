@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import UnsupportedOpError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import KINDS
 from pipeline.quant import to_onnx
 from pipeline.quant.calibrate import calibrate
@@ -29,11 +29,11 @@ SHAPE = (3, 8, 8)
 
 
 def written(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> onnx.ModelProto:
-    return write_onnx(fold(network.eval(), shape), name="net")
+    return write_onnx(folded_graph(network.eval(), shape), name="net")
 
 
 def quantized(network: nn.Module, shape: tuple[int, ...] = SHAPE, *, bits: int = 8) -> fx.GraphModule:
-    graph = prepare(fold(network.eval(), shape), weight_bits=bits)
+    graph = prepare(folded_graph(network.eval(), shape), weight_bits=bits)
     calibrate(graph, torch.randn(32, *shape, generator=torch.Generator().manual_seed(1)), QuantizeSpec())
     return graph.eval()
 

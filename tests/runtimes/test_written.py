@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.files import FileFormat
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.quant.calibrate import calibrate
@@ -66,7 +66,7 @@ def trained(network: nn.Module, shape: tuple[int, ...], steps: int) -> nn.Module
 
 def both(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[fx.GraphModule, nn.Module]]:
     """Return (graph, reference) of the float files and of the int8 ones."""
-    folded = fold(network.eval(), shape)
+    folded = folded_graph(network.eval(), shape)
     prepared = prepare(folded, weight_bits=8)
     calibrate(prepared, samples(shape), QuantizeSpec(calibration="min-max"))
     prepared.eval()
@@ -110,7 +110,7 @@ def test_sound_files_pass_in_every_runtime(name: str, tmp_path: Path) -> None:
 
 def test_a_float_head_on_integers_is_held_to_the_tolerance_of_integers(tmp_path: Path) -> None:
     shape = (3, 16, 16)
-    folded = fold(content("resnet", shape, 10, depth=20).eval(), shape)
+    folded = folded_graph(content("resnet", shape, 10, depth=20).eval(), shape)
     prepared = prepare(folded, weight_bits=8, float_layers=("fc",))
     calibrate(prepared, samples(shape), QuantizeSpec(calibration="min-max"))
     written = write(prepared.eval(), freeze(prepared), name="x", signature=signature(shape, (10,)))

@@ -21,7 +21,7 @@ from pipeline.data.load import load
 from pipeline.declare.recipe import NetworkSpec, QuantizeSpec
 from pipeline.declare.words import OptionValue, RuntimeName
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, restore_quantized, save
 from pipeline.quant.calibrate import calibrate
@@ -79,7 +79,7 @@ def make(
         for _ in range(3):
             network(x)
     task, val = tasks.named(data.card.task), hold(load(data).val, facts.frontend, torch.device("cpu"))
-    prepared = prepare(fold(network.eval(), ref.input_shape), weight_bits=bits, float_layers=float_layers)
+    prepared = prepare(folded_graph(network.eval(), ref.input_shape), weight_bits=bits, float_layers=float_layers)
     calibrate(prepared, x, QuantizeSpec(calibration="min-max"))
     if learned:
         learn_step_sizes(prepared)
@@ -213,7 +213,7 @@ def test_both_tflite_files_are_written_in_two_seconds(
     name: str, options: dict[str, OptionValue], shape: tuple[int, ...]
 ) -> None:
     ref = catalog.network_ref(NetworkSpec(file=name, options=options), signature=learnable.signature(shape, 10))
-    folded = fold(build_network(ref, seed=0), shape)
+    folded = folded_graph(build_network(ref, seed=0), shape)
     prepared = prepare(folded, weight_bits=8)
     calibrate(prepared, torch.from_numpy(inputs(4, shape)), QuantizeSpec(calibration="min-max"))
     models = [write_onnx(graph, name=name) for graph in (folded, prepared.eval())]

@@ -16,7 +16,7 @@ from pipeline.artifacts.training import Checkpoint, Paid, Pruned
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
 from pipeline.graph.costs import layer_costs
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.instruments import Contender, counts, here
 from pipeline.networks.checkpoints import restore_float
 from pipeline.runs.run import Work
@@ -57,7 +57,7 @@ class Made:
 
     def costs(self, checkpoint: Checkpoint) -> tuple[int, int]:
         """MACs and parameters."""
-        rows = layer_costs(fold(restore_float(checkpoint, self.work.store), learnable.SHAPE))
+        rows = layer_costs(folded_graph(restore_float(checkpoint, self.work.store), learnable.SHAPE))
         return sum(row.macs for row in rows), sum(row.parameters for row in rows)
 
     def value(self, checkpoint: Checkpoint) -> float:

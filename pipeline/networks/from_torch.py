@@ -1,0 +1,269 @@
+"""From a network in PyTorch to the flat graph of known operations that every later pass works on.
+
+``torch.export`` runs the network's own code once and writes down which ATen functions it calls (non-strict, nothing
+decomposed): branches and sizes are decided, in-place functions resolved, and every call says in which layer and on which
+line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``.
+
+Needs: forward() that takes and returns one tensor and does the same for every batch.
+Guarantees: a flat graph (``kinds.check_flat``) that computes what the network does (checked with two sizes of batch);
+dropout and identities are gone; whatever follows from parameters alone is a constant.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.graph.fold import fold
+from pipeline.graph.kinds import check_flat
+from pipeline.networks.aten import ATEN, MEANINGLESS
+from pipeline.networks.aten_shapes import SHAPES
+from pipeline.networks.axes import BATCH, Value, plain
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+
+_TORCH = Path(torch.__file__).parent
+_CHECKED_BATCHES = (3, 2)
+_TOLERANCE = 1e-4  # of the largest output
+
+
+def flat_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the flat graph of a copy of ``network``, on the CPU, in evaluation mode, for samples of this shape.
+
+    Raises ModelError where the network's code cannot be followed, and UnsupportedOpError with all operations that are
+    not known, each with its layer and the user's line.
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    exported = _export(network, sample_shape)
+    flat = _read(exported, sample_shape)
+    check_flat(flat, after="from_torch")
+    _check_same(network, flat, sample_shape)
+    return flat
+
+
+def folded_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the flat graph with batch norms folded into the layers before them; raises as ``flat_graph`` and ``fold``."""
+    return fold(flat_graph(network, sample_shape))
+
+
+def _export(network: nn.Module, sample_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    example = torch.zeros(1, *sample_shape).expand(BATCH, *sample_shape)
+    logging.getLogger("torch.export").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(network, (example,), strict=False)
+    except Exception as error:  # whatever the user's code raises
+        raise ModelError(
+            f"the network cannot be traced: {_first_line(error)}",
+            remedy="forward() takes one tensor and may not branch on the values of tensors",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(exported: torch.export.ExportedProgram, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    flat = FlatGraph()
+    known: dict[fx.Node, Any] = dict(_constants(exported))
+    refusals: list[Refusal] = []
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node not in known:
+            known[node] = plain(flat.input(node.name, sample_shape), (BATCH, *sample_shape))
+        elif node.op == "call_function":
+            try:
+                known[node] = _call(flat, node, known)
+            except _Unread:
+                continue
+            except Refusal as refusal:
+                refusals.append(refusal.at(*_place(node)))
+    if refusals:
+        raise _refused(refusals)
+    result = _result(exported, known)
+    try:
+        last = flat.plain(Call.of(result, {}, layer=_layer(result)), known[result])
+    except Refusal as refusal:
+        raise _refused([refusal.at(*_place(result))]) from refusal
+    return flat.finished(last.node)
+
+
+class _Unread(Exception):  # noqa: N818  (it is no error: what came before was refused already)
+    """An input of this call is the result of one that was refused."""
+
+
+def _constants(exported: torch.export.ExportedProgram) -> Iterator[tuple[fx.Node, Constant]]:
+    signature = exported.graph_signature
+    states: Mapping[str, Any] = {**exported.state_dict, **exported.constants}
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            name = names[node.name]
+            tensor = states[name]
+            yield node, Constant(tensor=tensor, name=name, learned=isinstance(tensor, nn.Parameter))
+
+
+def _call(flat: FlatGraph, node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
+    def look_up(argument: fx.Node) -> Any:  # noqa: ANN401
+        if argument not in known:
+            raise _Unread
+        return known[argument]
+
+    arguments = fx.node.map_arg(list(node.args), look_up)
+    options = fx.node.map_arg(dict(node.kwargs), look_up)
+    if getattr(node.target, "__name__", "") == "getitem":
+        return arguments[0][arguments[1]]
+    call = Call.of(node, _named(node, arguments, options), layer=_layer(node))
+    if call.name in MEANINGLESS:
+        return arguments[0] if arguments else None
+    if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
+        return _computed(node, arguments, options)
+    handler = ATEN.get(call.name)
+    if handler is None:
+        raise Refusal(call.name)
+    result = handler(flat, call)
+    return _reading(result, call.layer) if call.name in SHAPES else result
+
+
+def _reading(result: Any, layer: str) -> Any:  # noqa: ANN401
+    """Name a value that is only read another way after the layer that does, for when elements have to move after all."""
+    if isinstance(result, tuple):
+        return tuple(_reading(each, layer) for each in result)
+    return replace(result, named=layer) if isinstance(result, Value) else result
+
+
+def _named(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        raise Refusal(str(node.target))
+    named = {each.name: each.default_value for each in schema.arguments if each.has_default_value()}
+    named |= {each.name: value for each, value in zip(schema.arguments, arguments, strict=False)}
+    return named | options
+
+
+def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, Mapping):
+        yield from _leaves(list(value.values()))
+    else:
+        yield value
+
+
+@torch.no_grad()
+def _computed(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Compute what follows from constants alone; the batch has one element there, and is broadcast."""
+    learned = any(isinstance(each, Constant) and each.learned for each in _leaves([arguments, options]))
+
+    def plainly(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, Constant):
+            return value.tensor.detach()
+        if isinstance(value, int) and not isinstance(value, bool) and value and value % BATCH == 0:
+            return value // BATCH
+        if isinstance(value, list | tuple):
+            return type(value)(plainly(each) for each in value)
+        return value
+
+    result = node.target(*plainly(arguments), **{name: plainly(value) for name, value in options.items()})  # type: ignore[operator]
+
+    def kept(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, Tensor):
+            learns = learned and value.is_floating_point()
+            return Constant(tensor=nn.Parameter(value.clone()) if learns else value, name=node.name, learned=learns)
+        return tuple(kept(each) for each in value) if isinstance(value, list | tuple) else value
+
+    return kept(result)
+
+
+def _result(exported: torch.export.ExportedProgram, known: Mapping[fx.Node, Any]) -> fx.Node:
+    results = next(node for node in exported.graph.nodes if node.op == "output").args[0]
+    if len(results) != 1 or not isinstance(known.get(results[0]), Value):
+        what = "more than one tensor" if len(results) > 1 else "something that does not follow from its input"
+        raise ModelError(
+            f"the network returns {what}",
+            where="network",
+            remedy="return one tensor from forward(): what is trained, and what the files give",
+        )
+    node: fx.Node = results[0]
+    return node
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _layer(node: fx.Node) -> str:
+    """Name a call after the layer it stands in; a function of the user's own forward() after its block and itself."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    path = re.sub(r"@\d+$", "", path)
+    name = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
+    if str(kind).startswith("torch.nn.modules.") and "container" not in str(kind):
+        return path
+    return ".".join(part for part in (path, name) if part)
+
+
+def _place(node: fx.Node) -> tuple[str, str, str]:
+    """Return the layer, and place and text of the line of the user's code that made this call."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    layer = stack[-1][0] if stack and stack[-1][0] else node.name
+    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)', node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not Path(frame[0]).is_relative_to(_TORCH)]
+    if not own:
+        return layer, "", ""
+    file, number, text = own[-1]
+    return layer, f"{file}:{number}", text
+
+
+def _refused(refusals: list[Refusal]) -> UnsupportedOpError:
+    seen: dict[str, Refusal] = {}
+    for refusal in refusals:
+        seen.setdefault(refusal.what, refusal)
+    first = refusals[0]
+    others = [f"{each.what} is not supported (layer '{each.layer}'{each.spot})" for each in seen.values()][1:]
+    return UnsupportedOpError(
+        f"{first.what} is not supported",
+        where=f"{first.place}: layer '{first.layer}'" if first.place else f"layer '{first.layer}'",
+        remedy="\n  ".join(
+            part
+            for part in (
+                first.line,
+                *others,
+                "write this layer with supported torch.nn modules, or leave it out of the network that is exported",
+            )
+            if part
+        ),
+    )
+
+
+# ── the promise ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@torch.no_grad()
+def _check_same(network: nn.Module, flat: fx.GraphModule, sample_shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for batch in _CHECKED_BATCHES:
+        example = torch.randn(batch, *sample_shape, generator=generator)
+        expected, found = network(example.clone()), flat(example)
+        limit = _TOLERANCE * max(float(expected.abs().max()), 1e-6)
+        if found.shape != expected.shape or not float((found - expected).abs().max()) <= limit:
+            raise ModelError(
+                "the traced network computes something else than the network itself",
+                remedy="its forward() must not depend on values, on the batch size or on training mode",
+            )

@@ -1,0 +1,127 @@
+"""Operations that have float kernels alone, or are put together from such.
+
+Shapes: I, J, K rows and columns of matrices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UnsupportedOpError
+from pipeline.tflite import layout, opcodes
+from pipeline.tflite.draft import Draft, Stored
+from pipeline.tflite.graph import Node
+from pipeline.tflite.opcodes import Opcode
+from pipeline.tflite.ops_pointwise import Builder, constant_operand
+from pipeline.tflite.options import options
+
+
+def function(opcode: Opcode, kind: str | None = None) -> Builder:
+    """Return the builder of a function of each element."""
+
+    def build(draft: Draft, node: Node) -> Stored:
+        return _unary(draft, opcode, draft.as_float(draft.value(node)), node.name, kind)
+
+    return build
+
+
+def _unary(draft: Draft, opcode: Opcode, x: Stored, name: str, kind: str | None = None) -> Stored:
+    return draft.op(opcode, [x], draft.like(x, name, None), options(kind) if kind else None)
+
+
+def _with_number(draft: Draft, opcode: Opcode, kind: str, x: Stored, number: float, name: str) -> Stored:
+    constant = draft.constant(np.array([number], np.float32))
+    return draft.op(opcode, [x, constant], draft.like(x, name, None), options(kind))
+
+
+def reciprocal(draft: Draft, node: Node) -> Stored:
+    """1 / x."""
+    x = draft.as_float(draft.value(node))
+    one = draft.constant(np.array([1], np.float32))
+    return draft.op(opcodes.DIV, [one, x], draft.like(x, node.name, None), options("Div"))
+
+
+def gelu(draft: Draft, node: Node) -> Stored:
+    """Gelu, exact: what ``graph.read_graph`` makes of the error function."""
+    x = draft.as_float(draft.value(node))
+    return draft.op(opcodes.GELU, [x], draft.like(x, node.name, None), options("Gelu", approximate=False))
+
+
+def softplus(draft: Draft, node: Node) -> Stored:
+    """log(1 + exp(x)) as max(0, x) + log(1 + exp(-|x|)), which overflows nowhere."""
+    x, name = draft.as_float(draft.value(node)), node.name
+    size = _unary(draft, opcodes.ABS, x, f"{name}:size", "Abs")
+    small = _unary(draft, opcodes.EXP, _with_number(draft, opcodes.MUL, "Mul", size, -1, f"{name}:below"), f"{name}:exp", "Exp")
+    rest = _unary(draft, opcodes.LOG, _with_number(draft, opcodes.ADD, "Add", small, 1, f"{name}:sum"), f"{name}:log")
+    positive = _unary(draft, opcodes.RELU, x, f"{name}:positive")
+    return draft.op(opcodes.ADD, [positive, rest], draft.like(x, name, None), options("Add", node.activation))
+
+
+def elu(draft: Draft, node: Node) -> Stored:
+    """Elu with alpha 1; another one only changes what lies below zero."""
+    x, alpha = draft.as_float(draft.value(node)), node.number("alpha", 1.0)
+    if alpha == 1.0:
+        return _unary(draft, opcodes.ELU, x, node.name)
+    bent = _unary(draft, opcodes.ELU, x, f"{node.name}:elu")
+    positive = _unary(draft, opcodes.RELU, x, f"{node.name}:positive")
+    below = draft.op(opcodes.SUB, [bent, positive], draft.like(x, f"{node.name}:below", None), options("Sub"))
+    scaled = _with_number(draft, opcodes.MUL, "Mul", below, alpha, f"{node.name}:scaled")
+    return draft.op(opcodes.ADD, [positive, scaled], draft.like(x, node.name, None), options("Add"))
+
+
+def layer_normalization(draft: Draft, node: Node) -> Stored:
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias over the last axes."""
+    x, name = draft.as_float(draft.value(node)), node.name
+    axis = node.integer("axis", -1) % x.shape.rank
+    wanted = range(axis, x.shape.rank)
+    positions = np.array([place for place, each in enumerate(x.axes) if each in wanted], np.int32)
+    mean = _mean(draft, x, positions, f"{name}:mean")
+    centred = draft.op(opcodes.SUB, [x, mean], draft.like(x, f"{name}:centred", None), options("Sub"))
+    squared = draft.op(opcodes.MUL, [centred, centred], draft.like(x, f"{name}:squared", None), options("Mul"))
+    variance = _mean(draft, squared, positions, f"{name}:variance")
+    raised = _with_number(draft, opcodes.ADD, "Add", variance, node.number("epsilon", 1e-5), f"{name}:raised")
+    inverse = _unary(draft, opcodes.RSQRT, raised, f"{name}:inverse")
+    value = draft.op(opcodes.MUL, [centred, inverse], draft.like(x, f"{name}:normed", None), options("Mul"))
+    for index, opcode, kind in ((1, opcodes.MUL, "Mul"), (2, opcodes.ADD, "Add")):
+        if node.input(index):
+            constant = constant_operand(draft, draft.constant_of(node, index), x.shape.rank, x.axes, as_int8=False)
+            value = draft.op(opcode, [value, constant], draft.like(x, f"{name}:{kind}", None), options(kind))
+    return value
+
+
+def _mean(draft: Draft, x: Stored, positions: NDArray[np.int32], name: str) -> Stored:
+    dims = {axis: 1 for place in positions if (axis := x.axes[place]) is not None}
+    result = draft.new(name, x.shape.with_dims(dims), x.axes, None)
+    return draft.op(opcodes.MEAN, [x, draft.constant(positions)], result, options("Reducer", keepDims=True))
+
+
+def matmul(draft: Draft, node: Node) -> Stored:
+    """MatMul of two computed values: (…, I, J), (…, J, K) → (…, I, K)."""
+    a, b = (draft.as_float(draft.value(node, index)) for index in (0, 1))
+    rank = a.shape.rank
+    if b.shape.rank != rank:
+        raise UnsupportedOpError(
+            f"operands with {rank} and {b.shape.rank} axes", where=node.where, remedy="give both the same number of axes"
+        )
+    plain = layout.plain(rank)
+    swapped = (*plain[:-2], plain[-1], plain[-2])
+    turned = b.axes == swapped  # a transposed matrix is read as it lies
+    a, b = draft.in_axes(a, plain), b if turned else draft.in_axes(b, plain)
+    table = options("BatchMatMul", adjX=False, adjY=turned, asymmetricQuantizeInputs=False)
+    return draft.op(opcodes.BATCH_MATMUL, [a, b], draft.result(node, plain, None), table)
+
+
+def reduce_max(draft: Draft, node: Node) -> Stored:
+    """ReduceMax over any axes but the batch."""
+    x, goal = draft.value(node), draft.goal(node)
+    if x.params is None or goal != x.params:
+        x, goal = draft.as_float(x), None
+    reduced = {axis % x.shape.rank for axis in node.integers("axes", range(1, x.shape.rank))}
+    if x.shape.batch in reduced or not node.integer("keepdims", 1):
+        raise UnsupportedOpError("a maximum over the batch or without keepdims", where=node.where, remedy="keep the axes")
+    positions = draft.constant(np.array([place for place, axis in enumerate(x.axes) if axis in reduced], np.int32))
+    result = draft.result(node, x.axes, goal)
+    return draft.op(opcodes.REDUCE_MAX, [x, positions], result, options("Reducer", keepDims=True))
+
+
