@@ -22,10 +22,10 @@ import torch
 from pipeline import catalog
 from pipeline.artifacts.training import Paid
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.networks.from_torch import folded_graph
 from pipeline.host import machine_name
 from pipeline.instruments.here import compare_speed
 from pipeline.networks.build import build_network
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx

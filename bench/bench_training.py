@@ -21,8 +21,8 @@ from torch import nn
 from pipeline import catalog
 from pipeline.data.source import INPUT
 from pipeline.declare.recipe import AugmentSpec, QuantizeSpec, TrainSpec
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
+from pipeline.networks.from_torch import folded_graph
 from pipeline.progress import Silent
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import prepare

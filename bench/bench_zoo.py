@@ -1,4 +1,4 @@
-"""Architectures that others wrote, taken through the graph, both float files and int8 files: what fails and what differs.
+"""Architectures that others wrote, taken through the graph, float and int8 files: what fails and what differs.
 
     python bench/bench_zoo.py LIST [--only NAME …] [--json] [--folder DIR]
 

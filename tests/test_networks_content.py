@@ -19,8 +19,8 @@ from pipeline.declare.recipe import NetworkSpec
 from pipeline.declare.words import OptionValue
 from pipeline.errors import ModelError
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
-from pipeline.networks.from_torch import flat_graph
 from pipeline.networks.build import build_network
+from pipeline.networks.from_torch import flat_graph
 from pipeline.onboard.arrays import Signature
 from pipeline.tasks.protocol import input_spec, output_spec
 from tests.tasks.answered import card

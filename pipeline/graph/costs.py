@@ -49,7 +49,9 @@ def _macs(node: fx.Node) -> int:
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         # every output value sums over its group's input channels and the kernel's positions
         return math.prod(output_shape) * module.weight[0].numel()
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):  # every input value goes to its group's output channels
+    if isinstance(
+        module, nn.ConvTranspose1d | nn.ConvTranspose2d
+    ):  # every input value goes to its group's output channels
         return math.prod(input_shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return math.prod(output_shape[:-1]) * module.weight.numel()

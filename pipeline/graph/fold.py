@@ -18,7 +18,7 @@ _Convolution = nn.Conv1d | nn.Conv2d
 
 
 def fold(graph: fx.GraphModule) -> fx.GraphModule:
-    """Fold a flat graph in evaluation mode, in place, and return it.  Raises ModelError where a folded weight overflows."""
+    """Fold a flat graph, in place, and return it.  Raises ModelError where a folded weight overflows."""
     for node in compute_nodes(graph):
         if kind_of(module_of(node)) == "BatchNormalization":
             _fold_batch_norm(graph, node)

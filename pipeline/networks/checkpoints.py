@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.evidence import Metric
 from pipeline.artifacts.networks import Digest, NetworkRef
 from pipeline.artifacts.training import Checkpoint, Edit, Epoch, Quantized
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.weights import load_state
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.prepare import freeze, prepare

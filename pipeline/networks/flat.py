@@ -70,7 +70,7 @@ class Call:
         name = str(node.target).split(".")[1].rstrip("_") if "." in str(node.target) else str(node.target)
         return cls(name=name, given=given, shape=shape, layer=layer)
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, name: str) -> Any:
         """Return an argument; None where the function has none of that name."""
         return self.given.get(name)
 
@@ -146,7 +146,7 @@ class FlatGraph:
         return Value(node=node, dims=want.dims, axes=want.axes, named="" if turns or reshapes else value.named)
 
     def plain(self, call: Call, value: Value) -> Value:
-        """Bring a value into a node that holds the network's tensor as it is; raises Refusal where the batch is mixed."""
+        """Bring a value into a node that is the network's own tensor.  Raises Refusal where the batch is mixed in."""
         if value.is_plain:
             return value
         result = self.arranged(call, value)
@@ -164,19 +164,13 @@ class FlatGraph:
             node = self.add(call.within("apart"), ops.Reshape(split.dims[1:]), [value.node], split.dims)
             return Value(node=node, dims=split.dims, axes=split.axes)
         value = self.arranged(call, value)
-        dims, axes = [BATCH], []
-        for side in shape:
-            if side % BATCH:
-                axes.append((len(dims),))
-                dims.append(side)
-            elif side == BATCH:
-                axes.append((0,))
-            else:
-                axes.append((0, len(dims)))
-                dims.append(side // BATCH)
-        if not axes or 0 not in axes[0] or (value.axes[0][:1] != (0,)):
+        if value.axes[0][:1] != (0,) or shape[0] % BATCH:
             raise Refusal(f"{call.name} that mixes the batch with other axes")
-        return Value(node=self.add(call, ops.Reshape(tuple(dims[1:])), [value.node], dims), dims=tuple(dims), axes=tuple(axes))
+        folded = () if shape[0] == BATCH else (shape[0] // BATCH,)  # what the batch is folded into, apart
+        dims = (BATCH, *folded, *shape[1:])
+        first = (0, 1) if folded else (0,)
+        axes = (first, *((axis,) for axis in range(len(first), len(dims))))
+        return Value(node=self.add(call, ops.Reshape(dims[1:]), [value.node], dims), dims=dims, axes=axes)
 
     def finished(self, result: fx.Node) -> fx.GraphModule:
         """Return the graph with one result; what nothing reads is gone."""

@@ -1,8 +1,8 @@
 """From a network in PyTorch to the flat graph of known operations that every later pass works on.
 
 ``torch.export`` runs the network's own code once and writes down which ATen functions it calls (non-strict, nothing
-decomposed): branches and sizes are decided, in-place functions resolved, and every call says in which layer and on which
-line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``.
+decomposed): branches and sizes are decided, in-place functions resolved, and every call says in which layer and on
+which line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``.
 
 Needs: forward() that takes and returns one tensor and does the same for every batch.
 Guarantees: a flat graph (``kinds.check_flat``) that computes what the network does (checked with two sizes of batch);
@@ -11,6 +11,7 @@ dropout and identities are gone; whatever follows from parameters alone is a con
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import re
@@ -27,7 +28,7 @@ from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph.fold import fold
 from pipeline.graph.kinds import check_flat
 from pipeline.networks.aten import ATEN, MEANINGLESS
-from pipeline.networks.aten_shapes import SHAPES
+from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
 
@@ -51,7 +52,7 @@ def flat_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphMod
 
 
 def folded_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Return the flat graph with batch norms folded into the layers before them; raises as ``flat_graph`` and ``fold``."""
+    """Return the flat graph with batch norms folded into the layers before them; raises as the two steps do."""
     return fold(flat_graph(network, sample_shape))
 
 
@@ -78,30 +79,108 @@ def _first_line(error: Exception) -> str:
 
 def _read(exported: torch.export.ExportedProgram, sample_shape: tuple[int, ...]) -> fx.GraphModule:
     flat = FlatGraph()
-    known: dict[fx.Node, Any] = dict(_constants(exported))
-    refusals: list[Refusal] = []
+    reading = _Reading(flat, exported.graph_module)
+    reading.known.update(_constants(exported))
     for node in exported.graph.nodes:
-        if node.op == "placeholder" and node not in known:
-            known[node] = plain(flat.input(node.name, sample_shape), (BATCH, *sample_shape))
-        elif node.op == "call_function":
-            try:
-                known[node] = _call(flat, node, known)
-            except _Unread:
-                continue
-            except Refusal as refusal:
-                refusals.append(refusal.at(*_place(node)))
-    if refusals:
-        raise _refused(refusals)
-    result = _result(exported, known)
-    try:
-        last = flat.plain(Call.of(result, {}, layer=_layer(result)), known[result])
-    except Refusal as refusal:
-        raise _refused([refusal.at(*_place(result))]) from refusal
-    return flat.finished(last.node)
+        if node.op == "placeholder" and node not in reading.known:
+            reading.known[node] = plain(flat.input(node.name, sample_shape), (BATCH, *sample_shape))
+    results = reading.read(exported.graph)
+    if reading.refusals:
+        raise _refused(reading.refusals)
+    return flat.finished(_one_value(flat, results, next(iter(reversed(exported.graph.nodes)))))
 
 
 class _Unread(Exception):  # noqa: N818  (it is no error: what came before was refused already)
     """An input of this call is the result of one that was refused."""
+
+
+class _Reading:
+    """Goes through a graph of ATen calls, node after node."""
+
+    def __init__(self, flat: FlatGraph, owner: nn.Module) -> None:
+        self.flat, self.owner = flat, owner
+        self.known: dict[fx.Node, Any] = {}  # Value, Constant, number, or a tuple of such
+        self.refusals: list[Refusal] = []
+
+    def read(self, graph: fx.Graph) -> tuple[Any, ...]:
+        """Return what the graph's results are; its inputs are known already."""
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                self.known[node] = self._attribute(str(node.target))
+            elif node.op == "call_function":
+                with contextlib.suppress(_Unread):
+                    self._take(node)
+        last = next(iter(reversed(graph.nodes))).args[0]
+        return tuple(self.known.get(each) if isinstance(each, fx.Node) else each for each in last)
+
+    def _attribute(self, name: str) -> Any:
+        value: Any = self.owner
+        for part in name.split("."):
+            value = getattr(value, part)
+        return Constant(tensor=value, name=name, learned=False) if isinstance(value, Tensor) else value
+
+    def _take(self, node: fx.Node) -> None:
+        arguments = fx.node.map_arg(list(node.args), self._look_up)
+        options = fx.node.map_arg(dict(node.kwargs), self._look_up)
+        try:
+            self.known[node] = self._result(node, arguments, options)
+        except Refusal as refusal:
+            self.refusals.append(refusal.at(*_place(node)))
+
+    def _look_up(self, argument: fx.Node) -> Any:
+        if argument not in self.known:
+            raise _Unread
+        return self.known[argument]
+
+    def _result(self, node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
+        if getattr(node.target, "__name__", "") == "getitem":
+            return arguments[0][arguments[1]]
+        block = next((each for each in arguments if isinstance(each, fx.GraphModule)), None)
+        if block is not None:  # under autocast or without gradients: on the CPU in float32 that means nothing
+            return self._inside(block, arguments[arguments.index(block) + 1 :])
+        call = Call.of(node, _named(node, arguments, options), layer=_layer(node))
+        if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
+            return None if call.name in MEANINGLESS and not arguments else _computed(node, arguments, options)
+        if call.name in MEANINGLESS:
+            return arguments[0]
+        handler = ATEN.get(call.name)
+        if handler is None:
+            raise Refusal(call.name)
+        result = handler(self.flat, call)
+        return _reading(result, call.layer) if call.name in SHAPES else result
+
+    def _inside(self, block: fx.GraphModule, arguments: list[Any]) -> tuple[Any, ...]:
+        inner = _Reading(self.flat, block)
+        inputs = [node for node in block.graph.nodes if node.op == "placeholder"]
+        inner.known.update(zip(inputs, arguments, strict=True))
+        results = inner.read(block.graph)
+        self.refusals += inner.refusals
+        if inner.refusals:
+            raise _Unread
+        return results
+
+
+def _reading(result: Any, layer: str) -> Any:
+    """Name a value that is only read another way after the layer that does: elements may have to move after all."""
+    if isinstance(result, tuple):
+        return tuple(_reading(each, layer) for each in result)
+    return replace(result, named=layer) if isinstance(result, Value) else result
+
+
+def _one_value(flat: FlatGraph, results: tuple[Any, ...], last: fx.Node) -> fx.Node:
+    if len(results) != 1 or not isinstance(results[0], Value):
+        what = "more than one tensor" if len(results) > 1 else "something that does not follow from its input"
+        raise ModelError(
+            f"the network returns {what}",
+            where="network",
+            remedy="return one tensor from forward(): what is trained, and what the files give",
+        )
+    node = last.args[0][0]  # type: ignore[index]
+    assert isinstance(node, fx.Node)  # noqa: S101  (it has a value)
+    try:
+        return flat.plain(Call.of(node, {}, layer=_layer(node)), results[0]).node
+    except Refusal as refusal:
+        raise _refused([refusal.at(*_place(node))]) from refusal
 
 
 def _constants(exported: torch.export.ExportedProgram) -> Iterator[tuple[fx.Node, Constant]]:
@@ -119,35 +198,6 @@ def _constants(exported: torch.export.ExportedProgram) -> Iterator[tuple[fx.Node
             yield node, Constant(tensor=tensor, name=name, learned=isinstance(tensor, nn.Parameter))
 
 
-def _call(flat: FlatGraph, node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
-    def look_up(argument: fx.Node) -> Any:  # noqa: ANN401
-        if argument not in known:
-            raise _Unread
-        return known[argument]
-
-    arguments = fx.node.map_arg(list(node.args), look_up)
-    options = fx.node.map_arg(dict(node.kwargs), look_up)
-    if getattr(node.target, "__name__", "") == "getitem":
-        return arguments[0][arguments[1]]
-    call = Call.of(node, _named(node, arguments, options), layer=_layer(node))
-    if call.name in MEANINGLESS:
-        return arguments[0] if arguments else None
-    if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
-        return _computed(node, arguments, options)
-    handler = ATEN.get(call.name)
-    if handler is None:
-        raise Refusal(call.name)
-    result = handler(flat, call)
-    return _reading(result, call.layer) if call.name in SHAPES else result
-
-
-def _reading(result: Any, layer: str) -> Any:  # noqa: ANN401
-    """Name a value that is only read another way after the layer that does, for when elements have to move after all."""
-    if isinstance(result, tuple):
-        return tuple(_reading(each, layer) for each in result)
-    return replace(result, named=layer) if isinstance(result, Value) else result
-
-
 def _named(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     schema = getattr(node.target, "_schema", None)
     if schema is None:
@@ -157,7 +207,7 @@ def _named(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> dict
     return named | options
 
 
-def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401
+def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, list | tuple):
         for each in value:
             yield from _leaves(each)
@@ -168,11 +218,11 @@ def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 @torch.no_grad()
-def _computed(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:  # noqa: ANN401
+def _computed(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
     """Compute what follows from constants alone; the batch has one element there, and is broadcast."""
     learned = any(isinstance(each, Constant) and each.learned for each in _leaves([arguments, options]))
 
-    def plainly(value: Any) -> Any:  # noqa: ANN401
+    def plainly(value: Any) -> Any:
         if isinstance(value, Constant):
             return value.tensor.detach()
         if isinstance(value, int) and not isinstance(value, bool) and value and value % BATCH == 0:
@@ -183,26 +233,13 @@ def _computed(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> A
 
     result = node.target(*plainly(arguments), **{name: plainly(value) for name, value in options.items()})  # type: ignore[operator]
 
-    def kept(value: Any) -> Any:  # noqa: ANN401
+    def kept(value: Any) -> Any:
         if isinstance(value, Tensor):
             learns = learned and value.is_floating_point()
             return Constant(tensor=nn.Parameter(value.clone()) if learns else value, name=node.name, learned=learns)
         return tuple(kept(each) for each in value) if isinstance(value, list | tuple) else value
 
     return kept(result)
-
-
-def _result(exported: torch.export.ExportedProgram, known: Mapping[fx.Node, Any]) -> fx.Node:
-    results = next(node for node in exported.graph.nodes if node.op == "output").args[0]
-    if len(results) != 1 or not isinstance(known.get(results[0]), Value):
-        what = "more than one tensor" if len(results) > 1 else "something that does not follow from its input"
-        raise ModelError(
-            f"the network returns {what}",
-            where="network",
-            remedy="return one tensor from forward(): what is trained, and what the files give",
-        )
-    node: fx.Node = results[0]
-    return node
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -287,7 +287,9 @@ def _average_pool(out: _Graph, node: fx.Node, pool: nn.Module) -> str:
     padded = any(_per_axis(pool.padding, 1))
     # what hangs over the edge in ceil mode counts in no window
     include = int(pool.count_include_pad and (padded or not pool.ceil_mode))
-    return out.op("AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=include, **_window(node, pool))
+    return out.op(
+        "AveragePool", _inputs(out, node), node.meta["label"], count_include_pad=include, **_window(node, pool)
+    )
 
 
 def _window(
@@ -394,7 +396,7 @@ def _layer_norm(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
 
 
 def _gelu(out: _Graph, node: fx.Node, layer: nn.Module) -> str:
-    """x / 2 * (1 + erf(x / sqrt 2)), or with the hyperbolic tangent that approximates it."""
+    """X / 2 * (1 + erf(x / sqrt 2)), or with the hyperbolic tangent that approximates it."""
     assert isinstance(layer, nn.GELU)  # noqa: S101
     label, x = node.meta["label"], _inputs(out, node)[0]
 

@@ -16,8 +16,8 @@ from pipeline.data.load import load
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network, check_training_step, head_name
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.own_code import line_in
 from pipeline.networks.pruning import plan
 from pipeline.networks.weights import fit_start

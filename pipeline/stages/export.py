@@ -18,8 +18,8 @@ from pipeline.data.source import Dataset
 from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.checkpoints import restore_float, restore_prepared
+from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.about import NUMBERS, About, Input, Output
 from pipeline.onboard.arrays import Signature
 from pipeline.quant.prepare import float_reasons, freeze

@@ -21,10 +21,10 @@ from pipeline.artifacts.training import Checkpoint, Edit, Epoch, Paid, Pruned, P
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
 from pipeline.graph.costs import layer_costs
-from pipeline.networks.from_torch import folded_graph
 from pipeline.instruments import INSTRUMENTS, Contender, Instrument, counts
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.pruning import plan_for, sparsify
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runs.run import Work, stage
@@ -314,7 +314,9 @@ def _try_sparsity(job: _Job, network: _Network) -> SparsityTrial | None:
     dense = network.module.cpu()
     sparse = sparsify(copy.deepcopy(dense), share)
     paid = job.work.decided("sparsity", Paid, lambda: _compared(job, sparse, dense, budget_s=_MEASURE_BUDGET_S))
-    dense_file, sparse_file = (to_bytes(write_onnx(folded_graph(each, job.sample_shape), name="x")) for each in (dense, sparse))
+    dense_file, sparse_file = (
+        to_bytes(write_onnx(folded_graph(each, job.sample_shape), name="x")) for each in (dense, sparse)
+    )
     return SparsityTrial(
         sparsity=share,
         val_metric=job.value(sparse),

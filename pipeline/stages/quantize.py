@@ -20,8 +20,8 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.deployed import Deployed
 from pipeline.quant.prepare import freeze, prepare, quantized_labels

@@ -337,7 +337,12 @@ def _gelu(
     found, value = [narrow, erf], erf.output
     halves = {node.output for node in readers.get(x, ()) if node.op == "Mul" and _numbers(node, constants) == [0.5]}
     raised = _only_reader(readers, value)
-    if raised is None or raised.op != "Add" or _numbers(raised, constants) != [1.0] or not np.allclose(factors, 0.5**0.5):
+    if (
+        raised is None
+        or raised.op != "Add"
+        or _numbers(raised, constants) != [1.0]
+        or not np.allclose(factors, 0.5**0.5)
+    ):
         return None
     found.append(raised)
     value, halved, weighted = raised.output, False, False

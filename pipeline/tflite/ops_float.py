@@ -30,9 +30,14 @@ def _unary(draft: Draft, opcode: Opcode, x: Stored, name: str, kind: str | None 
     return draft.op(opcode, [x], draft.like(x, name, None), options(kind) if kind else None)
 
 
-def _with_number(draft: Draft, opcode: Opcode, kind: str, x: Stored, number: float, name: str) -> Stored:
+def _times(draft: Draft, x: Stored, number: float, name: str) -> Stored:
     constant = draft.constant(np.array([number], np.float32))
-    return draft.op(opcode, [x, constant], draft.like(x, name, None), options(kind))
+    return draft.op(opcodes.MUL, [x, constant], draft.like(x, name, None), options("Mul"))
+
+
+def _plus(draft: Draft, x: Stored, number: float, name: str) -> Stored:
+    constant = draft.constant(np.array([number], np.float32))
+    return draft.op(opcodes.ADD, [x, constant], draft.like(x, name, None), options("Add"))
 
 
 def reciprocal(draft: Draft, node: Node) -> Stored:
@@ -52,8 +57,8 @@ def softplus(draft: Draft, node: Node) -> Stored:
     """log(1 + exp(x)) as max(0, x) + log(1 + exp(-|x|)), which overflows nowhere."""
     x, name = draft.as_float(draft.value(node)), node.name
     size = _unary(draft, opcodes.ABS, x, f"{name}:size", "Abs")
-    small = _unary(draft, opcodes.EXP, _with_number(draft, opcodes.MUL, "Mul", size, -1, f"{name}:below"), f"{name}:exp", "Exp")
-    rest = _unary(draft, opcodes.LOG, _with_number(draft, opcodes.ADD, "Add", small, 1, f"{name}:sum"), f"{name}:log")
+    small = _unary(draft, opcodes.EXP, _times(draft, size, -1, f"{name}:below"), f"{name}:exp", "Exp")
+    rest = _unary(draft, opcodes.LOG, _plus(draft, small, 1, f"{name}:sum"), f"{name}:log")
     positive = _unary(draft, opcodes.RELU, x, f"{name}:positive")
     return draft.op(opcodes.ADD, [positive, rest], draft.like(x, name, None), options("Add", node.activation))
 
@@ -66,7 +71,7 @@ def elu(draft: Draft, node: Node) -> Stored:
     bent = _unary(draft, opcodes.ELU, x, f"{node.name}:elu")
     positive = _unary(draft, opcodes.RELU, x, f"{node.name}:positive")
     below = draft.op(opcodes.SUB, [bent, positive], draft.like(x, f"{node.name}:below", None), options("Sub"))
-    scaled = _with_number(draft, opcodes.MUL, "Mul", below, alpha, f"{node.name}:scaled")
+    scaled = _times(draft, below, alpha, f"{node.name}:scaled")
     return draft.op(opcodes.ADD, [positive, scaled], draft.like(x, node.name, None), options("Add"))
 
 
@@ -80,7 +85,7 @@ def layer_normalization(draft: Draft, node: Node) -> Stored:
     centred = draft.op(opcodes.SUB, [x, mean], draft.like(x, f"{name}:centred", None), options("Sub"))
     squared = draft.op(opcodes.MUL, [centred, centred], draft.like(x, f"{name}:squared", None), options("Mul"))
     variance = _mean(draft, squared, positions, f"{name}:variance")
-    raised = _with_number(draft, opcodes.ADD, "Add", variance, node.number("epsilon", 1e-5), f"{name}:raised")
+    raised = _plus(draft, variance, node.number("epsilon", 1e-5), f"{name}:raised")
     inverse = _unary(draft, opcodes.RSQRT, raised, f"{name}:inverse")
     value = draft.op(opcodes.MUL, [centred, inverse], draft.like(x, f"{name}:normed", None), options("Mul"))
     for index, opcode, kind in ((1, opcodes.MUL, "Mul"), (2, opcodes.ADD, "Add")):
@@ -102,7 +107,9 @@ def matmul(draft: Draft, node: Node) -> Stored:
     rank = a.shape.rank
     if b.shape.rank != rank:
         raise UnsupportedOpError(
-            f"operands with {rank} and {b.shape.rank} axes", where=node.where, remedy="give both the same number of axes"
+            f"operands with {rank} and {b.shape.rank} axes",
+            where=node.where,
+            remedy="give both the same number of axes",
         )
     plain = layout.plain(rank)
     swapped = (*plain[:-2], plain[-1], plain[-2])
@@ -119,9 +126,9 @@ def reduce_max(draft: Draft, node: Node) -> Stored:
         x, goal = draft.as_float(x), None
     reduced = {axis % x.shape.rank for axis in node.integers("axes", range(1, x.shape.rank))}
     if x.shape.batch in reduced or not node.integer("keepdims", 1):
-        raise UnsupportedOpError("a maximum over the batch or without keepdims", where=node.where, remedy="keep the axes")
+        raise UnsupportedOpError(
+            "a maximum over the batch or without keepdims", where=node.where, remedy="keep the axes"
+        )
     positions = draft.constant(np.array([place for place, axis in enumerate(x.axes) if axis in reduced], np.int32))
     result = draft.result(node, x.axes, goal)
     return draft.op(opcodes.REDUCE_MAX, [x, positions], result, options("Reducer", keepDims=True))
-
-

@@ -31,12 +31,12 @@ def slice_(draft: Draft, node: Node) -> Stored:
             what = "a slice of the batch" if place == x.shape.batch else "a slice backwards"
             raise UnsupportedOpError(what, where=node.where, remedy="take elements of other axes, forwards")
         begin, stop, stride = slice(int(start), int(end), int(step)).indices(side[place])
-        x = _sliced(draft, node, x, place, begin, stop, stride)
+        x = _sliced(draft, node, x, place, range(begin, stop, stride))
     return x
 
 
-def _sliced(draft: Draft, node: Node, x: Stored, axis: int, begin: int, stop: int, step: int) -> Stored:
-    count = len(range(begin, stop, step))
+def _sliced(draft: Draft, node: Node, x: Stored, axis: int, places: range) -> Stored:
+    count, begin, stop, step = len(places), places.start, places.stop, places.step
     shape = x.shape.with_dims({axis: count})
     if axis not in x.axes:
         return replace(x, shape=shape)

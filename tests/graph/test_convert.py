@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pipeline.graph.convert import _FUNCTIONS
 from torch import Tensor, fx, nn
 
 from pipeline.errors import UnsupportedOpError
-from pipeline.graph.convert import _FUNCTIONS
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
 from pipeline.networks.from_torch import flat_graph
 

@@ -15,8 +15,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.networks.from_torch import folded_graph
-from pipeline.networks.from_torch import flat_graph
+from pipeline.networks.from_torch import flat_graph, folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import float_reasons, freeze, prepare, quantized_labels
 from pipeline.quant.sensitivity import layer_quality
@@ -32,7 +31,9 @@ NAMES = sorted(networks.ALL)
 def prepared(
     name: str, *, bits: int = 8, float_layers: tuple[str, ...] = (), calibration: str = "min-max"
 ) -> fx.GraphModule:
-    graph = prepare(folded_graph(networks.build(name), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers)
+    graph = prepare(
+        folded_graph(networks.build(name), networks.SAMPLE_SHAPE), weight_bits=bits, float_layers=float_layers
+    )
     calibrate(graph, networks.inputs(128), QuantizeSpec.model_validate({"calibration": calibration}))
     return graph
 

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import called_once, check_flat, compute_nodes, kind_of, module_of, output_node
 from pipeline.graph.params import INT8, UINT8, Grid, QuantParams, symmetric
-from pipeline.networks.from_torch import flat_graph
+from pipeline.networks.from_torch import flat_graph, folded_graph
 from pipeline.quant.to_onnx import write_onnx
 from pipeline.tflite import write_tflite
 from tests.quant import networks

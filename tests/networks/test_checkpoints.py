@@ -16,7 +16,6 @@ from pipeline.artifacts.networks import NetworkRef
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.checkpoints import (
     learn_step_sizes,
@@ -28,6 +27,7 @@ from pipeline.networks.checkpoints import (
     save_weights,
 )
 from pipeline.networks.edits import apply
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.pruning import plan
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.fakequant import ActivationQuantizer

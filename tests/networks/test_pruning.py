@@ -17,9 +17,9 @@ from pipeline.artifacts.training import Edit
 from pipeline.declare.words import OptionValue
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs, total_macs
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
+from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.pruning import plan, plan_for, sparsify
 from tests import learnable
 from tests.quant import networks as quant_networks

@@ -20,8 +20,8 @@ from onnx import helper
 from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of, output_node
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, shaken_outputs

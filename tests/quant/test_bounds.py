@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.frozen import FrozenWeighted

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant import prepare as prepare_module
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.deployed import Deployed

@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import UnsupportedOpError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.graph.kinds import KINDS
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant import to_onnx
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import freeze, prepare

@@ -19,8 +19,8 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.files import FileFormat
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
+from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import freeze, prepare

@@ -21,9 +21,9 @@ from pipeline.data.load import load
 from pipeline.declare.recipe import NetworkSpec, QuantizeSpec
 from pipeline.declare.words import OptionValue, RuntimeName
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.build import build_network
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, restore_quantized, save
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx

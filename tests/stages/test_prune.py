@@ -16,9 +16,9 @@ from pipeline.artifacts.training import Checkpoint, Paid, Pruned
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
 from pipeline.graph.costs import layer_costs
-from pipeline.networks.from_torch import folded_graph
 from pipeline.instruments import Contender, counts, here
 from pipeline.networks.checkpoints import restore_float
+from pipeline.networks.from_torch import folded_graph
 from pipeline.runs.run import Work
 from pipeline.stages.prune import prune
 from pipeline.training import loop as training

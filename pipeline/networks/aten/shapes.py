@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,11 +63,10 @@ def gathered(flat: FlatGraph, call: Call, value: Value, axis: int, indices: Tens
     return value.with_node(flat.add(call, ops.Gather(stored, indices), [value.node], dims), dims)
 
 
-def sliced(flat: FlatGraph, call: Call, value: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
+def sliced(flat: FlatGraph, call: Call, value: Value, axis: int, places: range) -> Value:
     """Take a range along one axis of a tensor."""
     axis %= len(value.axes)
-    side = value.shape[axis]
-    if (start, stop, step) == (0, side, 1):
+    if places == range(value.shape[axis]):
         return value
     stored = value.stored_axis(axis)
     if stored is None:
@@ -75,16 +74,39 @@ def sliced(flat: FlatGraph, call: Call, value: Value, axis: int, start: int, sto
         stored = value.stored_axis(axis)
     if not stored:
         raise Refusal(f"{call.name} along the batch")
-    count = len(range(start, stop, step))
-    dims = tuple(count if place == stored else size for place, size in enumerate(value.dims))
-    return value.with_node(flat.add(call, ops.Slice(stored, start, stop, step), [value.node], dims), dims)
+    dims = tuple(len(places) if place == stored else size for place, size in enumerate(value.dims))
+    return value.with_node(
+        flat.add(call, ops.Slice(stored, places.start, places.stop, places.step), [value.node], dims), dims
+    )
+
+
+def padded(flat: FlatGraph, call: Call, value: Value, pads: Sequence[int], fill: float) -> Value:
+    """Pad as ``torch.nn.functional.pad`` does: two amounts for each axis, the last one first; negative ones cut."""
+    rank = len(value.axes)
+    for pair in range(len(pads) // 2):
+        before, after = (min(each, 0) for each in pads[2 * pair : 2 * pair + 2])
+        if before or after:
+            side = value.shape[rank - 1 - pair]
+            value = sliced(flat, call.within("crop"), value, rank - 1 - pair, range(-before, side + after))
+    amounts = {rank - 1 - pair: (max(pads[2 * pair], 0), max(pads[2 * pair + 1], 0)) for pair in range(len(pads) // 2)}
+    amounts = {axis: pair for axis, pair in amounts.items() if any(pair)}
+    if not amounts:
+        return value
+    value = flat.arranged(call, value)
+    stored = {value.stored_axis(axis): pair for axis, pair in amounts.items()}
+    if not all(stored):
+        raise Refusal("padding that mixes the batch with other axes")
+    dims = [side + sum(stored.get(axis, (0, 0))) for axis, side in enumerate(value.dims)]
+    first = min(axis for axis in stored if axis)
+    flat_pads = [amount for axis in range(len(dims) - 1, first - 1, -1) for amount in stored.get(axis, (0, 0))]
+    node = flat.add(call, ops.Pad(tuple(flat_pads), fill), [value.node], dims)
+    return value.with_node(node, tuple(dims))
 
 
 def _slice(flat: FlatGraph, call: Call) -> Value:
     value, axis = call.value(), call["dim"] or 0
     side = value.shape[axis]
-    start, stop, step = slice(call["start"], call["end"], call["step"] or 1).indices(side)
-    return sliced(flat, call, value, axis, start, stop, step)
+    return sliced(flat, call, value, axis, range(side)[call["start"] : call["end"] : call["step"] or 1])
 
 
 def _without(value: Value, axis: int) -> Value:
@@ -95,13 +117,13 @@ def _without(value: Value, axis: int) -> Value:
 def _select(flat: FlatGraph, call: Call) -> Value:
     value, axis = call.value(), call["dim"]
     index = call["index"] % value.shape[axis]
-    return _without(sliced(flat, call, value, axis, index, index + 1), axis)
+    return _without(sliced(flat, call, value, axis, range(index, index + 1)), axis)
 
 
 def _unbind(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
     value, axis = call.value(), call["dim"] or 0
     return tuple(
-        _without(sliced(flat, call, value, axis, index, index + 1), axis) for index in range(value.shape[axis])
+        _without(sliced(flat, call, value, axis, range(index, index + 1)), axis) for index in range(value.shape[axis])
     )
 
 
@@ -115,93 +137,8 @@ def _split(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
     sizes = list(size) if isinstance(size, list | tuple) else [min(size, side - at) for at in range(0, side, size)]
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
     return tuple(
-        sliced(flat, call, value, axis, start, start + each) for start, each in zip(starts, sizes, strict=True)
+        sliced(flat, call, value, axis, range(start, start + each)) for start, each in zip(starts, sizes, strict=True)
     )
-
-
-def _cat(flat: FlatGraph, call: Call) -> Value:
-    return _joined(flat, call, call["tensors"], call["dim"] or 0)
-
-
-def _stack(flat: FlatGraph, call: Call) -> Value:
-    axis = (call["dim"] or 0) % len(call.shape)
-    parts = [
-        replace(each, axes=(*each.axes[:axis], (), *each.axes[axis:])) if isinstance(each, Value) else _raised(each, axis)
-        for each in call["tensors"]
-    ]
-    return _joined(flat, call, parts, axis)
-
-
-def _raised(constant: Constant, axis: int) -> Constant:
-    return replace(constant, tensor=constant.tensor.unsqueeze(axis))
-
-
-def _joined(flat: FlatGraph, call: Call, parts: list[Any], axis: int) -> Value:
-    parts = [each for each in parts if not (isinstance(each, Constant) and each.tensor.numel() == 0)]
-    axis %= len(call.shape)
-    values = [flat.arranged(call, each) for each in parts if isinstance(each, Value)]
-    stored = values[0].stored_axis(axis)
-    if any(each.axes != values[0].axes for each in values) or (not stored and values[0].axes[axis]):
-        raise Refusal(f"{call.name} that mixes the batch with other axes")
-    if not stored:  # an axis of one element that no node has
-        raise Refusal(f"{call.name} along an axis that was folded away")
-    if len(values) == len(parts):
-        return _concat(flat, call, values, stored)
-    return _with_constants(flat, call, parts, iter(values), axis, stored)
-
-
-def _concat(flat: FlatGraph, call: Call, values: list[Value], stored: int) -> Value:
-    dims = list(values[0].dims)
-    dims[stored] = sum(each.dims[stored] for each in values)
-    return values[0].with_node(flat.add(call, ops.Concat(stored), [each.node for each in values], dims), tuple(dims))
-
-
-def _with_constants(flat: FlatGraph, call: Call, parts: list[Any], values: Any, axis: int, stored: int) -> Value:  # noqa: ANN401
-    """Join constants (class tokens) to one computed value: room is made with zeros, and they are added."""
-    computed = [next(values) if isinstance(each, Value) else each for each in parts]
-    places = [number for number, each in enumerate(computed) if isinstance(each, Value)]
-    if len(places) != 1:
-        raise Refusal(f"{call.name} of constants and several computed values")
-    value = computed[places[0]]
-    sizes = [each.dims[stored] if isinstance(each, Value) else each.tensor.shape[axis] for each in computed]
-    before, after = sum(sizes[: places[0]]), sum(sizes[places[0] + 1 :])
-    dims = list(value.dims)
-    dims[stored] = sum(sizes)
-    rank = len(dims)
-    pads = [0, 0] * (rank - 1 - stored) + [before, after]
-    padded = flat.add(call.within("room"), ops.Pad(tuple(pads)), [value.node], dims)
-    rows = []
-    for each, size in zip(computed, sizes, strict=True):
-        shape = [1] * rank
-        shape[stored] = size
-        for place, group in enumerate(value.axes):
-            if place != axis and group and group != (0,):
-                for own in group:
-                    shape[own] = value.dims[own] if own else 1
-        rows.append(torch.zeros(shape) if isinstance(each, Value) else each.tensor.detach().expand(_torch_shape(each, value, axis)).reshape(shape))
-    offset = torch.cat(rows, stored)
-    learned = any(isinstance(each, Constant) and each.learned for each in computed)
-    scale = ops.Scale(1.0, torch.nn.Parameter(offset) if learned else offset)
-    return value.with_node(flat.add(call, scale, [padded], dims), tuple(dims))
-
-
-def _torch_shape(constant: Constant, value: Value, axis: int) -> list[int]:
-    shape = [1 if side % BATCH == 0 else side for side in value.shape]
-    shape[axis] = constant.tensor.shape[axis]
-    return shape
-
-
-def _roll(flat: FlatGraph, call: Call) -> Value:
-    value = call.value()
-    for shift, axis in zip(call["shifts"], call["dims"], strict=True):
-        side = value.shape[axis]
-        cut = -shift % side
-        if cut:
-            first = sliced(flat, call, value, axis, cut, side)
-            second = sliced(flat, call, value, axis, 0, cut)
-            inner = replace(call, shape=value.shape)
-            value = _joined(flat, inner, [first, second], axis)
-    return value
 
 
 def _flip(flat: FlatGraph, call: Call) -> Value:
@@ -239,6 +176,44 @@ def _repeat(flat: FlatGraph, call: Call) -> Value:
             side = value.shape[axis]
             value = gathered(flat, call, flat.arranged(call, value), axis, torch.arange(side).repeat(times))
     return value
+
+
+def _repeat_interleave(flat: FlatGraph, call: Call) -> Value:
+    """Each element along an axis several times in a row; of the batch, each sample's repeats stand beside it."""
+    value, axis, times = call.value(), call["dim"], call["repeats"]
+    if not isinstance(times, int) or axis is None:
+        raise Refusal("repeat_interleave by computed counts")
+    axis %= len(value.axes)
+    raised = replace(value, axes=(*value.axes[: axis + 1], (), *value.axes[axis + 1 :]))
+    room = flat.reshaped(call, raised, raised.shape)
+    room = with_unit(flat, call, room, axis + 1)
+    return flat.reshaped(call, gathered(flat, call, room, axis + 1, torch.zeros(times, dtype=torch.int64)), call.shape)
+
+
+def with_unit(flat: FlatGraph, call: Call, value: Value, axis: int) -> Value:
+    """Give an axis of one element, which no node has, an axis of the node."""
+    if value.axes[axis]:
+        return value
+    value = flat.arranged(call, value)
+    if value.axes[axis]:
+        return value
+    dims = (*value.dims, 1)
+    node = flat.add(call.within("unit"), ops.Reshape(dims[1:]), [value.node], dims)
+    axes = tuple((len(dims) - 1,) if place == axis else group for place, group in enumerate(value.axes))
+    return Value(node=node, dims=dims, axes=axes)
+
+
+def _unfold(flat: FlatGraph, call: Call) -> Value:
+    """Windows along an axis: (…, L, …) → (…, count, …, size)."""
+    value, axis = call.value(), call["dimension"] % len(call.value().axes)
+    size, step = call["size"], call["step"]
+    starts = torch.arange(0, value.shape[axis] - size + 1, step)
+    indices = (starts[:, None] + torch.arange(size)).flatten()  # (count * size,)
+    taken = gathered(flat, call, value, axis, indices)
+    shape = taken.shape
+    apart = flat.reshaped(call, taken, (*shape[:axis], len(starts), size, *shape[axis + 1 :]))
+    order = [place for place in range(len(apart.axes)) if place != axis + 1]
+    return apart.permuted([*order, axis + 1])
 
 
 def _pixel_shuffle(flat: FlatGraph, call: Call) -> Value:
@@ -286,14 +261,12 @@ SHAPES: Mapping[str, Handler] = {
     "select": _select,
     "unbind": _unbind,
     **dict.fromkeys(("split", "split_with_sizes", "chunk"), _split),
-    "cat": _cat,
-    "concat": _cat,
-    "stack": _stack,
-    "roll": _roll,
     "flip": _flip,
     "index_select": _index_select,
     "index": _index,
     "repeat": _repeat,
+    "repeat_interleave": _repeat_interleave,
+    "unfold": _unfold,
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,

@@ -1,0 +1,99 @@
+"""Tensors joined along an axis.
+
+A stack is a join along a new axis of one element; a roll joins what it cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.graph import ops
+from pipeline.networks.aten.pointwise import scaled
+from pipeline.networks.aten.shapes import Handler, padded, sliced, with_unit
+from pipeline.networks.axes import BATCH, Value
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+
+
+def _cat(flat: FlatGraph, call: Call) -> Value:
+    return _joined(flat, call, call["tensors"], call["dim"] or 0)
+
+
+def _stack(flat: FlatGraph, call: Call) -> Value:
+    axis = (call["dim"] or 0) % len(call.shape)
+    return _joined(flat, call, [_raised(flat, call, each, axis) for each in call["tensors"]], axis)
+
+
+def _raised(flat: FlatGraph, call: Call, each: Value | Constant, axis: int) -> Value | Constant:
+    if isinstance(each, Constant):
+        return replace(each, tensor=each.tensor.unsqueeze(axis))
+    return with_unit(flat, call, replace(each, axes=(*each.axes[:axis], (), *each.axes[axis:])), axis)
+
+
+def _joined(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis: int) -> Value:
+    parts = [each for each in parts if not (isinstance(each, Constant) and each.tensor.numel() == 0)]
+    axis %= len(call.shape)
+    values = [flat.arranged(call, each) for each in parts if isinstance(each, Value)]
+    stored = values[0].stored_axis(axis)
+    if any(each.axes != values[0].axes for each in values) or (not stored and values[0].axes[axis]):
+        raise Refusal(f"{call.name} that mixes the batch with other axes")
+    if not stored:  # an axis of one element that no node has
+        raise Refusal(f"{call.name} along an axis that was folded away")
+    if len(values) == len(parts):
+        return _concat(flat, call, values, stored)
+    return _with_constants(flat, call, parts, axis)
+
+
+def _concat(flat: FlatGraph, call: Call, values: list[Value], stored: int) -> Value:
+    dims = list(values[0].dims)
+    dims[stored] = sum(each.dims[stored] for each in values)
+    return values[0].with_node(flat.add(call, ops.Concat(stored), [each.node for each in values], dims), tuple(dims))
+
+
+def _with_constants(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis: int) -> Value:
+    """Join constants (class tokens) to one computed value: room is made with zeros, and they are added."""
+    places = [number for number, each in enumerate(parts) if isinstance(each, Value)]
+    if len(places) != 1:
+        raise Refusal(f"{call.name} of constants and several computed values")
+    value = parts[places[0]]
+    assert isinstance(value, Value)  # noqa: S101
+    sizes = [each.shape[axis] if isinstance(each, Value) else each.tensor.shape[axis] for each in parts]
+    before, after = sum(sizes[: places[0]]), sum(sizes[places[0] + 1 :])
+    room = padded(flat, call.within("room"), value, [0, 0] * (len(value.axes) - 1 - axis) + [before, after], 0.0)
+    rows = [
+        torch.zeros(_row_shape(value, axis, size)) if isinstance(each, Value) else _row(each, value, axis, size)
+        for each, size in zip(parts, sizes, strict=True)
+    ]
+    learned = any(isinstance(each, Constant) and each.learned for each in parts)
+    tokens = torch.cat(rows, axis)
+    constant = Constant(tensor=nn.Parameter(tokens) if learned else tokens, name="", learned=learned)
+    return scaled(flat, call, room, 1.0, constant)
+
+
+def _row_shape(value: Value, axis: int, size: int) -> list[int]:
+    shape = [1 if side % BATCH == 0 else side for side in value.shape]
+    shape[axis] = size
+    return shape
+
+
+def _row(constant: Constant, value: Value, axis: int, size: int) -> Tensor:
+    return constant.tensor.detach().expand(_row_shape(value, axis, size))
+
+
+def _roll(flat: FlatGraph, call: Call) -> Value:
+    value = call.value()
+    for shift, axis in zip(call["shifts"], call["dims"], strict=True):
+        side = value.shape[axis]
+        cut = -shift % side
+        if cut:
+            first = sliced(flat, call, value, axis, range(cut, side))
+            second = sliced(flat, call, value, axis, range(cut))
+            inner = replace(call, shape=value.shape)
+            value = _joined(flat, inner, [first, second], axis)
+    return value
+
+
+JOINS: Mapping[str, Handler] = {"cat": _cat, "concat": _cat, "stack": _stack, "roll": _roll}
