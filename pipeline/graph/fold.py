@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.errors import ModelError
 from pipeline.graph import ops
-from pipeline.graph.kinds import broken_promise, called_once, check_flat, compute_nodes, kind_of, module_of
+from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 
 _Convolution = nn.Conv1d | nn.Conv2d
 
@@ -46,7 +46,7 @@ def _takes_norm(before: fx.Node) -> bool:
     """Whether what scales the channels of this node's value can become part of its weights."""
     if before.op != "call_module" or not isinstance(module_of(before), _Convolution | nn.Linear):
         return False
-    return len(before.users) == 1 and called_once(before) and not isinstance(module_of(before), ops.Projection)
+    return len(before.users) == 1 and not isinstance(module_of(before), ops.Projection)
 
 
 def _as_depthwise(norm: nn.BatchNorm1d | nn.BatchNorm2d, *, axes: int) -> nn.Conv1d | nn.Conv2d:
@@ -64,7 +64,7 @@ def _fold_scale(graph: fx.GraphModule, node: fx.Node) -> None:
     if not isinstance(scale, ops.Scale) or not isinstance(before, fx.Node) or before.op != "call_module":
         return
     layer = module_of(before)
-    if not isinstance(layer, _Convolution | nn.Linear) or len(before.users) != 1 or not called_once(before):
+    if not isinstance(layer, _Convolution | nn.Linear) or len(before.users) != 1:
         return
     axis = 1 if isinstance(layer, _Convolution) else len(before.meta["shape"]) - 1
     factor, offset = (_per_channel(each, before.meta["shape"], axis) for each in (scale.factor, scale.offset))

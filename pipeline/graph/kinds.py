@@ -100,11 +100,6 @@ def output_node(traced: fx.GraphModule) -> fx.Node:
     return result
 
 
-def called_once(node: fx.Node) -> bool:
-    """Whether no other node calls the same module."""
-    return sum(other.target == node.target for other in _computing(node.graph)) == 1
-
-
 def check_flat(graph: fx.GraphModule, *, after: str, beside: tuple[type[nn.Module], ...] = ()) -> None:
     """Check that a graph is flat, as described above; ``beside``: further module types that may stand in it.
 

@@ -114,11 +114,21 @@ class FlatGraph:
         return node
 
     def add(self, call: Call, module: nn.Module, inputs: Sequence[fx.Node], dims: Sequence[int]) -> fx.Node:
-        """Add a module that gives a value of this shape."""
+        """Add a module that gives a value of this shape; of reshapes in a row only the last one counts."""
+        if isinstance(module, ops.Reshape):
+            inputs = [self._before_reshapes(inputs[0])]
+            if tuple(inputs[0].meta["shape"]) == tuple(dims):
+                return inputs[0]
         label = self._free(call.layer)
         _attach(self._root, label, module.eval())
         node = self._graph.create_node("call_module", label, tuple(inputs))
         node.meta.update(label=label, shape=tuple(dims))
+        return node
+
+    def _before_reshapes(self, node: fx.Node) -> fx.Node:
+        while node.op == "call_module" and isinstance(self._root.get_submodule(str(node.target)), ops.Reshape):
+            (source,) = node.all_input_nodes
+            node = source
         return node
 
     def apply(self, call: Call, module: nn.Module, *inputs: Value, shape: Sequence[int] | None = None) -> Value:
@@ -161,7 +171,9 @@ class FlatGraph:
             if split.dims == value.dims:
                 return replace(value, axes=split.axes)
             call = replace(call, layer=value.named) if value.named else call
-            node = self.add(call.within("apart"), ops.Reshape(split.dims[1:]), [value.node], split.dims)
+            whole = split.axes == tuple((axis,) for axis in range(len(split.dims)))
+            named = call if whole else call.within("apart")
+            node = self.add(named, ops.Reshape(split.dims[1:]), [value.node], split.dims)
             return Value(node=node, dims=split.dims, axes=split.axes)
         value = self.arranged(call, value)
         if value.axes[0][:1] != (0,) or shape[0] % BATCH:

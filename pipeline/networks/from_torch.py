@@ -145,7 +145,7 @@ class _Reading:
             return arguments[0]
         handler = ATEN.get(call.name)
         if handler is None:
-            raise Refusal(call.name)
+            raise Refusal(_as_written(node, call.name))
         result = handler(self.flat, call)
         return _reading(result, call.layer) if call.name in SHAPES else result
 
@@ -254,6 +254,14 @@ def _layer(node: fx.Node) -> str:
     if str(kind).startswith("torch.nn.modules.") and "container" not in str(kind):
         return path
     return ".".join(part for part in (path, name) if part)
+
+
+def _as_written(node: fx.Node, name: str) -> str:
+    """Name a call as users write it: the layer of torch.nn that makes it, or the function."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    kind = str(stack[-1][1]) if stack else ""
+    own = kind.startswith("torch.nn.modules.") and "container" not in kind
+    return f"nn.{kind.rpartition('.')[2]}" if own else name
 
 
 def _place(node: fx.Node) -> tuple[str, str, str]:

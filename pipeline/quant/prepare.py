@@ -18,8 +18,8 @@ from collections.abc import Collection
 import torch
 from torch import fx, nn
 
-from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.graph.kinds import broken_promise, called_once, check_flat, compute_nodes, kind_of, module_of
+from pipeline.errors import ModelError
+from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer
 from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
@@ -27,10 +27,7 @@ from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, O
 
 
 def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collection[str] = ()) -> fx.GraphModule:
-    """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float.
-
-    Raises UnsupportedOpError when one weighted layer is called twice: its integer bias depends on its input's scale.
-    """
+    """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float."""
     check_flat(folded, after="fold")
     prepared = copy.deepcopy(folded)
     quantized = _quantized_nodes(prepared, float_layers)
@@ -68,12 +65,6 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
 
 
 def _quantize_weights(node: fx.Node, weight_bits: int) -> None:
-    if not called_once(node):
-        raise UnsupportedOpError(
-            "this layer is called more than once; its int8 bias would need two scales",
-            where=f"layer '{node.target}'",
-            remedy="give each call a layer of its own",
-        )
     layer = module_of(node)
     layer.__class__ = QUANTIZED_CLASS[type(layer)]  # the weights stay where they are
     layer.quantize_to(weight_bits)  # type: ignore[operator]

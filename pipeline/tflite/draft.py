@@ -52,7 +52,7 @@ class Draft:
         self._stored: dict[str, Stored] = {}
         self._floats: dict[int, Stored] = {}
         self._int8: dict[tuple[int, QuantParams], Stored] = {}
-        self._arranged: dict[tuple[int, Axes], Stored] = {}
+        self._arranged: dict[tuple[int, Axes, Axes], Stored] = {}
 
     # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,7 +140,7 @@ class Draft:
         """Return the value with its axes in this order."""
         if x.axes == axes:
             return x
-        key = (x.tensor, axes)
+        key = (x.tensor, x.axes, axes)  # the same tensor may be read as two values
         cached = self._arranged.get(key)
         if cached is None or cached.shape != x.shape:
             cached = self._arrange(x, axes)

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.graph import ops
 from pipeline.networks.aten.layers import linear
-from pipeline.networks.aten.pointwise import scaled, two
+from pipeline.networks.aten.pointwise import scaled, softmax, two
 from pipeline.networks.aten.shapes import Handler
 from pipeline.networks.aten.weights import transposed
 from pipeline.networks.axes import Value
