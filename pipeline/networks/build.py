@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.networks import NetworkRef
 from pipeline.errors import ModelError, nearest
+from pipeline.networks.memory import settle
 from pipeline.networks.own_code import OwnCode, line_in, load_code, user_error
 from pipeline.onboard.arrays import Signature, TensorSpec
 
@@ -129,6 +130,7 @@ def _check_forward(network: nn.Module, ref: NetworkRef) -> None:
             where=str(ref.path),
             remedy=contract,
         )
+    settle(network, batch)
 
 
 def _wanted(signature: Signature) -> str:

@@ -176,13 +176,19 @@ class FlatGraph:
             node = self.add(named, ops.Reshape(split.dims[1:]), [value.node], split.dims)
             return Value(node=node, dims=split.dims, axes=split.axes)
         value = self.arranged(call, value)
-        if value.axes[0][:1] != (0,) or shape[0] % BATCH:
+        first, wanted = (next((side for side in sides if side != 1), 1) for sides in (value.shape, shape))
+        if first % BATCH or wanted % BATCH or next(g for g in value.axes if 0 in g)[0] != 0:
             raise Refusal(f"{call.name} that mixes the batch with other axes")
-        folded = () if shape[0] == BATCH else (shape[0] // BATCH,)  # what the batch is folded into, apart
-        dims = (BATCH, *folded, *shape[1:])
-        first = (0, 1) if folded else (0,)
-        axes = (first, *((axis,) for axis in range(len(first), len(dims))))
-        return Value(node=self.add(call, ops.Reshape(dims[1:]), [value.node], dims), dims=dims, axes=axes)
+        dims, axes = [BATCH], list[tuple[int, ...]]()
+        for side in shape:
+            folded = side // BATCH if side % BATCH == 0 else 0  # what the batch is folded into, apart
+            if folded == 1 or side == 1:
+                axes.append((0,) if folded else ())
+                continue
+            axes.append((0, len(dims)) if folded else (len(dims),))
+            dims.append(folded or side)
+        node = self.add(call, ops.Reshape(tuple(dims[1:])), [value.node], dims)
+        return Value(node=node, dims=tuple(dims), axes=tuple(axes))
 
     def finished(self, result: fx.Node) -> fx.GraphModule:
         """Return the graph with one result; what nothing reads is gone."""

@@ -15,6 +15,7 @@ from pipeline.data.load import load
 from pipeline.data.source import take
 from pipeline.declare.recipe import TrainSpec
 from pipeline.networks.build import build_network, check_training_step
+from pipeline.networks.memory import lie_channels_last
 from pipeline.runs.run import Work, stage
 from pipeline.training.batches import hold
 from pipeline.training.devices import using_threads
@@ -69,8 +70,7 @@ def _step(data: DataRef, facts: DataFacts, network: NetworkRef, batch_size: int)
     task, train = tasks.named(data.card.task), load(data).train
     module = build_network(network, seed=0)
     check_training_step(module, network)
-    if any(isinstance(layer, torch.nn.Conv2d) for layer in module.modules()):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it is trained
+    lie_channels_last(module)
     updates = task.updates(TrainSpec())
     samples = min(batch_size, len(train))
 

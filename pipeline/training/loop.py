@@ -24,6 +24,7 @@ from pipeline.artifacts.evidence import Answers, Metric
 from pipeline.artifacts.training import Epoch
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import KaruiError, ModelError, TrainingDivergedError
+from pipeline.networks.memory import lie_channels_last
 from pipeline.onboard.arrays import Arrays, Predict, Signature
 from pipeline.progress import Progress
 from pipeline.runs.store import write_atomic
@@ -78,8 +79,7 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
     ModelError when forward() fails in training mode.
     """
     plan = job.plan
-    if _is_picture_network(network):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lie_channels_last(network)
     steppers = [_Stepper(update=update, optimizer=_optimizer(update, network, plan)) for update in job.updates]
     state = _load(job.resume_file, network, steppers)
     steps_per_epoch = steps_in(len(train), plan.batch_size)
@@ -257,10 +257,6 @@ def _optimizer(update: Update, network: nn.Module, plan: TrainSpec) -> torch.opt
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=plan.momentum > 0)
     return torch.optim.AdamW(groups, lr=plan.learning_rate)
-
-
-def _is_picture_network(network: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
 def _save(path: Path, state: _State, network: nn.Module, steppers: Sequence[_Stepper]) -> None:

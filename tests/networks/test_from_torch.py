@@ -402,7 +402,7 @@ def test_what_depends_on_the_batch_alone_is_noticed() -> None:
 
 
 class Tokens(nn.Module):
-    """A small vision transformer: patches, a class token, positions, attention with the batch folded away, layer scale."""
+    """A small vision transformer: patches, a class token, positions, attention over folded batches, layer scale."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -428,9 +428,12 @@ def test_parameters_outside_of_layers_are_trained_on() -> None:
     graph(torch.randn(2, *SHAPE)).sum().backward()
     trained = {name for name, parameter in graph.named_parameters() if parameter.grad is not None}
     assert {name for name, _ in graph.named_parameters()} == trained
-    assert sum(parameter.numel() for parameter in graph.parameters()) == 80 + sum(
-        parameter.numel() for name, parameter in network.named_parameters() if name not in ("token", "positions")
-    ) + 80
+    assert (
+        sum(parameter.numel() for parameter in graph.parameters())
+        == 80
+        + sum(parameter.numel() for name, parameter in network.named_parameters() if name not in ("token", "positions"))
+        + 80
+    )
 
 
 def test_what_follows_from_parameters_alone_is_a_constant() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import UnsupportedOpError
 from pipeline.graph.kinds import KINDS
+from pipeline.graph.ops import FUNCTIONS
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant import to_onnx
 from pipeline.quant.calibrate import calibrate
@@ -249,35 +250,6 @@ def test_the_same_network_gives_the_same_bytes() -> None:
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class OnMaps(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps: Tensor = self.fc(x)
-        return maps
-
-
-@pytest.mark.parametrize(
-    ("network", "words", "remedy"),
-    [
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), "padding 'same'", "as numbers"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "with mode 'reflect'", "with zeros"),
-        (OnMaps(), "Linear on 4 axes", "flatten"),
-        (nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True)), "ceil_mode", "floor mode"),
-        (nn.Sequential(nn.MaxPool2d(2, dilation=2)), "dilation", "without dilation"),
-        (nn.Sequential(nn.AvgPool2d(3, 2, ceil_mode=True)), "ceil_mode", "floor mode"),
-        (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "divisor_override", "leave it out"),
-    ],
-)
-def test_what_onnx_has_no_word_for_is_refused(network: nn.Module, words: str, remedy: str) -> None:
-    with pytest.raises(UnsupportedOpError, match=words) as caught:
-        written(network)
-    assert caught.value.where.startswith("layer '")
-    assert remedy in caught.value.remedy
-
-
 def test_an_operation_without_an_emitter_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     emitters = {kind: emitter for kind, emitter in to_onnx._EMITTERS.items() if kind != "Tanh"}
     monkeypatch.setattr(to_onnx, "_EMITTERS", emitters)
@@ -287,5 +259,10 @@ def test_an_operation_without_an_emitter_is_refused_by_name(monkeypatch: pytest.
 
 
 def test_every_known_operation_is_written_and_ruled() -> None:
-    kinds = set(KINDS.values()) - {"Resize"} | {"ResizeNearest", "ResizeLinear"}
+    several = {
+        "Resize": {"ResizeNearest", "ResizeLinear"},
+        "Function": set(FUNCTIONS),
+        "Reduce": {"ReduceMean", "ReduceMax"},
+    }
+    kinds = {each for kind in KINDS.values() for each in several.get(kind, {kind})}
     assert kinds == set(to_onnx._EMITTERS) == set(RULES)
