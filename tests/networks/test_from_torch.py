@@ -193,7 +193,7 @@ WAYS: dict[str, tuple[Function, list[str]]] = {
     "slices": (lambda x: x[:, 1:3, ::2] + 1, ["Slice", "Slice", "Scale"]),
     "x.select": (lambda x: x[:, 2], ["Slice", "Reshape"]),
     "x.chunk": (lambda x: x.chunk(2, 1)[1], ["Slice"]),
-    "x.split": (lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1), ["Slice", "Slice", "Concat"]),
+    "torch.split": (lambda x: torch.cat(torch.split(x, [1, 3], 1)[::-1], 1), ["Slice", "Slice", "Concat"]),
     "x.unbind": (lambda x: x.unbind(1)[3], ["Slice", "Reshape"]),
     "torch.stack": (lambda x: torch.stack([x, x.relu()], 1), ["Relu", "Reshape", "Reshape", "Concat"]),
     "torch.roll": (lambda x: torch.roll(x, (1, -2), (2, 3)), ["Slice", "Slice", "Concat"] * 2),

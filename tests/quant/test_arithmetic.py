@@ -8,11 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.graph.kinds import KINDS
 from pipeline.graph.params import symmetric
 from pipeline.quant.fakequant import ActivationQuantizer, QLinear
 from pipeline.quant.frozen import FrozenQuantizer
-from pipeline.quant.scheme import RULES
 from pipeline.quant.sensitivity import sqnr_db
 
 ranges = st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)).map(sorted)
@@ -147,8 +145,3 @@ def test_sqnr_of_a_known_noise() -> None:
     signal = torch.ones(1000)
     assert np.isclose(sqnr_db(signal, signal + 0.1), 20, atol=1e-4)
     assert sqnr_db(signal, signal) == 200
-
-
-def test_every_traced_operation_has_a_rule() -> None:
-    kinds = set(KINDS.values()) - {"Resize"} | {"ResizeNearest", "ResizeLinear"}
-    assert kinds == set(RULES)
