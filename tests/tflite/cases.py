@@ -48,6 +48,29 @@ def _flat(net: Net) -> str:
     return net.q(net.gemm(flat, 6, 60))
 
 
+def _picked(net: Net, kind: str, *constants: list[int], **attributes: object) -> str:
+    """Elements of the input, by constants; behind them stands the quantizer of the input."""
+    given = [net.const(each, np.int64) for each in constants]
+    return net.q(net.op(kind, net.input, *given, **attributes), *net.input_params)
+
+
+def _chain(net: Net, *kinds: str) -> str:
+    value = net.input
+    for kind in kinds:
+        value = net.op(kind, value)
+    return value
+
+
+def _gelu(net: Net, *, halved_first: bool) -> str:
+    """As torch's two exporters write it."""
+    half, one = net.const(0.5), net.const(1.0)
+    inner = net.op("Erf", net.op("Div", net.input, net.const(2**0.5)))
+    raised = net.op("Add", inner, one)
+    if halved_first:
+        return net.op("Mul", net.op("Mul", net.input, half), raised)
+    return net.op("Mul", net.op("Mul", net.input, raised), half)
+
+
 def _resize(net: Net, mode: str, how: str, down: int, right: int, *, rounding: str = "floor") -> str:
     scales = net.const([1, 1, down, right])
     extra = {"nearest_mode": rounding} if mode == "nearest" else {}
@@ -198,6 +221,11 @@ CASES: dict[str, Case] = {
     "deconv wide pads": ((3, 6, 6), lambda n: _deconv(n, 3, 2, 2, 2, strides=[3, 3], pads=[1] * 4)),
     "deconv 1d": ((3, 6), lambda n: _deconv(n, 3, 4, 4, strides=[2], pads=[1, 1])),
     "deconv, relu": ((3, 5, 4), lambda n: n.qop("Relu", _deconv(n, 3, 4, 2, 2, raw=True, strides=[2, 2]))),
+    "slice of channels": ((5, 4, 3), lambda n: _picked(n, "Slice", [1], [4], [1])),
+    "slice of two axes, strided": ((4, 5, 6), lambda n: _picked(n, "Slice", [1, 0], [5, 6], [2, 3], [2, 3])),
+    "slice of rows of features": ((6, 5), lambda n: _picked(n, "Slice", [-2], [99], [1])),
+    "gather of channels": ((5, 4, 3), lambda n: _picked(n, "Gather", [4, 0, 0, -2], axis=1)),
+    "gather of features": ((7,), lambda n: _picked(n, "Gather", [6, 5, 1], axis=1)),
 }  # fmt: skip
 
 FLOAT_ONLY: dict[str, Case] = {
@@ -209,6 +237,20 @@ FLOAT_ONLY: dict[str, Case] = {
     "div": ((3, 4, 5), lambda n: n.op("Div", n.input, n.op("Sigmoid", n.input))),
     "broadcast over a squeezed axis": ((3, 4), lambda n: n.op("Add", _unsqueezed(n, 1), _unsqueezed(n, 2))),
     "flatten for two readers": ((3, 4, 5), _two_readers),
+    "functions": ((3, 4), lambda n: _chain(n, "Abs", "Sqrt", "Cos", "Exp", "Sin")),
+    "logarithm of the inverse": ((3, 4), lambda n: n.op("Log", n.op("Reciprocal", n.op("Sigmoid", n.input)))),
+    "elu": ((3, 4, 5), lambda n: n.op("Elu", n.input)),
+    "elu, bent": ((3, 4), lambda n: n.op("Elu", n.input, alpha=0.3)),
+    "softplus": ((3, 4), lambda n: n.op("Softplus", n.op("Mul", n.input, n.const([30])))),
+    "gelu": ((3, 4, 5), lambda n: _gelu(n, halved_first=False)),
+    "gelu, halved first": ((3, 4), lambda n: _gelu(n, halved_first=True)),
+    "matmul of two": ((2, 3, 4), lambda n: n.op("MatMul", n.input, n.op("Transpose", n.input, perm=[0, 1, 3, 2]))),
+    "reduce max": ((3, 4, 5), lambda n: n.op("ReduceMax", n.input, axes=[2, 3])),
+    "softmax of five axes": ((2, 3, 4, 5), lambda n: n.op("Softmax", n.input)),
+    "layer norm, opset 18": (
+        (3, 4, 5),
+        lambda n: n.op("LayerNormalization", n.input, n.random(5), n.random(5), axis=-1, epsilon=1e-3),
+    ),
     "reduce mean, opset 18": (
         (3, 4, 5),
         lambda n: n.op("ReduceMean", n.input, n.const([2], np.int64), keepdims=0),
