@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import catalog
 from pipeline.artifacts.evidence import Observed, Place, Predicted
-from pipeline.artifacts.files import ExportSet
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet
 from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads, WeightsFile
 from pipeline.artifacts.outcome import Judged, Outcome
@@ -148,8 +148,10 @@ class _Network:
     trained: Checkpoint | None = None
     finetuned: Finetuned | None = None
     pruned: Pruned | None = None
+    unpruned: Checkpoint | None = None  # before pruning; None where no channel went
     quantized: tuple[Quantized, ...] = ()
     exports: tuple[ExportSet, ...] = ()
+    unpruned_export: ExportSet | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,12 +321,16 @@ def _make(job: _Job) -> _Network:
     network = _Network(trained=trained, finetuned=finetuned)
     if latest is None or not job.wants("prune"):
         return network
-    network = replace(network, pruned=_prune(job, latest))
+    pruned = _prune(job, latest)
+    unpruned = latest if pruned.checkpoint.weights != latest.weights else None
+    network = replace(network, pruned=pruned, unpruned=unpruned)
     if job.wants("quantize"):
         widths = sorted({target.weight_bits for target in job.asked.targets}, reverse=True)
         network = replace(network, quantized=tuple(_quantize(job, network, bits) for bits in widths))
     if job.wants("export"):
-        network = replace(network, exports=tuple(_export(job, network)))
+        network = replace(
+            network, exports=tuple(_export(job, network)), unpruned_export=_export_unpruned(job, network.unpruned)
+        )
     return network
 
 
@@ -445,6 +451,22 @@ def _export(job: _Job, network: _Network) -> list[ExportSet]:
     return exports
 
 
+def _export_unpruned(job: _Job, before: Checkpoint | None) -> ExportSet | None:
+    """Write the files of the network before pruning, which every comparison starts from; they stay in the store."""
+    if before is None:
+        return None
+    return job.run.step(
+        "export-unpruned",
+        export,
+        name=job.recipe.name,
+        data=job.asked.data,
+        facts=job.facts,
+        weights=before,
+        runtimes=_runtimes(),
+        unpruned=True,
+    )
+
+
 def _runtimes() -> dict[str, str]:
     """Return which version of each runtime is here: what was checked without one is checked again once it is there."""
     return {name: version(name) for name in RUNTIMES}
@@ -469,8 +491,8 @@ def _validate(job: _Job, network: _Network) -> _Validated:
         observe,
         data=job.asked.data,
         facts=job.facts,
-        files=tuple(file for each in network.exports for file in each.files),
-        references=predicted,
+        files=(*_unpruned_files(job, network), *(file for each in network.exports for file in each.files)),
+        references=(*predicted, *_predict_unpruned(job, network.unpruned)),
         threads=_thread_counts(job.asked.targets),
         place=_here(),
         runtimes=_runtimes(),
@@ -508,6 +530,33 @@ def _predict(job: _Job, network: _Network) -> tuple[Predicted, ...]:
     first = step("predict", network.pruned.checkpoint, None)
     rest = (step(f"predict-int8{_narrow(each.weight_bits)}", each, first.chosen) for each in _int8(network))
     return (first, *rest)
+
+
+def _unpruned_files(job: _Job, network: _Network) -> tuple[Exported, ...]:
+    """Return the file before pruning that is ONNX, and that of the targets' format: timing all would take longer."""
+    wanted = {
+        "onnx",
+        *(each for each, names in RUNTIME_OF_FORMAT.items() for t in job.asked.targets if t.runtime in names),
+    }
+    before = network.unpruned_export
+    return tuple(file for file in before.files if file.variant.format in wanted) if before else ()
+
+
+def _predict_unpruned(job: _Job, before: Checkpoint | None) -> tuple[Predicted, ...]:
+    """Run the network before pruning, whose decisions follow from what is chosen on the validation split for it."""
+    if before is None:
+        return ()
+    found = job.run.step(
+        "predict-unpruned",
+        predict,
+        data=job.asked.data,
+        facts=job.facts,
+        weights=before,
+        chosen=None,
+        threads=job.threads.count,
+        unpruned=True,
+    )
+    return (found,)
 
 
 def _thread_counts(targets: Sequence[TargetProfile]) -> tuple[int, ...]:
@@ -549,6 +598,7 @@ def _outcome(job: _Job, network: _Network, validated: _Validated) -> Outcome:
         targets=validated.targets,
         notes=tuple(job.run.notes),
         versions=library_versions(),
+        unpruned=network.unpruned_export,
     )
 
 

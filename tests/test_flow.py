@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.report.rows import run_rows
 from pipeline.runs.finished import load_outcome
 from tests.own_project import processor_s
 
@@ -25,8 +26,10 @@ STEP_NAMES = (
     "quantize",
     "export",
     "export-int8",
+    "export-unpruned",
     "predict",
     "predict-int8",
+    "predict-unpruned",
     "observe",
     "judge-raspberry-pi-4b",
     "report",
@@ -75,6 +78,32 @@ def test_first_run_prints_one_document_and_leaves_readable_files(finished: Path)
     assert target["ship"]["artifact"] in document["artifacts"]
     assert {"report.html", "report.json", "run.json"} <= {path.name for path in (finished / "runs/tiny").iterdir()}
     assert not list((finished / "runs/.cache/work").glob("*"))
+
+
+def test_the_network_before_pruning_is_measured_beside_what_could_ship(finished: Path) -> None:
+    outcome = load_outcome(finished / "runs/tiny")
+    before = next(row for row in run_rows(outcome, outcome.targets[0]) if row.way.variant.unpruned)
+    after = next(row for row in run_rows(outcome, outcome.targets[0]) if row.way == outcome.targets[0].candidates[0])
+    assert before.way.program == after.way.program == "onnxruntime"
+    assert before.size_bytes is not None
+    assert after.size_bytes is not None
+    assert before.size_bytes > after.size_bytes
+    assert before.p50 is not None
+    [target] = json.loads((finished / "first.json").read_text())["targets"]
+    known = {each["what"] for each in target["measurements"] if each["artifact"] == "onnx-fp32-unpruned"}
+    assert {"accuracy", "file_size", "latency_p50"} <= known
+    assert not list((finished / "runs/tiny").glob("*unpruned*"))  # what never ships is not handed over
+    shown = karui("compare", "runs/tiny", cwd=finished).stdout
+    assert "size ONNX float before pruning" in shown
+    assert "p50 ONNX float before pruning" in shown
+
+
+def test_without_pruning_nothing_is_made_for_it(finished: Path) -> None:
+    plain = karui("run", "tiny.toml", "--set", "prune.amount=0", "--until", "export", "--out", "plain", cwd=finished)
+    assert plain.returncode == 0, plain.stderr
+    assert "export" in notes(plain.stderr)
+    assert "export-unpruned" not in notes(plain.stderr)
+    assert load_outcome(finished / "plain").unpruned is None
 
 
 def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) -> None:

@@ -159,6 +159,7 @@ class Outcome:
     targets: tuple[Judged, ...]
     notes: tuple[StageNote, ...] = field(metadata=NOT_IN_KEY)
     versions: dict[str, str]
+    unpruned: ExportSet | None = None  # the float files of the network before pruning; None where nothing was pruned
 
     @property
     def state(self) -> State:
@@ -168,8 +169,15 @@ class Outcome:
 
     @property
     def files(self) -> tuple[Exported, ...]:
-        """Return every exported file."""
+        """Return every exported file that could ship."""
         return tuple(file for each in self.exports for file in each.files)
+
+    @property
+    def compared_files(self) -> tuple[Exported, ...]:
+        """Return the files that were run: first those before pruning, as far as they were, then what could ship."""
+        seen = {each.way.variant for one in self.observed for each in one.answers}
+        before = self.unpruned.files if self.unpruned else ()
+        return (*(file for file in before if file.variant in seen), *self.files)
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -307,7 +307,7 @@ def _answered(outcome: Outcome, each: Answered, label: str) -> Iterator[Measurem
 def _sizes(outcome: Outcome, target: Judged, labels: dict[Way, str]) -> Iterator[MeasurementPart]:
     """One size for a file in two runtimes."""
     where = outcome.places[0].name if outcome.places else ""
-    for file in outcome.files:
+    for file in outcome.compared_files:
         if not is_of(file.variant, target):
             continue
         program = next(each[0] for name, each in RUNTIME_OF_FORMAT.items() if name == file.variant.format)

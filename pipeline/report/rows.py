@@ -75,12 +75,12 @@ def is_of(variant: Variant, target: Judged) -> bool:
 
 
 def answers_of(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
-    """Return all ways of running the target's networks, each once: torch first, then the files."""
+    """Return all ways of running the target's networks, each once: before pruning first, then torch, then the files."""
     found: dict[Way, Answered] = {}
     for each in (*(each.answered for each in outcome.predicted), *_observed_answers(outcome, target)):
         if is_of(each.way.variant, target):
             found.setdefault(each.way, each)
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda each: not each.way.variant.unpruned))
 
 
 def _observed_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:
@@ -123,7 +123,7 @@ def baselines_of(outcome: Outcome) -> dict[str, float]:
 
 def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
     """Return one row per way of running the target's networks."""
-    sizes = {each.variant: each.size_bytes for each in outcome.files}
+    sizes = {each.variant: each.size_bytes for each in outcome.compared_files}
     numbers = {quantity: shown(outcome, target, quantity) for quantity in (*LATENCIES, "peak_memory_bytes")}
     return tuple(
         RunRow(

@@ -172,6 +172,7 @@ def _float_twin(rows: Sequence[RunRow], best: RunRow | None) -> RunRow | None:
     if best is None or best.way.variant.precision == "fp32":
         return None
     same = [row for row in rows if row.way.program == best.way.program and row.way.variant.precision == "fp32"]
+    same = [row for row in same if not row.way.variant.unpruned]
     return next(iter(same), None)
 
 
