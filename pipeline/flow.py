@@ -15,17 +15,20 @@ from pipeline.artifacts.evidence import Observed, Place, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet
 from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads, WeightsFile
-from pipeline.artifacts.outcome import Judged, Outcome
+from pipeline.artifacts.outcome import Commit, Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
 from pipeline.data.kinds import own_spec
 from pipeline.data.load import reference
 from pipeline.declare.recipe import Recipe, TrainSpec
+from pipeline.declare.settings import settings_of
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import ConfigError, ModelError, nearest
+from pipeline.git import commit_of
 from pipeline.host import is_this_machine, machine_name, training_device, usable_cores
 from pipeline.instruments import counts
 from pipeline.progress import Progress
+from pipeline.runs.cache import cache_folder
 from pipeline.runs.finished import (
     REPORT_FILE,
     REPORT_JSON_FILE,
@@ -35,11 +38,13 @@ from pipeline.runs.finished import (
     store_of,
     write_outcome,
 )
+from pipeline.runs.journal import now
 from pipeline.runs.keys import library_versions
 from pipeline.runs.records import to_json
 from pipeline.runs.run import Run, deferred, open_run, repeatable
 from pipeline.runs.store import Store, write_atomic
 from pipeline.runtimes import RUNTIMES, version
+from pipeline.shipped import shipped_folder
 from pipeline.tasks import Task, named
 
 if TYPE_CHECKING:
@@ -105,6 +110,8 @@ class _Asked:
     wanted: tuple[StageName, ...]
     command: tuple[str, ...]
     overrides: tuple[str, ...]
+    started: str  # ISO 8601, UTC
+    commit: Commit | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +214,15 @@ def _asked(request: RunRequest, progress: Progress) -> _Asked:
         wanted=STAGES[: STAGES.index(until) + 1],
         command=repeatable(request.command),
         overrides=request.overrides,
+        started=now(),
+        commit=commit_of(_own_folder(file), without=(RUNS, request.out or RUNS, cache_folder())),
     )
+
+
+def _own_folder(recipe_file: Path) -> Path:
+    """Return the folder whose history says what was run: the recipe's, or of one that comes with karui the current."""
+    shipped = shipped_folder("models")
+    return Path.cwd() if recipe_file.is_relative_to(shipped) else recipe_file.parent
 
 
 def _data(recipe: Recipe, file: Path, overrides: Sequence[str], progress: Progress | None = None) -> DataRef:
@@ -599,7 +614,19 @@ def _outcome(job: _Job, network: _Network, validated: _Validated) -> Outcome:
         notes=tuple(job.run.notes),
         versions=library_versions(),
         unpruned=network.unpruned_export,
+        settings=_settings(job),
+        started=job.asked.started,
+        commit=job.asked.commit,
     )
+
+
+def _settings(job: _Job) -> dict[str, str]:
+    """Return the recipe's settings, and how the network that fine-tuning starts from was trained here."""
+    settings = settings_of(job.recipe)
+    if job.recipe.finetune and job.scratch:
+        start = settings_of(job.scratch.recipe).items()
+        settings |= {f"start.{name}": value for name, value in start if name.startswith(("data", "seed", "train."))}
+    return settings
 
 
 def _hand_over(job: _Job, outcome: Outcome) -> None:

@@ -142,6 +142,33 @@ def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
     )
 
 
+def stage_rows(outcome: Outcome, target: Judged) -> dict[str, RunRow]:
+    """Return what became of the network, stage → its file in the target's runtime: trained, pruned, int8."""
+    rows = {row.way: row for row in run_rows(outcome, target)}
+    candidates = [rows[way] for way in target.candidates if way in rows]
+    floats = [row for row in candidates if row.way.variant.precision == "fp32"]
+    before = [
+        row
+        for row in rows.values()
+        if row.way.variant.unpruned and row.way.program in {each.way.program for each in floats}
+    ]
+    named = {"trained": before[:1] or floats, "pruned": floats if before else []}
+    named |= {"int8": [row for row in candidates if row.way.variant.precision == "int8"]}
+    return {stage: found[0] for stage, found in named.items() if found}
+
+
+def since_training(outcome: Outcome, target: Judged) -> Compared | None:
+    """Return the comparison of what ships, or else could ship, with the network before pruning; None without that."""
+    wanted = [target.verdict.ship, *reversed(target.candidates)]
+    found = {
+        each.second: each
+        for one in observed_for(outcome, target)
+        for each in one.comparisons
+        if each.first.variant.unpruned and each.metric == outcome.metric.name
+    }
+    return next((found[way] for way in wanted if way in found), None)
+
+
 def shown(outcome: Outcome, target: Judged, quantity: Quantity) -> dict[Way, Measurement]:
     """Return the numbers that a target's table shows: its own, and another machine's only where it has none at all.
 

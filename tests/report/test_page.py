@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.files import LayerCost
-from pipeline.artifacts.outcome import Check
+from pipeline.artifacts.outcome import Check, Commit
 from pipeline.artifacts.training import Paid, Pruned, PruneStep
 from pipeline.catalog import load_target
 from pipeline.errors import StorageError
@@ -324,3 +324,22 @@ def test_saturation_is_an_alarm_only_where_a_target_saturates(digits: Recorded) 
     assert "computes that way" not in quick(avx2)
     seven = quick(with_targets(digits, LAPTOP))
     assert "No layer can reach that." in seven
+
+
+def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded) -> None:
+    settings = {
+        "seed": "7",
+        "data": '"digits"',
+        "train.epochs": "12",
+        "train.augment.flip": "true",
+        "start.data": '"x"',
+    }
+    commit = Commit(sha="1a2b3c4d5e", changed=True)
+    page = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=commit, settings=settings).page()
+    assert "2026-01-02 03:04 UTC, " in page
+    assert "of work, seed 7, commit 1a2b3c4d5e, with uncommitted changes</p>" in page
+    assert "<dt>all stages</dt><dd>seed = 7, data = &#34;digits&#34;</dd>" in page
+    assert "<dt>train</dt><dd>epochs = 12, augment.flip = true</dd>" in page
+    plain = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=Commit(sha="1a2b", changed=None)).page()
+    assert "commit 1a2b</p>" in plain
+    assert "commit" not in digits.page().split("<nav")[0].split("</style>")[1]
