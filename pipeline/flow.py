@@ -14,7 +14,7 @@ from pipeline import catalog
 from pipeline.artifacts.evidence import Observed, Place, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet
 from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
-from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads, WeightsFile
+from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef, Threads, WeightsFile
 from pipeline.artifacts.outcome import Commit, Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
@@ -133,6 +133,7 @@ class _Job:
     facts: DataFacts
     network: NetworkRef
     threads: Threads
+    checked: NetworkCheck
     scratch: _ToTrain | None  # None where the start comes from a run or a weights file
 
     @property
@@ -276,15 +277,8 @@ def _job(run: Run, asked: _Asked) -> _Job:
     recipe = asked.recipe
     own = _to_train(run, "data", recipe, file=asked.recipe_file, data=asked.data, overrides=asked.overrides)
     scratch = own if recipe.finetune is None else _start_recipe(run, asked)
-    job = _Job(
-        run=run,
-        asked=asked,
-        facts=own.facts,
-        network=own.network,
-        threads=_threads(run, asked, own),
-        scratch=scratch,
-    )
-    run.step(
+    threads = _threads(run, asked, own)
+    checked = run.step(
         "check",
         check,
         data=asked.data,
@@ -294,7 +288,15 @@ def _job(run: Run, asked: _Asked) -> _Job:
         quantized=recipe.quantize.method != "none",
         start_network=scratch.network if scratch and recipe.finetune else None,
     )
-    return job
+    return _Job(
+        run=run,
+        asked=asked,
+        facts=own.facts,
+        network=own.network,
+        threads=threads,
+        checked=checked,
+        scratch=scratch,
+    )
 
 
 def _to_train(
@@ -617,6 +619,7 @@ def _outcome(job: _Job, network: _Network, validated: _Validated) -> Outcome:
         settings=_settings(job),
         started=job.asked.started,
         commit=job.asked.commit,
+        hints=(*job.checked.hints, *job.facts.hints),
     )
 
 

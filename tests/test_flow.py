@@ -161,6 +161,31 @@ def test_more_targets_run_no_file_again(finished: Path) -> None:
     assert len(quantities) == len(set(quantities))  # one latency has one value
 
 
+def test_hints_of_data_and_network_are_told_when_found_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef build(input_shape, classes):\n"
+        "    return nn.Sequential(nn.Linear(2, classes), nn.Softmax(dim=1))\n"
+    )
+    rows = ["near,far,kind", *(f"{0.001 * (i % 7)},{100 * (i % 5)},{i % 2}" for i in range(40))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "card.toml").write_text(
+        'name = "rows"\ntitle = "Rows"\nkind = "csv"\nlabel_column = "kind"\n[files.all]\npath = "rows.csv"\n'
+        "[input]\nmean = [0.5, 0.5]\nstd = [2.0, 2.0]\n"
+    )
+    recipe = 'name = "mine"\ndata = "card.toml"\nthreads = 1\n[network]\nfile = "net.py"\n[train]\nepochs = 1\n'
+    (tmp_path / "mine.toml").write_text(recipe)
+    command = ("run", "mine.toml", "--until", "train")
+    first = karui(*command, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "check: the network ends in a softmax" in first.stderr
+    assert "data: 'far' spreads" in first.stderr
+    kept = load_outcome(tmp_path / "runs/mine").hints
+    assert [hint.split()[0] for hint in kept] == ["the", "fewer", "'far'"]
+    assert karui(*command, cwd=tmp_path).returncode == 0
+    assert load_outcome(tmp_path / "runs/mine").hints == kept
+    assert "fewer than 10 test samples" in karui("show", "runs/mine", cwd=tmp_path).stdout
+
+
 def test_a_helper_of_the_network_retrains_and_its_docstring_does_not(tmp_path: Path) -> None:
     helper = "from torch import nn\n\ndef head(width, classes):\n    return nn.Linear(width, classes)\n"
     (tmp_path / "parts.py").write_text(helper)

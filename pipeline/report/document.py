@@ -142,6 +142,7 @@ class Document(_Part):
     artifacts: dict[str, FilePart]
     baselines: dict[str, float]  # the metric that is reached without looking at the inputs, by name
     comparison: ComparisonPart | None  # of the first target that has one; None without int8
+    hints: tuple[str, ...]  # worth a look; no limit depends on them
 
     def to_json(self) -> str:
         """Return the document as indented JSON, without a newline at the end."""
@@ -178,6 +179,7 @@ def document(outcome: Outcome, folder: Path) -> Document:
         artifacts={exported.variant.key: _file(exported, folder) for exported in outcome.files},
         baselines=baselines_of(outcome),
         comparison=_comparison(outcome, compared[0]) if compared else None,
+        hints=outcome.hints,
     )
 
 

@@ -142,6 +142,8 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
     paper.line()
     for target in outcome.targets:
         _print_target(paper, outcome, target)
+    for hint in outcome.hints:
+        paper.line(f"Hint    {_first_upper(hint)}", "yellow")
     if outcome.targets:
         paper.line(f"Report  {folder / 'report.html'}")
     else:
@@ -254,6 +256,8 @@ def print_show(outcome: Outcome, console: Console) -> None:
         state = judged.verdict.state
         paper.line(f"{words.state_sign(state)} {judged.target}: {sentences.headline(judged)}", "bold")
         paper.line(judged.verdict.why, indent=2)
+    for hint in outcome.hints:
+        paper.line(f"Hint: {hint}", "yellow")
     if outcome.files:
         files = paper.table(("file", "fold"), ("size", "right"))
         for file in outcome.compared_files:

@@ -343,3 +343,9 @@ def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded) 
     plain = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=Commit(sha="1a2b", changed=None)).page()
     assert "commit 1a2b</p>" in plain
     assert "commit" not in digits.page().split("<nav")[0].split("</style>")[1]
+
+
+def test_hints_stand_beside_the_verdict_and_nothing_in_them_acts(digits: Recorded) -> None:
+    page = digits.but(hints=("a picture is in both splits (\u202ecat/<b>.png)",)).page()
+    assert '<li class="any">A picture is in both splits (\\u202ecat/&lt;b&gt;.png).</li>' in page
+    assert "Worth a look" not in digits.page()
