@@ -6,6 +6,7 @@ Shapes: N samples, C channels (columns of a table), H height, W width, T trainin
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 
 from pipeline.data.files import sha256_of_each
 from pipeline.data.pictures import MaskedPictureSource, PictureSource
-from pipeline.data.source import ArraySource, Dataset, Source, Subset, everything, fits_in_memory
+from pipeline.data.source import ArraySource, Dataset, Source, Subset, everything
 from pipeline.onboard.about import Column
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import StepCall, run_steps
 
 _SPREADS_APART = 100
-_LOOKED_AT = 20_000  # samples whose spread is measured: more would say the same
+_LOOKED_AT, _LEAST = 20_000, 100  # samples whose spread is measured: more would say the same
+_VALUES_AT_ONCE = 8_000_000  # held as float32
+_MOST_VALUES = 1_000_000_000  # of all pictures that are compared: so many take ten seconds
 _FEW = 10  # test samples of a class: one more right or wrong moves its share by ten points
 _NAMED, _PAIRS = 5, 3  # classes and pairs of pictures that are named; the others are counted
-_AT_ONCE = 1024
 _MOST_PAIRS = 1 << 22  # hashes compared at once
 
 # When two pictures look nearly the same.  A hash of gradients alone is also equal for flat pictures and for drawings
@@ -69,8 +71,9 @@ def _listed(names: Sequence[str]) -> str:
 def _far_apart(dataset: Dataset) -> Iterator[str]:
     """Compare the spreads of the features as the network gets them."""
     whole = everything(dataset.train)
-    chosen = whole[np.linspace(0, len(whole) - 1, min(len(whole), _LOOKED_AT)).astype(np.int64)]
-    one = dataset.train.read(chosen[:1]).inputs
+    one = dataset.train.read(whole[:1]).inputs
+    most = min(_LOOKED_AT, max(_LEAST, _VALUES_AT_ONCE // sum(raw.size for raw in one.values())), len(whole))
+    chosen = whole[np.linspace(0, len(whole) - 1, most).astype(np.int64)]
     wanted = [name for name, raw in one.items() if raw.dtype.itemsize > 1]  # bytes are pixels: all of one scale
     if not wanted:
         return
@@ -145,7 +148,7 @@ def _in_both_splits(dataset: Dataset) -> Iterator[str]:
     if trained_with and tested_with:  # too many to hold: their bytes are known, to decode them all would take minutes
         yield from _same(train, test, _equal(sha256_of_each(trained_with), sha256_of_each(tested_with)))
         return
-    if not fits_in_memory(len(train) + len(test), shape):
+    if (len(train) + len(test)) * math.prod(shape) > _MOST_VALUES:
         return
     seen = _looked_at(train, shape), _looked_at(test, shape)
     same = _equal(seen[0].digests, seen[1].digests)
@@ -213,9 +216,9 @@ class _Looks:
 def _looked_at(source: Source, shape: tuple[int, ...]) -> _Looks:
     digests: list[bytes] = []
     hashes, thumbnails = [np.zeros(0, np.uint64)], [np.zeros((0, _THUMBNAIL_SIDE**2), np.float32)]
-    indices = everything(source)
-    for start in range(0, len(indices), _AT_ONCE):
-        pictures = _only(source.read(indices[start : start + _AT_ONCE]).inputs)  # (n, C, H, W)
+    indices, at_once = everything(source), max(1, _VALUES_AT_ONCE // math.prod(shape))
+    for start in range(0, len(indices), at_once):
+        pictures = _only(source.read(indices[start : start + at_once]).inputs)  # (n, C, H, W)
         digests += [hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in pictures]
         if min(shape[1:]) >= _SMALLEST_SIDE:
             grey = pictures.mean(axis=1, dtype=np.float32)  # (n, H, W)
