@@ -32,6 +32,7 @@ from tests.report.variations import (
     untimed,
     with_checks,
     with_targets,
+    with_unpruned,
 )
 
 VOID = {"meta", "link", "br", "img"}
@@ -186,7 +187,7 @@ def test_another_tasks_page_speaks_of_its_own_metric(plane: Recorded) -> None:
 
 def rows_of_ways(text: str) -> list[dict[str, str]]:
     """Return the tables of all ways of running: way → what is read in its row."""
-    tables = re.findall(r"<thead><tr><th>way of running.*?</table>", text, flags=re.DOTALL)
+    tables = re.findall(r"<thead><tr><th scope=\"col\">way of running.*?</table>", text, flags=re.DOTALL)
     rows = [[words(row) for row in re.findall(r"<tr class.*?</tr>", table, flags=re.DOTALL)] for table in tables]
     return [{" ".join(row.split()[:3]): row for row in table} for table in rows]
 
@@ -349,3 +350,11 @@ def test_hints_stand_beside_the_verdict_and_nothing_in_them_acts(digits: Recorde
     page = digits.but(hints=("a picture is in both splits (\u202ecat/<b>.png)",)).page()
     assert '<li class="any">A picture is in both splits (\\u202ecat/&lt;b&gt;.png).</li>' in page
     assert "Worth a look" not in digits.page()
+
+
+def test_tables_can_be_heard(digits: Recorded) -> None:
+    page = with_unpruned(digits).page()
+    assert not re.findall(r"<th(?! scope=\"(?:col|row)\")[\s>]", page)
+    tables = page.count("<table")
+    assert tables > 8
+    assert len(re.findall(r"<table[^>]*><caption>[^<]+</caption>", page)) == tables
