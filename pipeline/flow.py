@@ -28,7 +28,6 @@ from pipeline.git import commit_of
 from pipeline.host import is_this_machine, machine_name, training_device, usable_cores
 from pipeline.instruments import counts
 from pipeline.progress import Progress
-from pipeline.report.placeless import word_without_place
 from pipeline.runs.cache import cache_folder
 from pipeline.runs.finished import (
     REPORT_FILE,
@@ -394,11 +393,11 @@ def _train_from_scratch(job: _Job, what: _ToTrain) -> Checkpoint:
 def _start(job: _Job, where: str, found: Path, trained: Checkpoint | None) -> Start:
     """Weights to begin with: those of the recipe that was trained here, of another run, or of a file."""
     if trained:
-        return Start(label=word_without_place(where), weights=trained.weights, edits=trained.edits)
+        return Start(label=where, weights=trained.weights, edits=trained.edits)
     if where.startswith("run:"):
         checkpoint, store = _float_checkpoint(found)
         weights = job.run.store.put(store.get(checkpoint.weights))
-        return Start(label=word_without_place(where), weights=weights, edits=checkpoint.edits)
+        return Start(label=where, weights=weights, edits=checkpoint.edits)
     return job.run.step("start", import_weights, file=WeightsFile(sha256=sha256_of(found), path=found))
 
 

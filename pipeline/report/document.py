@@ -17,7 +17,6 @@ from pipeline.artifacts.evidence import Answered, Comparison, Figure, How, Measu
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Bound, Check, Judged, Outcome, State
 from pipeline.report.advice import advice
-from pipeline.report.placeless import without_places
 from pipeline.report.rows import (
     LATENCIES,
     LayerRow,
@@ -195,9 +194,7 @@ def report_json(outcome: Outcome, folder: Path, figures: tuple[Figure, ...] = ()
         )
         for target in outcome.targets
     )
-    report = _Report(
-        document=document(outcome, folder), tables=tables, figures=figures, outcome=without_places(outcome)
-    )
+    report = _Report(document=document(outcome, folder), tables=tables, figures=figures, outcome=outcome)
     return report.model_dump_json(indent=2)
 
 

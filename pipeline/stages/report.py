@@ -10,7 +10,6 @@ from pipeline.data.load import load
 from pipeline.report.document import report_json
 from pipeline.report.looked import look
 from pipeline.report.page import render
-from pipeline.report.placeless import command_without_places, word_without_place
 from pipeline.runs.run import Work, stage
 
 
@@ -18,9 +17,8 @@ from pipeline.runs.run import Work, stage
 def report(
     work: Work, *, outcome: Outcome, data: DataRef, facts: DataFacts, folder: str, command: tuple[str, ...]
 ) -> ReportFiles:
-    """Draw the page of a run; ``folder`` and ``command`` as the user typed them, of which no place is passed on."""
+    """Draw the page of a run; ``folder`` and ``command`` as the user typed them."""
     looked = look(outcome, load(data).test, facts.classes, work.store)
-    shown = Path(word_without_place(folder))
-    page = render(outcome, work.store, shown, looked, command=command_without_places(command))
-    text = report_json(outcome, shown, tuple(figure for each in looked for figure in each.figures))
+    page = render(outcome, work.store, Path(folder), looked, command=command)
+    text = report_json(outcome, Path(folder), tuple(figure for each in looked for figure in each.figures))
     return ReportFiles(html=work.store.put(page.encode()), json=work.store.put((text + "\n").encode()))

@@ -43,20 +43,6 @@ def test_the_page_and_its_twin_lie_in_the_store(run: Recorded, tmp_path: Path) -
     assert reported(run, run.store, tmp_path) == files
 
 
-def test_neither_names_the_folders_of_whoever_made_it(run: Recorded, tmp_path: Path) -> None:
-    files = report(
-        Work(store=run.store, scratch=tmp_path, progress=Silent()),
-        outcome=run.outcome,
-        data=run.data,
-        facts=run.outcome.facts,
-        folder="/home/somebody/runs/digits",
-        command=("karui", "run", "/home/somebody/digits.toml", "--out", "/home/somebody/runs/digits"),
-    )
-    page, twin = (run.store.get(digest).decode() for digest in (files.html, files.json))
-    assert "somebody" not in page + twin
-    assert "karui run digits.toml --out digits" in page
-
-
 def test_answers_that_are_gone_are_named(run: Recorded, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         reported(run, Store(tmp_path / "empty"), tmp_path)
