@@ -137,9 +137,7 @@ def write_mask(path: Path, mask: NDArray[Any]) -> None:
 def _smaller(picture: Image.Image, path: Path, form: PictureForm) -> Image.Image:
     """Let a JPEG unpack at a half, a quarter or an eighth where more than twice what is wanted remains."""
     if form.resize:
-        _, height, width = form.shape
-        aside = _turn(picture) >= _ON_ITS_SIDE
-        picture.draft(None, (2 * height, 2 * width) if aside else (2 * width, 2 * height))
+        picture.draft(None, (2 * max(form.shape[1:]),) * 2)  # either way up
     _check_pixels(picture, path)
     return picture
 
@@ -154,20 +152,29 @@ def _check_pixels(picture: Image.Image, path: Path) -> None:
 
 
 def _sized(picture: Image.Image, form: PictureForm, resampling: Image.Resampling) -> Image.Image:
+    """Bring a picture to its size, to the pixel as Pillow's ``ImageOps.pad`` ("fit") and ``ImageOps.fit`` ("crop")."""
     _, height, width = form.shape
     if form.resize == "fit":
-        scale = min(width / picture.width, height / picture.height)
-        inner = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        inner = _inside(picture, width, height)
         framed = Image.new(picture.mode, (width, height), _colour(form.background, picture.mode))
-        framed.paste(picture.resize(inner, resampling), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        corner = (round((width - inner[0]) * 0.5), round((height - inner[1]) * 0.5))
+        framed.paste(picture.resize(inner, resampling), corner)
         return framed
     box = (0.0, 0.0, float(picture.width), float(picture.height))
     if form.resize == "crop":
-        scale = max(width / picture.width, height / picture.height)
-        kept = (min(width / scale, picture.width), min(height / scale, picture.height))
-        left, top = (picture.width - kept[0]) / 2, (picture.height - kept[1]) / 2
-        box = (left, top, left + kept[0], top + kept[1])
+        wider = picture.width / picture.height >= width / height
+        kept_width = width / height * picture.height if wider else picture.width
+        kept_height = picture.height if wider else picture.width / (width / height)
+        left, top = (picture.width - kept_width) * 0.5, (picture.height - kept_height) * 0.5
+        box = (left, top, left + kept_width, top + kept_height)
     return picture.resize((width, height), resampling, box) if form.resize else picture
+
+
+def _inside(picture: Image.Image, width: int, height: int) -> tuple[int, int]:
+    """Return the largest size of the same proportions that fits in, one pixel at least."""
+    if picture.width / picture.height > width / height:
+        return width, max(1, round(picture.height / picture.width * width))
+    return max(1, round(picture.width / picture.height * height)), height
 
 
 # ── colours ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.onboard.arrays import PictureForm
 from pipeline.onboard.faults import FileRefused
@@ -253,7 +253,7 @@ def test_the_border_of_a_colour_picture_is_the_background(tmp_path: Path, tall: 
     read = read_picture(saved(tmp_path / "x.png", picture), PictureForm((3, 4, 4), "fit", (10, 20, 30)))
     rows = read.transpose(0, 2, 1) if tall else read
     for channel, (inside, border) in enumerate([(1, 10), (2, 20), (3, 30)]):
-        assert rows[channel].tolist() == [[border] * 4, [inside] * 4, [border] * 4, [border] * 4]
+        assert rows[channel].tolist() == [[border] * 4, [border] * 4, [inside] * 4, [border] * 4]
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "fit"])
@@ -269,9 +269,20 @@ def test_the_right_size_stays_as_it_is(tmp_path: Path, resize: str) -> None:
     assert read_picture(path, PictureForm((1, 2, 3), resize))[0].tolist() == SHOWN
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(31, 47), (90, 20), (7, 200), (64, 64), (33, 32)])
+def test_sizes_are_those_of_pillow(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    picture = Image.fromarray(drawn).convert("RGB" if channels == 3 else "L")
+    path, wanted, how = saved(tmp_path / "x.png", picture), (24, 17), Image.Resampling.BILINEAR
+    for resize, same in {"crop": ImageOps.fit(picture, wanted, how), "fit": ImageOps.pad(picture, wanted, how)}.items():
+        read = read_picture(path, PictureForm((channels, 17, 24), resize, (0, 0, 0)))
+        assert np.array_equal(read.transpose(1, 2, 0).squeeze(), np.asarray(same)), resize
+
+
 def test_very_thin_pictures_keep_a_pixel(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", Image.new("L", (1, 100), 50))
-    assert read_picture(path, PictureForm((1, 2, 4), "fit", (0, 0, 0)))[0].tolist() == [[0, 50, 0, 0]] * 2
+    assert read_picture(path, PictureForm((1, 2, 4), "fit", (0, 0, 0)))[0].tolist() == [[0, 0, 50, 0]] * 2
 
 
 @pytest.mark.parametrize("read", OPENING)
