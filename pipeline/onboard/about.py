@@ -16,10 +16,12 @@ from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.frontend import STEPS, StepCall
 
 KEY = "karui"  # the name of this text inside a model file
+LABELS_FILE = "labels.txt"  # beside a model file, and inside TFLite ones
 FORMAT = 1
 PICTURE, TABLE, ARRAY = "picture", "table", "array"
 SCORES, PROBABILITIES, NUMBERS = "scores", "probabilities", "numbers"
 MOST_LABELS = 100_000
+_TYPES = {str: "text", int: "a whole number", list: "a list", dict: "a table of settings"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Raw:
     columns: tuple[Column, ...] = ()  # of a table
     resize: str = ""  # of a picture: see PictureForm
     background: tuple[int, ...] = (255, 255, 255)
+
+    @property
+    def named(self) -> str:
+        """Return what one sample is, in words."""
+        return {PICTURE: "a picture", TABLE: "a row of a table"}.get(self.kind, "an array")
 
     @property
     def form(self) -> PictureForm:
@@ -107,6 +114,11 @@ class About:
             tuple(TensorSpec(each.name, "float32", each.shape, each.axes) for each in self.inputs),
             tuple(TensorSpec(each.name, "float32", each.shape, each.axes) for each in self.outputs),
         )
+
+
+def labels_text(labels: tuple[str, ...]) -> str:
+    """Return what stands in ``labels.txt``: one label per line, in the order of the outputs."""
+    return "".join(" ".join(label.split()) + "\n" for label in labels)
 
 
 def to_text(about: About) -> str:
@@ -187,7 +199,7 @@ def _raw(words: Mapping[str, Any]) -> Raw:
     if raw.kind not in (PICTURE, TABLE, ARRAY):
         raise ValueError(f"a sample of kind {raw.kind!r:.40}")
     if len(raw.background) != 3 or (raw.kind == PICTURE and len(raw.shape) != 3):
-        raise ValueError(f"a {raw.kind} of shape {raw.shape} on the background {raw.background}")
+        raise ValueError(f"{raw.named} of shape {raw.shape} on the background {raw.background}")
     return raw
 
 
@@ -221,5 +233,5 @@ def _finite(word: str) -> float:
 
 def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):  # to Python, true is an int
-        raise TypeError(f"{value!r:.40} where a {kind.__name__} belongs")
+        raise TypeError(f"{value!r:.40} where {_TYPES[kind]} belongs")
     return value

@@ -126,7 +126,7 @@ def _pictures(paths: list[Path], about: About) -> Samples:
     raw = _only_raw(about, str(paths[0]))
     if raw.kind != PICTURE:
         raise InputRefused(
-            f"the network takes no pictures: a sample is a {raw.kind} of shape {raw.shape}, {raw.dtype}",
+            f"the network takes no pictures: a sample is {raw.named} of shape {raw.shape}, {raw.dtype}",
             where=str(paths[0]),
             remedy="give a CSV table with its columns" if raw.kind == TABLE else "give an .npy file of such samples",
         )
@@ -138,7 +138,9 @@ def _pictures(paths: list[Path], about: About) -> Samples:
 def _rows(file: TextIO, where: str, about: About) -> Samples:
     raw = _only_raw(about, where)
     if raw.kind != TABLE:
-        raise InputRefused(f"the network takes no rows of a table: a sample is a {raw.kind} {raw.shape}", where=where)
+        raise InputRefused(
+            f"the network takes no rows of a table: a sample is {raw.named} of shape {raw.shape}", where=where
+        )
     filled = any(call.step == "fill" for call in about.inputs[0].steps)
     lines, values = read_rows(file, where, raw, may_miss=filled)
     return Samples(tuple(f"{where}:{line}" for line in lines), {about.inputs[0].name: values})

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.files import Exported, Program
-from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE
+from pipeline.artifacts.handover import MODEL_FILE
 from pipeline.artifacts.outcome import Outcome
-from pipeline.onboard.about import PICTURE, TABLE, About, Input, Raw, Stored
+from pipeline.onboard.about import LABELS_FILE, PICTURE, TABLE, About, Input, Raw, Stored
 from pipeline.tasks import named
 
 _WRITTEN_OUT = 4  # numbers of a list; longer ones are read from model.json

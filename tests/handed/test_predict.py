@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_every_file_says_the_same_as_model_json(runs: Path) -> None:
             assert (said["recipe"], said["task"], said["data_sha256"]) == (name, told["task"], told["data_sha256"])
             assert said["labels"] == told["labels"]
             assert text_in((folder / each["file"]).read_bytes(), "") == to_text(about)
+            if each["file"].endswith(".tflite"):
+                labels = zipfile.ZipFile(folder / each["file"]).read("labels.txt")
+                assert labels == (folder / "labels.txt").read_bytes()
+            assert each["size_bytes"] == (folder / each["file"]).stat().st_size
         assert (folder / "labels.txt").read_text().splitlines() == told["labels"]
 
 

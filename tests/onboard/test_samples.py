@@ -338,9 +338,13 @@ def test_tables_that_do_not_fit_are_refused_with_the_line(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("name", "about", "words"),
     [
-        ("x.png", ONE, "the network takes no pictures: a sample is a array of shape (3,), float32\n  give an .npy"),
-        ("x.png", TABLES, "the network takes no pictures: a sample is a table of shape (2,), float32\n  give a CSV"),
-        ("x.csv", COLOURS, "the network takes no rows of a table: a sample is a picture (3, 4, 5)"),
+        ("x.png", ONE, "the network takes no pictures: a sample is an array of shape (3,), float32\n  give an .npy"),
+        (
+            "x.png",
+            TABLES,
+            "the network takes no pictures: a sample is a row of a table of shape (2,), float32\n  give a CSV",
+        ),
+        ("x.csv", COLOURS, "the network takes no rows of a table: a sample is a picture of shape (3, 4, 5)"),
         ("x.txt", ONE, "'.txt' is no known kind of input\n  known: pictures, .npy, .npz, .csv, folders of them"),
     ],
 )
