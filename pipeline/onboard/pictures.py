@@ -26,6 +26,7 @@ _NEWER = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # Pillow from 11
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "PCX", "ICO", "SGI", "DIB", *_NEWER)
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr"})
 _MASK_MODES = frozenset({"1", "L", "P"})  # a number per pixel: the class, or the place in the palette
+_MOST_COLOURS = 256  # of a palette
 _MOST_PIXELS = 90_000_000  # that are unpacked at once
 UNREADABLE = (  # what Pillow raises for damaged and for hostile files
     OSError,
@@ -127,8 +128,21 @@ def _damaged(path: Path, error: BaseException) -> FileRefused:
 
 
 def write_mask(path: Path, mask: NDArray[Any]) -> None:
-    """Write the class of each pixel (H, W) as a grey PNG: its values are the numbers of the classes."""
-    Image.fromarray(mask.astype(np.uint8)).save(path, format="PNG")
+    """Write the class of each pixel (H, W) as a PNG whose values are the numbers of the classes.
+
+    Up to 256 classes have colours, those of PASCAL VOC; more are 16-bit grey.
+    """
+    if mask.max(initial=0) > _MOST_COLOURS - 1:
+        Image.fromarray(mask.astype(np.uint16)).save(path, format="PNG")
+        return
+    picture = Image.fromarray(mask.astype(np.uint8))
+    picture.putpalette([_channel(number >> shift) for number in range(_MOST_COLOURS) for shift in range(3)])
+    picture.save(path, format="PNG")
+
+
+def _channel(number: int) -> int:
+    """Return red, green or blue of a class: every third bit of its number, the lowest first, from the top down."""
+    return sum((number >> 3 * place & 1) << 7 - place for place in range(3))
 
 
 # ── size ────────────────────────────────────────────────────────────────────────────────────────────────────────────

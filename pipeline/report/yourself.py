@@ -155,7 +155,7 @@ def _reading_table(source: Input) -> list[str]:
     shape = ", ".join(map(str, source.raw.shape))
     value = 'known.index(cell) if cell in known else float(cell or "nan")'
     return [
-        f'row = next(csv.DictReader(Path("{ROWS_FILE}").read_text("utf-8-sig").splitlines()))',
+        f'row = next(csv.DictReader(Path("{ROWS_FILE}").read_text("utf-8-sig").splitlines()))  # commas, 3.14',
         'cells = [(row[each["name"]].strip(), each["categories"]) for each in about["raw"]["columns"]]',
         f"x = np.float32([{value} for cell, known in cells]).reshape(1, {shape})",
     ]

@@ -460,4 +460,14 @@ def test_masks_survive_a_file(tmp_path: Path, dtype: type) -> None:
     write_mask(tmp_path / "m.png", mask)
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", PictureForm((3, 8, 32))), mask)
     with Image.open(tmp_path / "m.png") as picture:
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (32, 8))
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "P", (32, 8))
+        colours = picture.convert("RGB")  # of PASCAL VOC: classes 0, 1, 2, 3, 8, 255
+        shown = [colours.getpixel((number % 32, number // 32)) for number in (0, 1, 2, 3, 8, 255)]
+        assert shown == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (64, 0, 0), (224, 224, 192)]
+
+
+def test_more_classes_than_a_palette_has_are_16_bits(tmp_path: Path) -> None:
+    mask = np.array([[0, 255, 256, 1000]])
+    write_mask(tmp_path / "m.png", mask)
+    with Image.open(tmp_path / "m.png") as picture:
+        assert np.array_equal(np.asarray(picture), mask)
