@@ -156,12 +156,14 @@ def from_text(text: str, where: str) -> About:
 def _about(words: Mapping[str, Any]) -> About:
     found = About(
         **{name: _of(str, words[name]) for name in ("recipe", "task", "karui", "data", "data_sha256")},
-        labels=tuple(_of(str, label) for label in _of(list, words["labels"])[:MOST_LABELS]),
+        labels=tuple(_of(str, label) for label in _of(list, words["labels"])),
         inputs=tuple(_input(each) for each in _of(list, words["inputs"])),
         outputs=tuple(_output(each) for each in _of(list, words["outputs"])),
     )
     if not found.inputs or not found.outputs:
         raise ValueError("no inputs or no outputs")
+    if len(found.labels) > MOST_LABELS:
+        raise ValueError(f"{len(found.labels):,} labels, at most {MOST_LABELS:,} belong there")
     return found
 
 

@@ -117,6 +117,49 @@ def test_standard_input_holds_a_table(at: Karui, monkeypatch: pytest.MonkeyPatch
     assert [each["input"] for each in json.loads(said.out)] == ["stdin:2", "stdin:3"]
 
 
+def piped(runs: Path, content: bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``karui predict`` with these bytes on standard input."""
+    command = [sys.executable, "-m", "pipeline.cli", "predict", *arguments]
+    done = subprocess.run(command, input=content, cwd=runs, capture_output=True, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_standard_input_holds_a_picture_or_an_array(runs: Path, tmp_path: Path) -> None:
+    said = piped(runs, (runs / "pictures/wren/000.png").read_bytes(), "pics", "-", "--csv")
+    assert said.stdout.splitlines()[1].startswith("stdin,wren,wren,")
+    np.save(tmp_path / "a.npy", np.zeros((2, 1, 8, 8), np.uint8))
+    said = piped(runs, (tmp_path / "a.npy").read_bytes(), "eights", "-", "--json")
+    assert [each["input"] for each in json.loads(said.stdout)] == ["stdin#0", "stdin#1"]
+    said = piped(runs, b"nonsense", "pics", "-")
+    assert said.returncode == 4
+    assert said.stderr.startswith("error: stdin: is no readable picture")
+
+
+def test_a_table_on_standard_input_is_utf_8(runs: Path) -> None:
+    said = piped(runs, "größe;weight;colour;size\n1;0,5;green;3\n".encode(), "yes-no", "-", "--csv")
+    assert said.stdout.splitlines()[1].startswith("stdin:2,big,")
+    said = piped(runs, b"size,weight,colour\n1,2,r\xe9d\n", "yes-no", "-")
+    assert said.returncode == 4
+    assert "no readable CSV table" in said.stderr
+
+
+def test_masks_are_written_under_the_names_of_the_pictures(at: Karui, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        shutil.copy(runs / "scenes/images/03.png", folder / "street.png")
+    said = at("predict", "masks", tmp_path / "street.png", tmp_path / "other", "--out", tmp_path / "found", "--json")
+    assert said.status == 0, said.err
+    written = sorted((tmp_path / "found").iterdir())
+    assert [path.name for path in written] == ["street-2.mask.png", "street.mask.png"]
+    classes = ("ground", "bright", "dark")
+    for path in written:
+        mask = np.asarray(Image.open(path))
+        assert mask.shape == (16, 16)
+        shares = {name: float((mask == number).mean()) for number, name in enumerate(classes)}
+        assert json.loads(said.out)[0]["shares"] == pytest.approx(shares)
+    at("predict", "pics", "pictures/wren/000.png", "--out", tmp_path / "none").refused(2, "none")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

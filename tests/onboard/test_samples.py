@@ -440,3 +440,27 @@ def test_what_a_step_makes_of_a_finite_number_is_looked_at_too(tmp_path: Path) -
     steps = (StepCall("normalize", {"std": [1e-30]}),)
     path = saved(tmp_path / "x.npy", np.full((2, 3), [[0], [1e20]]) * np.ones((2, 3)))
     assert refused(path, taking(("signal", THREE), steps=steps)).startswith("x.npy#1: holds a value that is no finite")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        StepCall("normalize", {"divide": "much"}),
+        StepCall("normalize", {"middle": [1]}),
+        StepCall("normalize", {"mean": [1.0, 2.0]}),
+        StepCall("normalize", {"mean": {"a": 1}}),
+        StepCall("clip", {}),
+        StepCall("clip", {"limit": [[]]}),
+        StepCall("clip", {"limit": None}),
+        StepCall("fill", {"values": "x"}),
+        StepCall("one_hot", {"columns": "ab", "codes": 3}),
+        StepCall("one_hot", {"columns": [0], "codes": []}),
+    ],
+    ids=str,
+)
+def test_forged_settings_of_a_step_are_refused_in_words(tmp_path: Path, call: StepCall) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((2, 3), np.float32))
+    with pytest.raises(FileRefused, match=r"what it says about preprocessing cannot be done \(") as caught:
+        read(path, taking(("signal", THREE), steps=(call,)))
+    assert "export it again" in caught.value.remedy
