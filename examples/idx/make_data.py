@@ -1,4 +1,4 @@
-"""Write bars as MNIST's files: {train,test}-{images,labels}, IDX and gzipped.  Seeded."""
+"""Write bars as MNIST's files: train-images-idx3-ubyte.gz and so on, IDX and gzipped.  Seeded."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def main() -> None:
     random = np.random.default_rng(0)
     for split, count in (("train", 600), ("test", 240)):
         pictures, labels = bars(count, random)
-        write_idx(FOLDER / f"{split}-images.gz", pictures)
-        write_idx(FOLDER / f"{split}-labels.gz", labels)
+        write_idx(FOLDER / f"{split}-images-idx3-ubyte.gz", pictures)
+        write_idx(FOLDER / f"{split}-labels-idx1-ubyte.gz", labels)
 
 
 if __name__ == "__main__":
