@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline import catalog
 from pipeline.artifacts.evidence import Observed, Place, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet
-from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
+from pipeline.artifacts.handover import MODEL_FILE, handover_of
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef, Threads, WeightsFile
 from pipeline.artifacts.outcome import Commit, Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
@@ -27,6 +27,7 @@ from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.git import commit_of
 from pipeline.host import is_this_machine, machine_name, training_device, usable_cores
 from pipeline.instruments import counts
+from pipeline.onboard.about import LABELS_FILE, labels_text
 from pipeline.progress import Progress
 from pipeline.runs.cache import cache_folder
 from pipeline.runs.finished import (
@@ -639,7 +640,7 @@ def _hand_over(job: _Job, outcome: Outcome) -> None:
         return
     write_atomic(job.run.folder / MODEL_FILE, to_json(handover, indent=1) + b"\n")
     if handover.labels:
-        write_atomic(job.run.folder / LABELS_FILE, handover.labels_text.encode())
+        write_atomic(job.run.folder / LABELS_FILE, labels_text(handover.labels).encode())
 
 
 def _report(job: _Job, outcome: Outcome) -> None:
