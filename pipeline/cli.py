@@ -308,7 +308,7 @@ def predict(
 ) -> None:
     """Say what a network answers for each INPUT.
 
-    An INPUT is a picture, a CSV table, an .npy or .npz array, a folder of those, or - for a table on standard input.
+    An INPUT is a picture, a CSV table, an .npy or .npz array, a folder of those, or - for one file on standard input.
     RUN|FILE is a run folder or the name of one under runs/ (what it ships for its first target is used), or any .onnx
     or .tflite file that karui exported.
     """

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import catalog
 from pipeline.artifacts.evidence import Observed, Place, Predicted
-from pipeline.artifacts.files import ExportSet
-from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE, handover_of
-from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads, WeightsFile
-from pipeline.artifacts.outcome import Judged, Outcome
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet
+from pipeline.artifacts.handover import MODEL_FILE, handover_of
+from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef, Threads, WeightsFile
+from pipeline.artifacts.outcome import Commit, Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
 from pipeline.data.kinds import own_spec
 from pipeline.data.load import reference
 from pipeline.declare.recipe import Recipe, TrainSpec
+from pipeline.declare.settings import settings_of
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import ConfigError, ModelError, nearest
+from pipeline.git import commit_of
 from pipeline.host import is_this_machine, machine_name, training_device, usable_cores
 from pipeline.instruments import counts
+from pipeline.onboard.about import LABELS_FILE, labels_text
 from pipeline.progress import Progress
+from pipeline.runs.cache import cache_folder
 from pipeline.runs.finished import (
     REPORT_FILE,
     REPORT_JSON_FILE,
@@ -35,11 +39,13 @@ from pipeline.runs.finished import (
     store_of,
     write_outcome,
 )
+from pipeline.runs.journal import now
 from pipeline.runs.keys import library_versions
 from pipeline.runs.records import to_json
 from pipeline.runs.run import Run, deferred, open_run, repeatable
 from pipeline.runs.store import Store, write_atomic
 from pipeline.runtimes import RUNTIMES, version
+from pipeline.shipped import shipped_folder
 from pipeline.tasks import Task, named
 
 if TYPE_CHECKING:
@@ -105,6 +111,8 @@ class _Asked:
     wanted: tuple[StageName, ...]
     command: tuple[str, ...]
     overrides: tuple[str, ...]
+    started: str  # ISO 8601, UTC
+    commit: Commit | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +134,7 @@ class _Job:
     facts: DataFacts
     network: NetworkRef
     threads: Threads
+    checked: NetworkCheck
     scratch: _ToTrain | None  # None where the start comes from a run or a weights file
 
     @property
@@ -148,8 +157,10 @@ class _Network:
     trained: Checkpoint | None = None
     finetuned: Finetuned | None = None
     pruned: Pruned | None = None
+    unpruned: Checkpoint | None = None  # before pruning; None where no channel went
     quantized: tuple[Quantized, ...] = ()
     exports: tuple[ExportSet, ...] = ()
+    unpruned_export: ExportSet | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +216,15 @@ def _asked(request: RunRequest, progress: Progress) -> _Asked:
         wanted=STAGES[: STAGES.index(until) + 1],
         command=repeatable(request.command),
         overrides=request.overrides,
+        started=now(),
+        commit=commit_of(_own_folder(file), without=(RUNS, request.out or RUNS, cache_folder())),
     )
+
+
+def _own_folder(recipe_file: Path) -> Path:
+    """Return the folder whose history says what was run: the recipe's, or of one that comes with karui the current."""
+    shipped = shipped_folder("models")
+    return Path.cwd() if recipe_file.is_relative_to(shipped) else recipe_file.parent
 
 
 def _data(recipe: Recipe, file: Path, overrides: Sequence[str], progress: Progress | None = None) -> DataRef:
@@ -259,15 +278,8 @@ def _job(run: Run, asked: _Asked) -> _Job:
     recipe = asked.recipe
     own = _to_train(run, "data", recipe, file=asked.recipe_file, data=asked.data, overrides=asked.overrides)
     scratch = own if recipe.finetune is None else _start_recipe(run, asked)
-    job = _Job(
-        run=run,
-        asked=asked,
-        facts=own.facts,
-        network=own.network,
-        threads=_threads(run, asked, own),
-        scratch=scratch,
-    )
-    run.step(
+    threads = _threads(run, asked, own)
+    checked = run.step(
         "check",
         check,
         data=asked.data,
@@ -277,7 +289,15 @@ def _job(run: Run, asked: _Asked) -> _Job:
         quantized=recipe.quantize.method != "none",
         start_network=scratch.network if scratch and recipe.finetune else None,
     )
-    return job
+    return _Job(
+        run=run,
+        asked=asked,
+        facts=own.facts,
+        network=own.network,
+        threads=threads,
+        checked=checked,
+        scratch=scratch,
+    )
 
 
 def _to_train(
@@ -319,12 +339,16 @@ def _make(job: _Job) -> _Network:
     network = _Network(trained=trained, finetuned=finetuned)
     if latest is None or not job.wants("prune"):
         return network
-    network = replace(network, pruned=_prune(job, latest))
+    pruned = _prune(job, latest)
+    unpruned = latest if pruned.checkpoint.weights != latest.weights else None
+    network = replace(network, pruned=pruned, unpruned=unpruned)
     if job.wants("quantize"):
         widths = sorted({target.weight_bits for target in job.asked.targets}, reverse=True)
         network = replace(network, quantized=tuple(_quantize(job, network, bits) for bits in widths))
     if job.wants("export"):
-        network = replace(network, exports=tuple(_export(job, network)))
+        network = replace(
+            network, exports=tuple(_export(job, network)), unpruned_export=_export_unpruned(job, network.unpruned)
+        )
     return network
 
 
@@ -445,6 +469,22 @@ def _export(job: _Job, network: _Network) -> list[ExportSet]:
     return exports
 
 
+def _export_unpruned(job: _Job, before: Checkpoint | None) -> ExportSet | None:
+    """Write the files of the network before pruning, which every comparison starts from; they stay in the store."""
+    if before is None:
+        return None
+    return job.run.step(
+        "export-unpruned",
+        export,
+        name=job.recipe.name,
+        data=job.asked.data,
+        facts=job.facts,
+        weights=before,
+        runtimes=_runtimes(),
+        unpruned=True,
+    )
+
+
 def _runtimes() -> dict[str, str]:
     """Return which version of each runtime is here: what was checked without one is checked again once it is there."""
     return {name: version(name) for name in RUNTIMES}
@@ -469,8 +509,8 @@ def _validate(job: _Job, network: _Network) -> _Validated:
         observe,
         data=job.asked.data,
         facts=job.facts,
-        files=tuple(file for each in network.exports for file in each.files),
-        references=predicted,
+        files=(*_unpruned_files(job, network), *(file for each in network.exports for file in each.files)),
+        references=(*predicted, *_predict_unpruned(job, network.unpruned)),
         threads=_thread_counts(job.asked.targets),
         place=_here(),
         runtimes=_runtimes(),
@@ -508,6 +548,33 @@ def _predict(job: _Job, network: _Network) -> tuple[Predicted, ...]:
     first = step("predict", network.pruned.checkpoint, None)
     rest = (step(f"predict-int8{_narrow(each.weight_bits)}", each, first.chosen) for each in _int8(network))
     return (first, *rest)
+
+
+def _unpruned_files(job: _Job, network: _Network) -> tuple[Exported, ...]:
+    """Return the file before pruning that is ONNX, and that of the targets' format: timing all would take longer."""
+    wanted = {
+        "onnx",
+        *(each for each, names in RUNTIME_OF_FORMAT.items() for t in job.asked.targets if t.runtime in names),
+    }
+    before = network.unpruned_export
+    return tuple(file for file in before.files if file.variant.format in wanted) if before else ()
+
+
+def _predict_unpruned(job: _Job, before: Checkpoint | None) -> tuple[Predicted, ...]:
+    """Run the network before pruning, whose decisions follow from what is chosen on the validation split for it."""
+    if before is None:
+        return ()
+    found = job.run.step(
+        "predict-unpruned",
+        predict,
+        data=job.asked.data,
+        facts=job.facts,
+        weights=before,
+        chosen=None,
+        threads=job.threads.count,
+        unpruned=True,
+    )
+    return (found,)
 
 
 def _thread_counts(targets: Sequence[TargetProfile]) -> tuple[int, ...]:
@@ -549,7 +616,21 @@ def _outcome(job: _Job, network: _Network, validated: _Validated) -> Outcome:
         targets=validated.targets,
         notes=tuple(job.run.notes),
         versions=library_versions(),
+        unpruned=network.unpruned_export,
+        settings=_settings(job),
+        started=job.asked.started,
+        commit=job.asked.commit,
+        hints=(*job.checked.hints, *job.facts.hints),
     )
+
+
+def _settings(job: _Job) -> dict[str, str]:
+    """Return the recipe's settings, and how the network that fine-tuning starts from was trained here."""
+    settings = settings_of(job.recipe)
+    if job.recipe.finetune and job.scratch:
+        start = settings_of(job.scratch.recipe).items()
+        settings |= {f"start.{name}": value for name, value in start if name.startswith(("data", "seed", "train."))}
+    return settings
 
 
 def _hand_over(job: _Job, outcome: Outcome) -> None:
@@ -559,7 +640,7 @@ def _hand_over(job: _Job, outcome: Outcome) -> None:
         return
     write_atomic(job.run.folder / MODEL_FILE, to_json(handover, indent=1) + b"\n")
     if handover.labels:
-        write_atomic(job.run.folder / LABELS_FILE, handover.labels_text.encode())
+        write_atomic(job.run.folder / LABELS_FILE, labels_text(handover.labels).encode())
 
 
 def _report(job: _Job, outcome: Outcome) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from pipeline.artifacts.handover import MODEL_FILE, Handover
 from pipeline.data.files import sha256_of
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, DataError, ModelError, nearest
-from pipeline.onboard.about import About
+from pipeline.onboard.about import TABLE, About
 from pipeline.onboard.answers import Answer, answers_of
 from pipeline.onboard.faults import OnboardFault
 from pipeline.onboard.metadata import about_file
@@ -31,6 +33,7 @@ from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.boundary import model_errors
 
 STDIN = "-"
+_STARTS = {b"\x93NUMPY": ".npy", b"PK": ".npz"}
 Style = Literal["text", "json", "csv"]
 
 
@@ -134,7 +137,7 @@ def _runtime(path: Path, wanted: str | None) -> RuntimeName:
 
 
 def predicted(model: Model, inputs: Sequence[str]) -> Iterator[Answered]:
-    """Yield the answer for every sample of the inputs: files, folders of them, or ``-`` for a CSV table on stdin.
+    """Yield the answer for every sample of the inputs: files, folders of them, or ``-`` for one file on stdin.
 
     Raises DataError for an input that cannot be used, ModelError for a file that does not run.
     """
@@ -142,9 +145,28 @@ def predicted(model: Model, inputs: Sequence[str]) -> Iterator[Answered]:
 
 
 def _samples(what: str, about: About) -> Iterator[Samples]:
-    if what == STDIN:
-        return rows_of(sys.stdin, "stdin", about)
-    return samples_of(Path(what), about)
+    if what != STDIN:
+        return samples_of(Path(what), about)
+    if any(each.raw.kind != TABLE for each in about.inputs):
+        return _piped(about)
+    if isinstance(sys.stdin, io.TextIOWrapper):  # as a file is read, whatever the terminal's encoding is
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict", newline="")
+    return rows_of(sys.stdin, "stdin", about)
+
+
+def _piped(about: About) -> Iterator[Samples]:
+    """Yield the samples of a picture, an .npy or an .npz file on standard input."""
+    content = sys.stdin.buffer.read()
+    suffix = next((suffix for start, suffix in _STARTS.items() if content.startswith(start)), ".png")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"stdin{suffix}"  # pictures are told apart by what is in them
+        path.write_bytes(content)
+        try:
+            for portion in samples_of(path, about):
+                names = tuple(name.replace(str(path), "stdin") for name in portion.names)
+                yield Samples(names, portion.inputs)
+        except OnboardFault as fault:
+            raise DataError(fault.what, where=fault.where.replace(str(path), "stdin"), remedy=fault.remedy) from fault
 
 
 def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
@@ -201,7 +223,8 @@ def write_masks(answered: Sequence[Answered], folder: Path) -> None:
     used: set[str] = set()
     for name, mask in masks:
         stem = Path(name).stem if "#" not in Path(name).name else Path(name).name.replace("#", "-")
-        free = next(each for each in (stem, *(f"{stem}-{n}" for n in range(2, 1 << 30))) if each not in used)
+        others = (f"{stem}-{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([stem], others) if each not in used)
         used.add(free)
         write_mask(folder / f"{free}.mask.png", mask)
 

@@ -306,7 +306,7 @@ def test_json_is_alone_on_stdout(runs_as: Callable[[Outcome], Flow], capsys: pyt
     runs_as(_outcome(_target()))
     cli.main(["run", "--json"])
     out, err = capsys.readouterr()
-    keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "baselines", "comparison", "places"}
+    keys = {"run", "recipe", "task", "metric", "targets", "artifacts", "baselines", "comparison", "places", "hints"}
     assert json.loads(out).keys() == keys
     assert err == "train  0.1 s\n"
     cli.main(["run", "--json", "--quiet"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.report.rows import run_rows
 from pipeline.runs.finished import load_outcome
 from tests.own_project import processor_s
 
@@ -25,8 +26,10 @@ STEP_NAMES = (
     "quantize",
     "export",
     "export-int8",
+    "export-unpruned",
     "predict",
     "predict-int8",
+    "predict-unpruned",
     "observe",
     "judge-raspberry-pi-4b",
     "report",
@@ -77,6 +80,32 @@ def test_first_run_prints_one_document_and_leaves_readable_files(finished: Path)
     assert not list((finished / "runs/.cache/work").glob("*"))
 
 
+def test_the_network_before_pruning_is_measured_beside_what_could_ship(finished: Path) -> None:
+    outcome = load_outcome(finished / "runs/tiny")
+    before = next(row for row in run_rows(outcome, outcome.targets[0]) if row.way.variant.unpruned)
+    after = next(row for row in run_rows(outcome, outcome.targets[0]) if row.way == outcome.targets[0].candidates[0])
+    assert before.way.program == after.way.program == "onnxruntime"
+    assert before.size_bytes is not None
+    assert after.size_bytes is not None
+    assert before.size_bytes > after.size_bytes
+    assert before.p50 is not None
+    [target] = json.loads((finished / "first.json").read_text())["targets"]
+    known = {each["what"] for each in target["measurements"] if each["artifact"] == "onnx-fp32-unpruned"}
+    assert {"accuracy", "file_size", "latency_p50"} <= known
+    assert not list((finished / "runs/tiny").glob("*unpruned*"))  # what never ships is not handed over
+    shown = karui("compare", "runs/tiny", cwd=finished).stdout
+    assert "size ONNX float before pruning" in shown
+    assert "p50 ONNX float before pruning" in shown
+
+
+def test_without_pruning_nothing_is_made_for_it(finished: Path) -> None:
+    plain = karui("run", "tiny.toml", "--set", "prune.amount=0", "--until", "export", "--out", "plain", cwd=finished)
+    assert plain.returncode == 0, plain.stderr
+    assert "export" in notes(plain.stderr)
+    assert "export-unpruned" not in notes(plain.stderr)
+    assert load_outcome(finished / "plain").unpruned is None
+
+
 def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) -> None:
     [target] = json.loads((finished / "first.json").read_text())["targets"]
     on_target = [m for m in target["measurements"] if m["where"] == "raspberry-pi-4b"]
@@ -105,8 +134,9 @@ def test_changing_pruning_runs_pruning_and_what_follows(finished: Path) -> None:
     changed = karui("run", "tiny.toml", "--set", "prune.amount=0.3", cwd=finished)
     assert changed.returncode == 0, changed.stderr
     lines = notes(changed.stderr)
-    assert all("recalled" in lines[step] for step in ("train", "finetune"))
-    assert not any("recalled" in lines[step] for step in STEP_NAMES[2:])
+    kept = ("train", "finetune", "export-unpruned", "predict-unpruned")
+    assert all("recalled" in lines[step] for step in kept)
+    assert not any("recalled" in lines[step] for step in STEP_NAMES if step not in kept)
     back = karui("run", "tiny.toml", cwd=finished)  # the first result is still known
     assert all("recalled" in line for line in notes(back.stderr).values())
 
@@ -130,6 +160,31 @@ def test_more_targets_run_no_file_again(finished: Path) -> None:
     assert len(ways) == len(set(ways))
     quantities = [(each.quantity, each.way, each.threads) for each in observed.measurements]
     assert len(quantities) == len(set(quantities))  # one latency has one value
+
+
+def test_hints_of_data_and_network_are_told_when_found_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef build(input_shape, classes):\n"
+        "    return nn.Sequential(nn.Linear(2, classes), nn.Softmax(dim=1))\n"
+    )
+    rows = ["near,far,kind", *(f"{0.001 * (i % 7)},{100 * (i % 5)},{i % 2}" for i in range(40))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "card.toml").write_text(
+        'name = "rows"\ntitle = "Rows"\nkind = "csv"\nlabel_column = "kind"\n[files.all]\npath = "rows.csv"\n'
+        "[input]\nmean = [0.5, 0.5]\nstd = [2.0, 2.0]\n"
+    )
+    recipe = 'name = "mine"\ndata = "card.toml"\nthreads = 1\n[network]\nfile = "net.py"\n[train]\nepochs = 1\n'
+    (tmp_path / "mine.toml").write_text(recipe)
+    command = ("run", "mine.toml", "--until", "train")
+    first = karui(*command, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "check: the network ends in a softmax" in first.stderr
+    assert "data: 'far' spreads" in first.stderr
+    kept = load_outcome(tmp_path / "runs/mine").hints
+    assert [hint.split()[0] for hint in kept] == ["the", "fewer", "'far'"]
+    assert karui(*command, cwd=tmp_path).returncode == 0
+    assert load_outcome(tmp_path / "runs/mine").hints == kept
+    assert "fewer than 10 test samples" in karui("show", "runs/mine", cwd=tmp_path).stdout
 
 
 def test_a_helper_of_the_network_retrains_and_its_docstring_does_not(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Interval
+from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices
 from pipeline.tasks.protocol import (
@@ -133,6 +134,11 @@ def figures(
     labels = labels_of(source, WANTED)
     counts = {title: confusion(labels, each.decisions, len(classes)) for title, each in answers.items()}
     return matrices(counts, classes, put)
+
+
+def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+    """Print the nearest level."""
+    return ("print(labels[int(np.rint(np.clip(y[0, 0], 0, LEVELS - 1)))])",)
 '''.replace("LEVELS - 1", f"{LEVELS} - 1")
 
 CARD = """

@@ -292,7 +292,8 @@ class Observed:
     place: Place
     metric: Metric
     answers: tuple[Answered, ...]
-    comparisons: tuple[Compared, ...]  # every file against the float reference
+    # every file against the float reference, then against the network before pruning where there is one
+    comparisons: tuple[Compared, ...]
     agreements: tuple[Agreement, ...]  # int8 files against the network that was trained, and against each other
     measurements: tuple[Measurement, ...]
     timings: tuple[Timing, ...]

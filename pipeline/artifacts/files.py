@@ -26,12 +26,13 @@ class Variant:
     format: Literal["torch", "onnx", "tflite"]
     precision: Precision
     weight_bits: int = 32  # 32 for float
+    unpruned: bool = False  # as it was before channels were taken away: what others are compared with, never shipped
 
     @property
     def key(self) -> str:
-        """``onnx-int8``, ``onnx-int8-w7``, ``torch-fp32``."""
+        """``onnx-int8``, ``onnx-int8-w7``, ``torch-fp32``, ``onnx-fp32-unpruned``."""
         narrow = f"-w{self.weight_bits}" if self.weight_bits not in (8, 32) else ""
-        return f"{self.format}-{self.precision}{narrow}"
+        return f"{self.format}-{self.precision}{narrow}{'-unpruned' if self.unpruned else ''}"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

@@ -13,7 +13,7 @@ from pipeline.artifacts.outcome import Outcome, State
 from pipeline.declare.words import Precision
 from pipeline.onboard.about import FORMAT, Input, Output
 
-MODEL_FILE, LABELS_FILE = "model.json", "labels.txt"
+MODEL_FILE = "model.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,6 @@ class Handover:
     decision: dict[str, float]  # settings of the decision, chosen on the validation split; {} for most
     files: tuple[HandedFile, ...]
     targets: tuple[HandedTarget, ...]
-
-    @property
-    def labels_text(self) -> str:
-        """Return ``labels.txt``: one label per line, in the order of the outputs."""
-        return "".join(" ".join(label.split()) + "\n" for label in self.labels)
 
 
 def handover_of(outcome: Outcome) -> Handover | None:

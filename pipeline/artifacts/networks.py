@@ -43,6 +43,7 @@ class DataFacts:
     frontend: dict[str, tuple[StepCall, ...]]  # input name → steps of preprocessing
     pictures: PictureForm | None = None  # how files become the raw values, where they are pictures
     left_out: dict[str, int] = field(default_factory=dict, metadata=NOT_IN_KEY)  # why files were not read → how many
+    hints: tuple[str, ...] = field(default=(), metadata=NOT_IN_KEY)  # worth a look; changes nobody's result
 
     @property
     def code_in_use(self) -> tuple[str, ...]:
@@ -93,6 +94,7 @@ class NetworkCheck:
 
     layers: int  # operations of the float files
     parameters: int
+    hints: tuple[str, ...] = ()  # worth a look; changes nobody's result
 
     @property
     def summary(self) -> str:

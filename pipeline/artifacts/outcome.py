@@ -137,6 +137,19 @@ class ReportFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What git says of the user's folder."""
+
+    sha: str  # the first characters of the hash
+    changed: bool | None  # whether files differ from it; None: not asked
+
+    @property
+    def text(self) -> str:
+        """``commit 1a2b3c4d5e, with uncommitted changes``."""
+        return f"commit {self.sha}{', with uncommitted changes' if self.changed else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A whole run."""
 
@@ -159,6 +172,11 @@ class Outcome:
     targets: tuple[Judged, ...]
     notes: tuple[StageNote, ...] = field(metadata=NOT_IN_KEY)
     versions: dict[str, str]
+    unpruned: ExportSet | None = None  # the float files of the network before pruning; None where nothing was pruned
+    settings: dict[str, str] = field(default_factory=dict)  # the recipe's in effect: "train.epochs" → "12"
+    started: str = field(default="", metadata=NOT_IN_KEY)  # ISO 8601, UTC
+    commit: Commit | None = None  # None: the user's folder is in no repository
+    hints: tuple[str, ...] = ()  # worth a look; no limit depends on it
 
     @property
     def state(self) -> State:
@@ -168,8 +186,15 @@ class Outcome:
 
     @property
     def files(self) -> tuple[Exported, ...]:
-        """Return every exported file."""
+        """Return every exported file that could ship."""
         return tuple(file for each in self.exports for file in each.files)
+
+    @property
+    def compared_files(self) -> tuple[Exported, ...]:
+        """Return the files that were run: first those before pruning, as far as they were, then what could ship."""
+        seen = {each.way.variant for one in self.observed for each in one.answers}
+        before = self.unpruned.files if self.unpruned else ()
+        return (*(file for file in before if file.variant in seen), *self.files)
 
     @property
     def places(self) -> tuple[Place, ...]:

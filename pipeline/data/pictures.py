@@ -40,6 +40,11 @@ class PictureSource:
         return len(self.paths)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the pictures as people know them: the file and the folder that it lies in."""
+        return tuple(f"{path.parent.name}/{path.name}" for path in self.paths)
+
+    @property
     def strata(self) -> Indices:
         """Return the classes."""
         return self.labels
@@ -71,6 +76,11 @@ class MaskedPictureSource:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the pictures as people know them: the file and the folder that it lies in."""
+        return tuple(f"{path.parent.name}/{path.name}" for path in self.paths)
 
     def read(self, indices: Indices) -> Batch:
         """Decode the pictures (n, C, H, W) and masks (n, H, W) at ``indices``.  Raises DataError naming the file."""

@@ -67,6 +67,8 @@ class ArraySource:
     labels: Arrays = field(default_factory=dict)  # name → (N, …); {} where nothing is labelled
     strata: Indices | None = None  # (N,)
     groups: Indices | None = None  # (N,)
+    names: tuple[str, ...] = ()  # N: the file of each sample, for people; () where they have none
+    numbers: Indices | None = None  # (N,): which samples of the source that they were taken from; None: all of them
 
     def __len__(self) -> int:
         return length(self.inputs)
@@ -165,4 +167,6 @@ def take(source: Source, indices: Indices) -> Source:
         labels=chosen(source.labels, indices),
         strata=None if source.strata is None else source.strata[indices],
         groups=None if source.groups is None else source.groups[indices],
+        names=tuple(source.names[int(index)] for index in indices) if source.names else (),
+        numbers=indices if source.numbers is None else source.numbers[indices],
     )

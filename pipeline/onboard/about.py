@@ -16,10 +16,12 @@ from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.frontend import STEPS, StepCall
 
 KEY = "karui"  # the name of this text inside a model file
+LABELS_FILE = "labels.txt"  # beside a model file, and inside TFLite ones
 FORMAT = 1
 PICTURE, TABLE, ARRAY = "picture", "table", "array"
 SCORES, PROBABILITIES, NUMBERS = "scores", "probabilities", "numbers"
 MOST_LABELS = 100_000
+_TYPES = {str: "text", int: "a whole number", list: "a list", dict: "a table of settings"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Raw:
     columns: tuple[Column, ...] = ()  # of a table
     resize: str = ""  # of a picture: see PictureForm
     background: tuple[int, ...] = (255, 255, 255)
+
+    @property
+    def named(self) -> str:
+        """Return what one sample is, in words."""
+        return {PICTURE: "a picture", TABLE: "a row of a table"}.get(self.kind, "an array")
 
     @property
     def form(self) -> PictureForm:
@@ -109,6 +116,11 @@ class About:
         )
 
 
+def labels_text(labels: tuple[str, ...]) -> str:
+    """Return what stands in ``labels.txt``: one label per line, in the order of the outputs."""
+    return "".join(" ".join(label.split()) + "\n" for label in labels)
+
+
 def to_text(about: About) -> str:
     """Return the text that stands in the file; equal for equal contents."""
     return json.dumps(asdict(about), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -144,12 +156,14 @@ def from_text(text: str, where: str) -> About:
 def _about(words: Mapping[str, Any]) -> About:
     found = About(
         **{name: _of(str, words[name]) for name in ("recipe", "task", "karui", "data", "data_sha256")},
-        labels=tuple(_of(str, label) for label in _of(list, words["labels"])[:MOST_LABELS]),
+        labels=tuple(_of(str, label) for label in _of(list, words["labels"])),
         inputs=tuple(_input(each) for each in _of(list, words["inputs"])),
         outputs=tuple(_output(each) for each in _of(list, words["outputs"])),
     )
     if not found.inputs or not found.outputs:
         raise ValueError("no inputs or no outputs")
+    if len(found.labels) > MOST_LABELS:
+        raise ValueError(f"{len(found.labels):,} labels, at most {MOST_LABELS:,} belong there")
     return found
 
 
@@ -187,7 +201,7 @@ def _raw(words: Mapping[str, Any]) -> Raw:
     if raw.kind not in (PICTURE, TABLE, ARRAY):
         raise ValueError(f"a sample of kind {raw.kind!r:.40}")
     if len(raw.background) != 3 or (raw.kind == PICTURE and len(raw.shape) != 3):
-        raise ValueError(f"a {raw.kind} of shape {raw.shape} on the background {raw.background}")
+        raise ValueError(f"{raw.named} of shape {raw.shape} on the background {raw.background}")
     return raw
 
 
@@ -221,5 +235,5 @@ def _finite(word: str) -> float:
 
 def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):  # to Python, true is an int
-        raise TypeError(f"{value!r:.40} where a {kind.__name__} belongs")
+        raise TypeError(f"{value!r:.40} where {_TYPES[kind]} belongs")
     return value

@@ -27,7 +27,7 @@ class Answer:
     label: str = ""  # the decision, where there is one
     top: tuple[tuple[str, float], ...] = ()  # the likeliest classes and their probabilities
     numbers: dict[str, float] = field(default_factory=dict)  # what was predicted; of a mask each class's share
-    mask: NDArray[np.int64] | None = None  # (H, W): the class of each pixel
+    mask: NDArray[Any] | None = None  # (H, W): the class of each pixel, in as few bytes as it needs
 
     @property
     def words(self) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def _masks(
     found = []
     for mask in masks:
         shares = np.bincount(mask.ravel(), minlength=classes) / mask.size
-        found.append(Answer(numbers={label_of(labels, k): float(shares[k]) for k in range(classes)}, mask=mask))
+        named = {label_of(labels, k): float(shares[k]) for k in range(classes)}
+        found.append(Answer(numbers=named, mask=mask.astype(np.min_scalar_type(classes - 1))))
     return found
 
 

@@ -26,6 +26,7 @@ _NEWER = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # Pillow from 11
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "PCX", "ICO", "SGI", "DIB", *_NEWER)
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr"})
 _MASK_MODES = frozenset({"1", "L", "P"})  # a number per pixel: the class, or the place in the palette
+_MOST_COLOURS = 256  # of a palette
 _MOST_PIXELS = 90_000_000  # that are unpacked at once
 UNREADABLE = (  # what Pillow raises for damaged and for hostile files
     OSError,
@@ -127,8 +128,21 @@ def _damaged(path: Path, error: BaseException) -> FileRefused:
 
 
 def write_mask(path: Path, mask: NDArray[Any]) -> None:
-    """Write the class of each pixel (H, W) as a grey PNG: its values are the numbers of the classes."""
-    Image.fromarray(mask.astype(np.uint8)).save(path, format="PNG")
+    """Write the class of each pixel (H, W) as a PNG whose values are the numbers of the classes.
+
+    Up to 256 classes have colours, those of PASCAL VOC; more are 16-bit grey.
+    """
+    if mask.max(initial=0) > _MOST_COLOURS - 1:
+        Image.fromarray(mask.astype(np.uint16)).save(path, format="PNG")
+        return
+    picture = Image.fromarray(mask.astype(np.uint8))
+    picture.putpalette([_channel(number >> shift) for number in range(_MOST_COLOURS) for shift in range(3)])
+    picture.save(path, format="PNG")
+
+
+def _channel(number: int) -> int:
+    """Return red, green or blue of a class: every third bit of its number, the lowest first, from the top down."""
+    return sum((number >> 3 * place & 1) << 7 - place for place in range(3))
 
 
 # ── size ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,9 +151,7 @@ def write_mask(path: Path, mask: NDArray[Any]) -> None:
 def _smaller(picture: Image.Image, path: Path, form: PictureForm) -> Image.Image:
     """Let a JPEG unpack at a half, a quarter or an eighth where more than twice what is wanted remains."""
     if form.resize:
-        _, height, width = form.shape
-        aside = _turn(picture) >= _ON_ITS_SIDE
-        picture.draft(None, (2 * height, 2 * width) if aside else (2 * width, 2 * height))
+        picture.draft(None, (2 * max(form.shape[1:]),) * 2)  # either way up
     _check_pixels(picture, path)
     return picture
 
@@ -154,20 +166,29 @@ def _check_pixels(picture: Image.Image, path: Path) -> None:
 
 
 def _sized(picture: Image.Image, form: PictureForm, resampling: Image.Resampling) -> Image.Image:
+    """Bring a picture to its size, to the pixel as Pillow's ``ImageOps.pad`` ("fit") and ``ImageOps.fit`` ("crop")."""
     _, height, width = form.shape
     if form.resize == "fit":
-        scale = min(width / picture.width, height / picture.height)
-        inner = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        inner = _inside(picture, width, height)
         framed = Image.new(picture.mode, (width, height), _colour(form.background, picture.mode))
-        framed.paste(picture.resize(inner, resampling), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        corner = (round((width - inner[0]) * 0.5), round((height - inner[1]) * 0.5))
+        framed.paste(picture.resize(inner, resampling), corner)
         return framed
     box = (0.0, 0.0, float(picture.width), float(picture.height))
     if form.resize == "crop":
-        scale = max(width / picture.width, height / picture.height)
-        kept = (min(width / scale, picture.width), min(height / scale, picture.height))
-        left, top = (picture.width - kept[0]) / 2, (picture.height - kept[1]) / 2
-        box = (left, top, left + kept[0], top + kept[1])
+        wider = picture.width / picture.height >= width / height
+        kept_width = width / height * picture.height if wider else picture.width
+        kept_height = picture.height if wider else picture.width / (width / height)
+        left, top = (picture.width - kept_width) * 0.5, (picture.height - kept_height) * 0.5
+        box = (left, top, left + kept_width, top + kept_height)
     return picture.resize((width, height), resampling, box) if form.resize else picture
+
+
+def _inside(picture: Image.Image, width: int, height: int) -> tuple[int, int]:
+    """Return the largest size of the same proportions that fits in, one pixel at least."""
+    if picture.width / picture.height > width / height:
+        return width, max(1, round(picture.height / picture.width * width))
+    return max(1, round(picture.width / picture.height * height)), height
 
 
 # ── colours ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.onboard.about import PICTURE, TABLE, About, Raw
 from pipeline.onboard.arrays import PICTURE_SUFFIXES as PICTURES
 from pipeline.onboard.arrays import Arrays, length
-from pipeline.onboard.faults import InputRefused
+from pipeline.onboard.faults import FileRefused, InputRefused
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.rows import read_rows
 
@@ -39,6 +39,14 @@ _UNREADABLE = (  # what numpy raises for damaged and for hostile files
     zipfile.BadZipFile,
     zlib.error,
     KeyError,
+)
+_UNUSABLE = (  # what numpy and Python raise for settings that somebody forged
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
 )
 
 
@@ -126,7 +134,7 @@ def _pictures(paths: list[Path], about: About) -> Samples:
     raw = _only_raw(about, str(paths[0]))
     if raw.kind != PICTURE:
         raise InputRefused(
-            f"the network takes no pictures: a sample is a {raw.kind} of shape {raw.shape}, {raw.dtype}",
+            f"the network takes no pictures: a sample is {raw.named} of shape {raw.shape}, {raw.dtype}",
             where=str(paths[0]),
             remedy="give a CSV table with its columns" if raw.kind == TABLE else "give an .npy file of such samples",
         )
@@ -138,7 +146,9 @@ def _pictures(paths: list[Path], about: About) -> Samples:
 def _rows(file: TextIO, where: str, about: About) -> Samples:
     raw = _only_raw(about, where)
     if raw.kind != TABLE:
-        raise InputRefused(f"the network takes no rows of a table: a sample is a {raw.kind} {raw.shape}", where=where)
+        raise InputRefused(
+            f"the network takes no rows of a table: a sample is {raw.named} of shape {raw.shape}", where=where
+        )
     filled = any(call.step == "fill" for call in about.inputs[0].steps)
     lines, values = read_rows(file, where, raw, may_miss=filled)
     return Samples(tuple(f"{where}:{line}" for line in lines), {about.inputs[0].name: values})
@@ -211,8 +221,15 @@ def _prepared(samples: Samples, about: About) -> Iterator[Samples]:
     for start in range(0, len(samples.names), AT_ONCE):
         names = samples.names[start : start + AT_ONCE]
         portion = {name: np.asarray(array[start : start + AT_ONCE]) for name, array in samples.inputs.items()}
-        with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number afterwards is refused
-            prepared = prepare(portion, frontend)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number afterwards is refused
+                prepared = prepare(portion, frontend)
+        except _UNUSABLE as error:
+            raise FileRefused(
+                f"what it says about preprocessing cannot be done ({type(error).__name__}: {error})",
+                where=f"the model of recipe '{about.recipe}'",
+                remedy="export it again; if it was copied, compare its sha256",
+            ) from error
         for array in prepared.values():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
             if bad.any():

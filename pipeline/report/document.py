@@ -142,6 +142,7 @@ class Document(_Part):
     artifacts: dict[str, FilePart]
     baselines: dict[str, float]  # the metric that is reached without looking at the inputs, by name
     comparison: ComparisonPart | None  # of the first target that has one; None without int8
+    hints: tuple[str, ...]  # worth a look; no limit depends on them
 
     def to_json(self) -> str:
         """Return the document as indented JSON, without a newline at the end."""
@@ -178,6 +179,7 @@ def document(outcome: Outcome, folder: Path) -> Document:
         artifacts={exported.variant.key: _file(exported, folder) for exported in outcome.files},
         baselines=baselines_of(outcome),
         comparison=_comparison(outcome, compared[0]) if compared else None,
+        hints=outcome.hints,
     )
 
 
@@ -307,7 +309,7 @@ def _answered(outcome: Outcome, each: Answered, label: str) -> Iterator[Measurem
 def _sizes(outcome: Outcome, target: Judged, labels: dict[Way, str]) -> Iterator[MeasurementPart]:
     """One size for a file in two runtimes."""
     where = outcome.places[0].name if outcome.places else ""
-    for file in outcome.files:
+    for file in outcome.compared_files:
         if not is_of(file.variant, target):
             continue
         program = next(each[0] for name, each in RUNTIME_OF_FORMAT.items() if name == file.variant.format)

@@ -55,7 +55,7 @@ def looked_at(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
     trained.  Without int8 the reference stands alone.
     """
     answers = {each.way: each for each in answers_of(outcome, target)}
-    floats = [each for way, each in answers.items() if way.variant.precision == "fp32"]
+    floats = [each for way, each in answers.items() if way.variant.precision == "fp32" and not way.variant.unpruned]
     int8 = [way for way in answers if way.variant.precision == "int8"]
     wanted = (target.verdict.ship, *target.candidates, *(way for way in int8 if way.program != "torch"), *int8)
     chosen = next((answers[way] for way in wanted if way in int8), None)

@@ -47,6 +47,8 @@ def render(
         training=training_view(outcome),
         yourselves=yourselves(outcome),
         command=sentences.repeat_command(outcome, command),
+        made=sentences.made_line(outcome),
+        settings=sentences.settings_lines(outcome),
         repeat=sentences.repeat_sentences(outcome),
     )
 

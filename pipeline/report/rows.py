@@ -75,12 +75,12 @@ def is_of(variant: Variant, target: Judged) -> bool:
 
 
 def answers_of(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
-    """Return all ways of running the target's networks, each once: torch first, then the files."""
+    """Return all ways of running the target's networks, each once: before pruning first, then torch, then the files."""
     found: dict[Way, Answered] = {}
     for each in (*(each.answered for each in outcome.predicted), *_observed_answers(outcome, target)):
         if is_of(each.way.variant, target):
             found.setdefault(each.way, each)
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda each: not each.way.variant.unpruned))
 
 
 def _observed_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:
@@ -123,7 +123,7 @@ def baselines_of(outcome: Outcome) -> dict[str, float]:
 
 def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
     """Return one row per way of running the target's networks."""
-    sizes = {each.variant: each.size_bytes for each in outcome.files}
+    sizes = {each.variant: each.size_bytes for each in outcome.compared_files}
     numbers = {quantity: shown(outcome, target, quantity) for quantity in (*LATENCIES, "peak_memory_bytes")}
     return tuple(
         RunRow(
@@ -140,6 +140,33 @@ def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
         )
         for each in answers_of(outcome, target)
     )
+
+
+def stage_rows(outcome: Outcome, target: Judged) -> dict[str, RunRow]:
+    """Return what became of the network, stage → its file in the target's runtime: trained, pruned, int8."""
+    rows = {row.way: row for row in run_rows(outcome, target)}
+    candidates = [rows[way] for way in target.candidates if way in rows]
+    floats = [row for row in candidates if row.way.variant.precision == "fp32"]
+    before = [
+        row
+        for row in rows.values()
+        if row.way.variant.unpruned and row.way.program in {each.way.program for each in floats}
+    ]
+    named = {"trained": before[:1] or floats, "pruned": floats if before else []}
+    named |= {"int8": [row for row in candidates if row.way.variant.precision == "int8"]}
+    return {stage: found[0] for stage, found in named.items() if found}
+
+
+def since_training(outcome: Outcome, target: Judged) -> Compared | None:
+    """Return the comparison of what ships, or else could ship, with the network before pruning; None without that."""
+    wanted = [target.verdict.ship, *reversed(target.candidates)]
+    found = {
+        each.second: each
+        for one in observed_for(outcome, target)
+        for each in one.comparisons
+        if each.first.variant.unpruned and each.metric == outcome.metric.name
+    }
+    return next((found[way] for way in wanted if way in found), None)
 
 
 def shown(outcome: Outcome, target: Judged, quantity: Quantity) -> dict[Way, Measurement]:

@@ -12,7 +12,7 @@ from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.artifacts.training import PruneStep, SparsityTrial
 from pipeline.judging.limits import OVERFLOW, drop_name
 from pipeline.report import words
-from pipeline.report.rows import LATENCIES, observed_for, shown
+from pipeline.report.rows import LATENCIES, observed_for, shown, since_training
 
 SIGNIFICANT = 0.05
 
@@ -77,6 +77,15 @@ def comparison_sentences(metric: Metric, found: Comparison, limits: Iterable[Che
             "a smaller one may stay hidden."
         )
     return (*said, *(_margin(check) for check in limits))
+
+
+def since_training_line(outcome: Outcome, target: Judged) -> str:
+    """Say how far what ships is from the network before pruning; empty where nothing was pruned."""
+    compared = since_training(outcome, target)
+    if compared is None:
+        return ""
+    title = words.way_title(compared.second)
+    return f"{title} − before pruning: {difference_line(outcome.metric, compared.comparison)}"
 
 
 def _difference(metric: Metric, found: Comparison) -> str:
@@ -227,6 +236,24 @@ def repeat_sentences(outcome: Outcome) -> tuple[str, ...]:
         'may keep or undo another step and go on with another network. With prune.decide_by = "macs" a count decides.'
     )
     return (anew, perhaps)
+
+
+def made_line(outcome: Outcome) -> str:
+    """Say when a run was made, how much work it was, and from what."""
+    took_s = sum(note.duration_s for note in outcome.notes)
+    said = [f"{outcome.started[:16].replace('T', ' ')} UTC"] if outcome.started else []
+    said += [f"{words.duration(took_s)} of work"] if outcome.notes else []
+    said += [f"seed {outcome.settings['seed']}"] if "seed" in outcome.settings else []
+    return ", ".join([*said, *([outcome.commit.text] if outcome.commit else [])])
+
+
+def settings_lines(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """Return stage → its settings in one line; what stands above all stages comes first."""
+    found: dict[str, list[str]] = {}
+    for name, value in sorted(outcome.settings.items(), key=lambda each: "." in each[0]):
+        stage, _, key = name.partition(".")
+        found.setdefault(stage if key else "all stages", []).append(f"{key or name} = {value}")
+    return tuple((stage, ", ".join(values)) for stage, values in found.items())
 
 
 def next_commands(outcome: Outcome, folder: Path, command: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:

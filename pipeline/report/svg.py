@@ -18,6 +18,9 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from pipeline.visible import shown_text
 
 INK, MUTED, RULE = "#101011", "#707071", "#d0d0d1"
 FLOAT, INT8, GOOD, BAD = "#3566c5", "#d9730e", "#1a7f4c", "#c2352c"
@@ -73,8 +76,15 @@ def figure(height_pt: float, width_pt: float = WIDTH_PT) -> Figure:
     return Figure(figsize=(width_pt / 72, height_pt / 72), layout="constrained")
 
 
-def to_svg(drawn: Figure, name: str, description: str) -> Markup:
-    """Return the figure as an ``<svg>`` element for an HTML page; ``name`` keeps its ids apart from other figures'."""
+def to_svg(drawn: Figure, name: str, description: str, *, details: str = "") -> Markup:
+    """Return the figure as an ``<svg>`` element for an HTML page; ``name`` keeps its ids apart from other figures'.
+
+    ``description`` is its title, ``details`` what there is to see, for those who do not see it.  What would act in any
+    of its texts is written out.
+    """
+    for each in drawn.findobj(Text):
+        if isinstance(each, Text):
+            each.set_text(shown_text(each.get_text()))
     buffer = io.StringIO()
     drawn.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
@@ -82,11 +92,17 @@ def to_svg(drawn: Figure, name: str, description: str) -> Markup:
     used = set(re.findall(r"(?:href=\"|url\()#([\w-]+)", text))
     body = _TAG.sub(lambda tag: _page_tag(tag[0], name, used), text[text.index(">") + 1 :])
     body = re.sub(r"\n\s*", "\n", body).replace("<g/>\n", "").replace("<g>\n</g>\n", "")
+    body = shown_text(body)  # the texts of axes are made while drawing
+    said = f"<title>{_escaped(description)}</title>" + (f"<desc>{_escaped(details)}</desc>" if details else "")
     width, height = (72 * side for side in drawn.get_size_inches())
-    return Markup(  # noqa: S704  matplotlib escapes text; the description is escaped here
-        f'<svg class="figure" role="img" aria-label="{html.escape(description)}" viewBox="0 0 {width:g} {height:g}" '
-        f'style="max-width: {width * 1.28:.0f}px" xmlns="http://www.w3.org/2000/svg">{body}'
+    return Markup(  # noqa: S704  matplotlib escapes text; title and details are escaped here
+        f'<svg class="figure" role="img" aria-label="{_escaped(description)}" viewBox="0 0 {width:g} {height:g}" '
+        f'style="max-width: {width * 1.28:.0f}px" xmlns="http://www.w3.org/2000/svg">{said}{body}'
     )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(shown_text(" ".join(text.split())))
 
 
 def _page_tag(tag: str, name: str, used: set[str]) -> str:

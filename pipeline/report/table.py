@@ -142,6 +142,8 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
     paper.line()
     for target in outcome.targets:
         _print_target(paper, outcome, target)
+    for hint in outcome.hints:
+        paper.line(f"Hint    {_first_upper(hint)}", "yellow")
     if outcome.targets:
         paper.line(f"Report  {folder / 'report.html'}")
     else:
@@ -254,9 +256,11 @@ def print_show(outcome: Outcome, console: Console) -> None:
         state = judged.verdict.state
         paper.line(f"{words.state_sign(state)} {judged.target}: {sentences.headline(judged)}", "bold")
         paper.line(judged.verdict.why, indent=2)
+    for hint in outcome.hints:
+        paper.line(f"Hint: {hint}", "yellow")
     if outcome.files:
         files = paper.table(("file", "fold"), ("size", "right"))
-        for file in outcome.files:
+        for file in outcome.compared_files:
             paper.row(files, words.artifact_title(file.variant), words.size(file.size_bytes))
         paper.line()
         paper.print(files)
@@ -369,11 +373,11 @@ def _numbers_of(outcome: Outcome, target: Judged) -> dict[str, str]:
             "same decision": words.percent(found.agreement),
         }
     for row in run_rows(outcome, target):
-        if row.way in target.candidates:
+        if row.way in target.candidates or row.way.variant.unpruned:
             numbers[f"95 % {words.way_title(row.way)}"] = (
                 f"{words.metric_value(metric, row.low)} … {words.metric_value(metric, row.high)}"
             )
-    for file in outcome.files:
+    for file in outcome.compared_files:
         if is_of(file.variant, target):
             numbers[f"size {words.artifact_title(file.variant)}"] = words.size(file.size_bytes)
     for way, time in shown(outcome, target, "latency_p50_ms").items():

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.artifacts.evidence import Agreement, Comparison, ExecutedOp, SaturationRow, Timing
+from pipeline.artifacts.evidence import Agreement, Comparison, ExecutedOp, Metric, SaturationRow, Timing
 from pipeline.artifacts.files import Exported
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Epoch, LayerQuality, Quantized
-from pipeline.report import figures, sentences, words
+from pipeline.report import figures, overview, sentences, words
 from pipeline.report.advice import advice
 from pipeline.report.document import MeasurementPart, measurements_of
 from pipeline.report.draw import ArrayStore, Drawn, draw
@@ -28,6 +28,7 @@ from pipeline.report.rows import (
     layer_rows,
     observed_for,
     run_rows,
+    stage_rows,
     timings_of,
     worst_layers,
 )
@@ -66,6 +67,14 @@ class LatenciesView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StagesView:
+    """What became of the network, and where its latencies come from."""
+
+    drawing: Markup
+    line: str  # what ships against the network before pruning; "" where nothing was pruned
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetView:
     """What is shown for one target."""
 
@@ -76,6 +85,8 @@ class TargetView:
     comparison: Comparison | None
     sentences: tuple[str, ...]
     difference: Markup | None
+    stages: StagesView | None  # None where there is but one
+    files: Markup | None  # None where no latency is known
     latencies: LatenciesView | None
     time_how: str  # "measured", if that is how all latencies of the table came about; "" where they differ
     memory_how: str
@@ -137,6 +148,8 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         comparison=found,
         sentences=sentences.comparison_sentences(metric, found, sentences.margins(target, metric)) if found else (),
         difference=figures.difference(found, margin, metric, f"d{number}") if found else None,
+        stages=_stages(outcome, target, number),
+        files=_all_files(rows, metric, number),
         latencies=_latencies(outcome, target, store, number),
         time_how=sentences.common_how(times),
         memory_how=sentences.common_how(row.memory for row in rows),
@@ -172,7 +185,38 @@ def _float_twin(rows: Sequence[RunRow], best: RunRow | None) -> RunRow | None:
     if best is None or best.way.variant.precision == "fp32":
         return None
     same = [row for row in rows if row.way.program == best.way.program and row.way.variant.precision == "fp32"]
+    same = [row for row in same if not row.way.variant.unpruned]
     return next(iter(same), None)
+
+
+def _stages(outcome: Outcome, target: Judged, number: int) -> StagesView | None:
+    rows = stage_rows(outcome, target)
+    if len(rows) < 2:
+        return None
+    points = [_point(row, stage) for stage, row in rows.items()]
+    return StagesView(
+        drawing=overview.stage_by_stage(points, outcome.metric, f"s{number}"),
+        line=sentences.since_training_line(outcome, target),
+    )
+
+
+def _all_files(rows: Sequence[RunRow], metric: Metric, number: int) -> Markup | None:
+    points = [_point(row, words.way_title(row.way)) for row in rows if row.p50 and row.size_bytes]
+    return overview.all_files(points, metric, f"f{number}") if points else None
+
+
+def _point(row: RunRow, title: str) -> overview.Point:
+    return overview.Point(
+        title=title,
+        int8=row.way.variant.precision == "int8",
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        size_bytes=row.size_bytes,
+        latency_ms=row.p50.value if row.p50 else None,
+        latency_low_ms=row.p50.low if row.p50 else None,
+        latency_high_ms=row.p50.high if row.p50 else None,
+    )
 
 
 def _latencies(outcome: Outcome, target: Judged, store: ArrayStore, number: int) -> LatenciesView | None:

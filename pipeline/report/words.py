@@ -120,10 +120,10 @@ def shape(sides: tuple[int, ...]) -> str:
 
 
 def artifact_title(variant: Variant) -> str:
-    """``ONNX int8``, ``TFLite float``, ``torch int8``; weights of an unusual width are named."""
+    """``ONNX int8``, ``torch int8``, ``ONNX float before pruning``; weights of an unusual width are named."""
     precision = "float" if variant.precision == "fp32" else variant.precision
     narrow = f" ({variant.weight_bits}-bit weights)" if variant.weight_bits not in (8, 32) else ""
-    return f"{_FORMATS[variant.format]} {precision}{narrow}"
+    return f"{_FORMATS[variant.format]} {precision}{narrow}{' before pruning' if variant.unpruned else ''}"
 
 
 def way_title(way: Way) -> str:

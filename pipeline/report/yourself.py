@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.files import Exported, Program
-from pipeline.artifacts.handover import LABELS_FILE, MODEL_FILE
+from pipeline.artifacts.handover import MODEL_FILE
 from pipeline.artifacts.outcome import Outcome
-from pipeline.onboard.about import PICTURE, PROBABILITIES, TABLE, About, Input, Raw, Stored
-from pipeline.onboard.answers import THRESHOLD
+from pipeline.onboard.about import LABELS_FILE, PICTURE, TABLE, About, Input, Raw, Stored
+from pipeline.tasks import named
 
 _WRITTEN_OUT = 4  # numbers of a list; longer ones are read from model.json
 _INTERPRETERS = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
@@ -60,11 +60,12 @@ def _can_be_said(about: About) -> bool:
 def _yourself(
     file: Exported, about: About, program: Program, targets: tuple[str, ...], decision: Mapping[str, float]
 ) -> Yourself:
-    source, filename = about.inputs[0], file.filename
-    read, imports, wanted = _reading(source)
-    steps = _steps(source)
-    run = _run_onnx(file, source) if program == "onnxruntime" else _run_tflite(filename, about)
-    body = [*read, *steps, *run, *_decision(about, decision)]
+    source, filename, onnx = about.inputs[0], file.filename, program == "onnxruntime"
+    last = not onnx and source.stored.layout == "NHWC"  # where the channels stand
+    read, imports, wanted = _reading(source, channels_last=last)
+    run = _run_onnx(file, source) if onnx else _run_tflite(filename, about)
+    body = [*read, *_steps(source, channels_last=last), *run]
+    body += named(about.task).printing(about.outputs[0], decision)
     if any("about[" in line for line in body):
         imports = [*imports, "import json"]
         description = f'about = json.loads(Path("{MODEL_FILE}").read_text("utf-8"))["files"][0]["inputs"][0]'
@@ -73,11 +74,7 @@ def _yourself(
         body = [f'labels = Path("{LABELS_FILE}").read_text("utf-8").splitlines()', *body]
     if any("Path(" in line for line in body):
         imports = [*imports, "from pathlib import Path"]
-    runtime = (
-        "import onnxruntime"
-        if program == "onnxruntime"
-        else f"from {_INTERPRETERS[program]}.interpreter import Interpreter"
-    )
+    runtime = "import onnxruntime" if onnx else f"from {_INTERPRETERS[program]}.interpreter import Interpreter"
     pillow = ["from PIL import Image, ImageOps"] if source.raw.kind == PICTURE else []
     code = "\n".join(
         [
@@ -103,24 +100,37 @@ def _yourself(
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _reading(source: Input) -> tuple[list[str], list[str], str]:
+def _reading(source: Input, *, channels_last: bool) -> tuple[list[str], list[str], str]:
     """Return the lines that read one raw sample as x (1, …), their imports, and the file that they read."""
     raw = source.raw
-    shape = ", ".join(map(str, raw.shape))
+    sizes = raw.shape[1:] + raw.shape[:1] if channels_last else raw.shape
+    shape = ", ".join(map(str, sizes))
     if raw.kind == PICTURE:
-        axes = "[None, None]" if raw.colours == "L" else ".transpose(2, 0, 1)[None]"
-        return (
-            [
-                f'picture = ImageOps.exif_transpose(Image.open("{PICTURE_FILE}")).convert("{raw.colours}")',
-                *_sized(raw),
-                f"x = np.asarray(picture, np.float32){axes}  # (1, {shape})",
-            ],
-            [],
-            PICTURE_FILE,
-        )
+        return [*_reading_picture(raw), f"x = {_pixels(raw, channels_last)}  # (1, {shape})"], [], PICTURE_FILE
     if raw.kind == TABLE:
         return _reading_table(source), ["import csv"], ROWS_FILE
-    return [f'x = np.float32(np.load("{SAMPLE_FILE}")).reshape(1, {shape})'], [], SAMPLE_FILE
+    stored = ", ".join(map(str, raw.shape))
+    x = f'np.float32(np.load("{SAMPLE_FILE}")).reshape(1, {stored})'
+    return [f"x = {x}.transpose(0, 2, 3, 1).copy()  # NHWC" if channels_last else f"x = {x}"], [], SAMPLE_FILE
+
+
+def _reading_picture(raw: Raw) -> list[str]:
+    """Write what ``pipeline.onboard.pictures`` does: upright, on the background, at its size."""
+    upright = 'ImageOps.exif_transpose(picture).convert("RGBA")'
+    background = f'Image.new("RGBA", picture.size, {raw.background})'
+    return [
+        f'picture = Image.open("{PICTURE_FILE}")',
+        *([f"picture.draft(None, {(2 * max(raw.shape[1:]),) * 2})  # large JPEGs"] if raw.resize else []),
+        f"picture = {upright}",
+        f'picture = Image.alpha_composite({background}, picture).convert("{raw.colours}")',
+        *_sized(raw),
+    ]
+
+
+def _pixels(raw: Raw, channels_last: bool) -> str:
+    if raw.colours == "L":
+        return f"np.asarray(picture, np.float32)[{'None, :, :, None' if channels_last else 'None, None'}]"
+    return f"np.asarray(picture, np.float32){'[None]' if channels_last else '.transpose(2, 0, 1)[None]'}"
 
 
 def _sized(raw: Raw) -> list[str]:
@@ -135,32 +145,33 @@ def _sized(raw: Raw) -> list[str]:
 
 
 def _background(raw: Raw) -> str:
-    """Write a colour, as grey for grey pictures."""
+    """Write a colour, as grey for grey pictures (ITU-R BT.601, as Pillow computes it)."""
     red, green, blue = raw.background
-    return str(raw.background) if raw.colours == "RGB" else str(round(0.299 * red + 0.587 * green + 0.114 * blue))
+    grey = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return str(raw.background) if raw.colours == "RGB" else str(grey)
 
 
 def _reading_table(source: Input) -> list[str]:
     shape = ", ".join(map(str, source.raw.shape))
     value = 'known.index(cell) if cell in known else float(cell or "nan")'
     return [
-        f'row = next(csv.DictReader(Path("{ROWS_FILE}").read_text("utf-8-sig").splitlines()))',
+        f'row = next(csv.DictReader(Path("{ROWS_FILE}").read_text("utf-8-sig").splitlines()))  # commas, 3.14',
         'cells = [(row[each["name"]].strip(), each["categories"]) for each in about["raw"]["columns"]]',
         f"x = np.float32([{value} for cell, known in cells]).reshape(1, {shape})",
     ]
 
 
-def _steps(source: Input) -> list[str]:
+def _steps(source: Input, *, channels_last: bool) -> list[str]:
     lines: list[str] = []
-    rank = len(source.raw.shape)
+    after = 0 if channels_last else len(source.raw.shape) - 1  # axes behind that of the channels
     for place, call in enumerate(source.steps):
-        lines += _STEPS[call.step](call.settings, place, rank)
+        lines += _STEPS[call.step](call.settings, place, after)
     if any("steps[" in line for line in lines):
         lines.insert(0, 'steps = about["steps"]')
     return lines
 
 
-def _normalize(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
+def _normalize(settings: Mapping[str, Any], place: int, after: int) -> list[str]:
     divide, value = float(settings.get("divide", 1.0)), "x"
     if divide != 1:
         value = f"x / np.float32({divide!r})"
@@ -168,32 +179,31 @@ def _normalize(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
         values = list(settings.get(name, (nothing,)))
         if any(each != nothing for each in values):
             before = f"({value})" if sign == "/" and value != "x" else value
-            value = f"{before} {sign} {_numbers(values, place, name, rank)}"
+            value = f"{before} {sign} {_numbers(values, place, name, after)}"
     return [f"x = {value}"] if value != "x" else []
 
 
-def _numbers(values: Sequence[float], place: int, name: str, rank: int) -> str:
+def _numbers(values: Sequence[float], place: int, name: str, after: int) -> str:
     """Write one number, or one per channel."""
     if len(values) == 1:
         return f"np.float32({values[0]!r})"
-    listed = repr(values) if len(values) <= _WRITTEN_OUT else f'steps[{place}]["settings"]["{name}"]'
-    shape = ", ".join(["1", "-1", *["1"] * (rank - 1)])
-    return f"np.float32({listed}).reshape({shape})" if rank > 1 else f"np.float32({listed})"
+    listed = repr(list(values)) if len(values) <= _WRITTEN_OUT else f'steps[{place}]["settings"]["{name}"]'
+    return f"np.float32({listed}).reshape({', '.join(['-1', *['1'] * after])})" if after else f"np.float32({listed})"
 
 
-def _clip(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
-    del place, rank  # one limit for all values
+def _clip(settings: Mapping[str, Any], place: int, after: int) -> list[str]:
+    del place, after  # one limit for all values
     limit = float(settings["limit"])
     return [f"x = np.clip(x, np.float32({-limit!r}), np.float32({limit!r}))"]
 
 
-def _fill(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
-    del settings, rank  # as long as there are columns
+def _fill(settings: Mapping[str, Any], place: int, after: int) -> list[str]:
+    del settings, after  # as long as there are columns
     return [f'x = np.where(np.isnan(x), np.float32(steps[{place}]["settings"]["values"]), x)']
 
 
-def _one_hot(settings: Mapping[str, Any], place: int, rank: int) -> list[str]:
-    del settings, rank  # as long as there are columns
+def _one_hot(settings: Mapping[str, Any], place: int, after: int) -> list[str]:
+    del settings, after  # as long as there are columns
     return [
         f'codes = dict(zip(steps[{place}]["settings"]["columns"], steps[{place}]["settings"]["codes"]))',
         "parts = [x[:, [c]] == np.float32([codes[c]]) if c in codes else x[:, [c]] for c in range(x.shape[1])]",
@@ -217,23 +227,23 @@ def _run_onnx(file: Exported, source: Input) -> list[str]:
         "options = onnxruntime.SessionOptions()",
         'options.add_session_config_entry("session.x64quantprecision", "1")  # no overflow on older x86',
     ]
+    # without it, the runtime makes integers of layers that were left float on purpose
+    kept = ', disabled_optimizers=["WeightBiasQuantization"]' if file.float_ops else ""
+    how = f", options{kept}" if file.variant.precision == "int8" else ""
     return [
-        *(exact if file.variant.precision == "int8" else []),
-        f"session = onnxruntime.InferenceSession({file.filename!r}{', options' * (file.variant.precision == 'int8')})",
+        *(exact if how else []),
+        f"session = onnxruntime.InferenceSession({file.filename!r}{how})",
         f"y = session.run(None, {{{source.stored.name!r}: x}})[0]",
     ]
 
 
 def _run_tflite(filename: str, about: About) -> list[str]:
     into, out = about.inputs[0].stored, about.outputs[0].stored
+    y = f'model.get_signature_runner()(**{{"{about.inputs[0].name}": x}})["{about.outputs[0].name}"]'
     return [
-        *(["x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # NHWC"] if into.layout == "NHWC" else []),
         *_as_integers(into),
         f"model = Interpreter({filename!r})",
-        "model.allocate_tensors()",
-        'model.set_tensor(model.get_input_details()[0]["index"], x)',
-        "model.invoke()",
-        'y = model.get_tensor(model.get_output_details()[0]["index"])',
+        f"y = {y}",
         *([f"y = (np.float32(y) - ({out.zero_point})) * np.float32({out.scale!r})"] if out.scale else []),
         *(["y = y.transpose(0, 3, 1, 2)  # NCHW"] if out.layout == "NHWC" else []),
     ]
@@ -244,19 +254,3 @@ def _as_integers(stored: Stored) -> list[str]:
         return []
     value = f"np.rint(x / np.float32({stored.scale!r})) + ({stored.zero_point})"
     return [f"x = np.clip({value}, -128, 127).astype(np.int8)"]
-
-
-def _decision(about: About, decision: Mapping[str, float]) -> list[str]:
-    output = about.outputs[0]
-    if about.task == "classification":
-        return ["print(labels[y[0].argmax()])"]
-    if about.task == "binary":
-        usual = 0.5 if output.holds == PROBABILITIES else 0.0
-        return [f"print(labels[int(y[0, 0] >= {float(decision.get(THRESHOLD, usual))!r})])"]
-    if about.task == "segmentation":
-        return [
-            "mask = y[0].argmax(0)  # the class of each pixel",
-            "print({label: float((mask == number).mean()) for number, label in enumerate(labels)})",
-        ]
-    times = f" * {output.times!r}" if output.times != 1 else ""
-    return [f"print((y[0]{times}).tolist())"]

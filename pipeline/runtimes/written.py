@@ -31,7 +31,7 @@ from pipeline.quant.grids import on_grid, quantizer_of
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.ends import Ends, ends_of
-from pipeline.tflite import write_tflite
+from pipeline.tflite import metadata, write_tflite
 
 CHECK_SAMPLES = 8  # of the calibration samples: enough to meet every kernel, few enough to take no time
 # Runtimes multiply and add in another order than torch, so that values near the middle between two steps fall to the
@@ -100,8 +100,15 @@ def _contents(model: onnx.ModelProto, abouts: Mapping[FileFormat, About]) -> dic
     """Return the files, each with what it says about itself."""
     return {
         "onnx": to_bytes(_saying(model, abouts.get("onnx"))),
-        "tflite": write_tflite(_saying(model, abouts.get("tflite"))),
+        "tflite": _tflite(model, abouts.get("tflite")),
     }
+
+
+def _tflite(model: onnx.ModelProto, about: About | None) -> bytes:
+    if about is None:
+        return write_tflite(model)
+    content = write_tflite(_saying(model, about), {metadata.NAME: metadata.metadata_of(about)})
+    return metadata.with_files(content, metadata.files_of(about))
 
 
 def _saying(model: onnx.ModelProto, about: About | None) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from pipeline.data.load import load
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
+from pipeline.graph.kinds import kind_of, module_of, output_node
 from pipeline.networks.build import build_network, check_training_step, head_name
 from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.own_code import line_in
@@ -27,10 +28,13 @@ from pipeline.quant.samples import calibration_inputs
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import write_atomic
 from pipeline.runtimes.written import CHECK_SAMPLES, check_file, limits_of, write
+from pipeline.tasks import named
 from pipeline.training.devices import using_threads
 
 _SHARE = 0.3  # of the channels, in a trial of pruning
 _WEIGHT_BITS = 8
+_SQUASHING = ("Softmax", "Sigmoid")
+_THROUGH_CROSS_ENTROPY = ("class", "mask")  # what is wanted of such tasks
 
 
 @stage(version=1)
@@ -68,7 +72,23 @@ def check(
             if pruned:
                 plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
     costs = layer_costs(folded)
-    return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs))
+    hints = tuple(_hints(folded, data))
+    for hint in hints:
+        work.progress.say(f"check: {hint}")
+    return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs), hints=hints)
+
+
+def _hints(folded: fx.GraphModule, data: DataRef) -> Iterator[str]:
+    """Say that training through cross-entropy squashes what the network squashes at its own end."""
+    node = output_node(folded)
+    while node.op == "call_module" and kind_of(module_of(node)) == "Reshape" and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    kind = kind_of(module_of(node)) if node.op == "call_module" else ""
+    if kind in _SQUASHING and named(data.card.task).WANTED in _THROUGH_CROSS_ENTROPY:
+        yield (
+            f"the network ends in a {kind.lower()} (layer {node.meta['label']}), and training through cross-entropy "
+            "applies one of its own: it learns slowly and never gets sure; leave the layer out and return plain scores"
+        )
 
 
 def _check_start(module: nn.Module, network: NetworkRef, start: NetworkRef) -> None:

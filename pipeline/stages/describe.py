@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipeline.artifacts.networks import DataFacts, DataRef
+from pipeline.data.hints import hints_of
 from pipeline.data.load import load
 from pipeline.data.source import Dataset, everything
 from pipeline.onboard.arrays import Signature, TensorSpec
@@ -16,13 +17,15 @@ _AXES = {1: "F", 2: "CT", 3: "CHW"}  # of an input, by the number of its axes
 
 @stage(version=1)
 def describe(work: Work, *, data: DataRef) -> DataFacts:
-    """Return what networks for this data set take and give, its classes, sizes and preprocessing.
+    """Return what networks for this data set take and give, classes, sizes, preprocessing, and what is worth a look.
 
     Raises DataError for data that cannot be used, also when preprocessing makes a value that is no finite number;
     ConfigError for a card whose task cannot be meant.
     """
-    del work  # nothing of it goes to the store
     dataset = load(data)
+    hints = hints_of(dataset)
+    for hint in hints:
+        work.progress.say(f"data: {hint}")
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     return DataFacts(
         signature=_signature(dataset),
@@ -31,6 +34,7 @@ def describe(work: Work, *, data: DataRef) -> DataFacts:
         frontend=dataset.frontend,
         pictures=dataset.pictures,
         left_out=dict(dataset.left_out),
+        hints=hints,
     )
 
 

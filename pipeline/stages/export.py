@@ -45,13 +45,15 @@ def export(
     facts: DataFacts,
     weights: Checkpoint | Quantized,
     runtimes: dict[str, str],
+    unpruned: bool = False,
 ) -> ExportSet:
     """Write, check and store the files: float ones of a checkpoint, int8 ones of a quantized network.
 
     Before, the restored network must reach on the validation split what its checkpoint says.  Each file passes its
     format's checker, is written twice with the same bytes, loads in its runtimes, runs with two batch sizes and gives
     what torch gives on calibration samples.  ``runtimes``: which there are here (name → version, or why not), for the
-    key alone: a file that could not be checked is checked when its runtime is there.
+    key alone: a file that could not be checked is checked when its runtime is there.  ``unpruned``: these weights are
+    those before pruning, which others are compared with.
 
     Raises UnsupportedOpError (operation, layer, what to do) for what the writers do not know, ModelError when the
     restored network or a written file computes something else than what was trained.
@@ -61,7 +63,9 @@ def export(
         dataset = load(data)
         graph, reference = _restored(work, weights)
         _check_recall(reference, dataset, facts, weights)
-        return _export(work, name, graph, reference, data=data, dataset=dataset, facts=facts, weights=weights)
+        return _export(
+            work, name, graph, reference, data=data, dataset=dataset, facts=facts, weights=weights, unpruned=unpruned
+        )
 
 
 def _restored(work: Work, weights: Checkpoint | Quantized) -> tuple[fx.GraphModule, nn.Module]:
@@ -98,6 +102,7 @@ def _export(
     dataset: Dataset,
     facts: DataFacts,
     weights: Checkpoint | Quantized,
+    unpruned: bool,
 ) -> ExportSet:
     precision: Precision = "int8" if isinstance(weights, Quantized) else "fp32"
     bits = weights.weight_bits if isinstance(weights, Quantized) else 32
@@ -110,7 +115,7 @@ def _export(
     files: list[Exported] = []
     work.progress.start("export", len(written.contents))
     for file_format, content in written.contents.items():
-        variant = Variant(format=file_format, precision=precision, weight_bits=bits)
+        variant = Variant(format=file_format, precision=precision, weight_bits=bits, unpruned=unpruned)
         file, filename = work.store.put(content), _filename(name, variant, file_format)
         try:
             checked = check_file(written, file_format, work.store.path(file), inputs, limits, signature=signature)
@@ -174,6 +179,6 @@ def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature:
 
 
 def _filename(name: str, variant: Variant, file_format: FileFormat) -> str:
-    """``digits.fp32.onnx``, ``digits.int8.tflite``, ``digits.int8-w7.onnx``."""
+    """``digits.fp32.onnx``, ``digits.int8.tflite``, ``digits.int8-w7.onnx``, ``digits.fp32-unpruned.onnx``."""
     narrow = f"-w{variant.weight_bits}" if variant.weight_bits not in (8, 32) else ""
-    return f"{name}.{variant.precision}{narrow}.{file_format}"
+    return f"{name}.{variant.precision}{narrow}{'-unpruned' if variant.unpruned else ''}.{file_format}"

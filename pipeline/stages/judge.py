@@ -93,7 +93,12 @@ def _bench(target: TargetProfile, exports: Iterable[ExportSet], observed: Sequen
     mine = [each for each in exports if each.precision == "fp32" or each.weight_bits == target.weight_bits]
     files = {file.variant: file for each in mine for file in each.files}
     there_first = tuple(sorted(observed, key=lambda each: each.place.profile != target.name))
-    found = [each for one in there_first for each in one.measurements if each.way.variant in files]
+    found = [
+        each
+        for one in there_first
+        for each in one.measurements
+        if each.way.variant in files or each.way.variant.unpruned  # the latter is shown, and never a candidate
+    ]
     standing = standing_for(target, found)
     return _Bench(target=target, files=files, observed=there_first, standing=(*standing, *_memory(target, found)))
 

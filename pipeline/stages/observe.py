@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.evidence import (
     Agreement,
     Answered,
+    Answers,
     Compared,
     Executed,
     Measurement,
@@ -109,14 +110,23 @@ def observe(
 
 
 def _over_the_test_split(bench: _Bench, ways: Sequence[FileWay]) -> tuple[tuple[Answered, ...], tuple[Compared, ...]]:
-    """Let every way answer, keep what it gave, and compare it with the float reference."""
-    reference = next(each for each in bench.references if each.answered.way.variant.precision == "fp32")
+    """Let every way answer, keep what it gave, and compare it with the float reference.
+
+    Where there is a network before pruning, what came of it is compared with that too, in the same runtime.
+    """
+    floats = {
+        each.answered.way.variant.unpruned: each
+        for each in bench.references
+        if each.answered.way.variant.precision == "fp32"
+    }
+    reference = floats[False]
     expected = load_answers(reference.answered, bench.work.store)
     bench.work.progress.start("test split", len(ways))
     answered, comparisons = [], []
     for each in ways:
         session = each.open(threads=1, exact=True)
-        answers = bench.task.answer(session.run, bench.test, bench.prepared, chosen=reference.chosen)
+        chosen = floats[each.way.variant.unpruned].chosen
+        answers = bench.task.answer(session.run, bench.test, bench.prepared, chosen=chosen)
         kept = keep(
             answers,
             way=each.way,
@@ -128,16 +138,24 @@ def _over_the_test_split(bench: _Bench, ways: Sequence[FileWay]) -> tuple[tuple[
         )
         session.close()
         answered.append(kept)
-        comparisons.append(
-            Compared(
-                metric=bench.task.METRIC.name,
-                first=reference.answered.way,
-                second=each.way,
-                comparison=bench.task.compare(expected, answers, bench.test),
-            )
-        )
+        if not each.way.variant.unpruned:
+            comparisons.append(_compared(bench, reference.answered.way, expected, each.way, answers))
         bench.work.progress.advance()
-    return tuple(answered), tuple(comparisons)
+    return tuple(answered), (*comparisons, *_against_unpruned(bench, answered))
+
+
+def _against_unpruned(bench: _Bench, answered: Sequence[Answered]) -> Iterator[Compared]:
+    """Compare with what a runtime gave before pruning what it gives after."""
+    for before in (each for each in answered if each.way.variant.unpruned):
+        expected = load_answers(before, bench.work.store)
+        for each in answered:
+            if each.way.program == before.way.program and not each.way.variant.unpruned:
+                yield _compared(bench, before.way, expected, each.way, load_answers(each, bench.work.store))
+
+
+def _compared(bench: _Bench, first: Way, expected: Answers, second: Way, answers: Answers) -> Compared:
+    comparison = bench.task.compare(expected, answers, bench.test)
+    return Compared(metric=bench.task.METRIC.name, first=first, second=second, comparison=comparison)
 
 
 def _agreements(bench: _Bench, answered: Sequence[Answered]) -> Iterator[Agreement]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -34,10 +36,12 @@ def predict(
     weights: Checkpoint | Quantized,
     chosen: dict[str, float] | None,
     threads: int,
+    unpruned: bool = False,
 ) -> Predicted:
     """Run the float network of a checkpoint, or the network of integers of a quantized one, over the test split.
 
     ``chosen``: settings of the decision that were chosen before; None: they are chosen here, on the validation split.
+    ``unpruned``: these weights are those before pruning.
     Always on the CPU: a GPU's shorter floats would differ from the files more than the files do.
     Raises what loading the data and the weights raises (DataError, ModelError, StorageError).
     """
@@ -55,7 +59,7 @@ def predict(
         answers = task.answer(run, dataset.test, prepared, chosen=chosen)
     answered = keep(
         answers,
-        way=Way(variant=_variant(weights), program="torch"),
+        way=Way(variant=replace(_variant(weights), unpruned=unpruned), program="torch"),
         version=torch.__version__,
         place=here.place(),
         interval=task.interval(answers, dataset.test),

@@ -32,7 +32,7 @@ def look_at_npz(file: Path) -> Seen:
                     raise ConfigError(
                         f"{file} holds no array '{name}', found {', '.join(sorted(members)) or 'nothing'}",
                         where="init",
-                        remedy=f"save it again: {_HOW_TO_SAVE}",
+                        remedy=f"save it again: {_HOW_TO_SAVE}; or say in a card which arrays are meant: [arrays]",
                     )
             x, y = (_member(archive, members[f"{axis}{suffix}"], file) for axis in ("x", "y"))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:

@@ -18,6 +18,11 @@ class Columns:
     gaps: bool  # some feature has no value somewhere
     features: int
 
+    @property
+    def summary(self) -> str:
+        """Say how many there are to predict from."""
+        return "1 column of features" if self.features == 1 else f"{self.features} columns of features"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:

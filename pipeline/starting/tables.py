@@ -17,6 +17,7 @@ _ANSWERS = ("label", "labels", "class", "target", "y", "category", "species", "d
 _MOST_CLASSES_OF_NUMBERS = 20  # more different whole numbers than that are amounts, not classes
 _MOST_CATEGORIES = 50
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -32,7 +33,7 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
     table = read_table(first)
     answer = _checked(label, table) if label is not None else _answer(table, choose)
     used = {role: file for role, file in files.items() if file == first or answer in read_table(file).header}
-    cells = table.column(answer, "--label")
+    cells = _cells(table, answer)
     is_class = _is_class(cells)
     counts = Counter(cells) if is_class else Counter[str]()
     columns = _columns(table, answer)
@@ -42,11 +43,21 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
         task="classification" if is_class else "regression",
         place=first if len(files) == 1 else first.parent,
         samples=len(table.rows),
-        summary=f"{len(table.rows):,} rows, {columns.features} columns of features, {predicted}",
+        summary=f"{len(table.rows):,} rows, {columns.summary}, {predicted}",
         per_class=tuple(counts.values()),
         own_splits=tuple(role for role in used if role in ("val", "test")),
         files=used,
         columns=columns,
+    )
+
+
+def _cells(table: Table, name: str) -> tuple[str, ...]:
+    """Return a column's cells, numbers with decimal points."""
+    cells = table.column(name, "--label")
+    return (
+        tuple(cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell for cell in cells)
+        if table.decimal_comma
+        else cells
     )
 
 
@@ -77,7 +88,7 @@ def _columns(table: Table, answer: str) -> Columns:
     gaps = False
     others = [name for name in table.header if name != answer]
     for name in others:
-        cells = table.column(name, "--label")
+        cells = _cells(table, name)
         known = [cell for cell in cells if not is_missing(cell)]
         if not known or _only_names_rows(name, known):
             ignored.append(name)

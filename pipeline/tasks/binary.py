@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Interval
 from pipeline.onboard import decode
+from pipeline.onboard.about import PROBABILITIES, Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices
 from pipeline.tasks.inputs import samples_figure
@@ -329,3 +330,9 @@ def _disagreements(
 def _logits(answers: Answers) -> Floats:
     logits: Floats = answers.outputs[OUTPUT][:, 0].astype(np.float64)
     return logits
+
+
+def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+    """Print the class, the second one from the threshold on."""
+    usual = 0.5 if output.holds == PROBABILITIES else 0.0
+    return (f"print(labels[int(y[0, 0] >= {float(chosen.get(THRESHOLD, usual))!r})])",)

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Indices, Interval
 from pipeline.onboard import decode
+from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices, recalls, share_text
 from pipeline.tasks.inputs import samples_figure
@@ -253,3 +254,9 @@ def disagreements(by_float: NDArray[Any], by_int8: NDArray[Any], labels: NDArray
 def shared_errors(by_float: NDArray[Any], by_int8: NDArray[Any], labels: NDArray[Any]) -> Indices:
     """Return samples for which both decide the same, wrongly."""
     return np.flatnonzero((by_float == by_int8) & (by_float != labels))
+
+
+def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+    """Print the class with the largest output."""
+    del output, chosen
+    return ("print(labels[y[0].argmax()])",)

@@ -19,6 +19,7 @@ from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import DataError
 from pipeline.judging.stats import Interval
+from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, concatenated
 
 Prepare = Callable[[Arrays], Arrays]  # raw inputs → what the network sees
@@ -99,6 +100,12 @@ class Task(Protocol):
         """Return what a person wants to see of it.
 
         ``answers``: title → answers, the float reference first, then (if there is one) the int8 file that is looked at.
+        """
+
+    def printing(self, output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+        """Return lines of Python that print what y (1, …), the output for one sample as real numbers, means.
+
+        They know ``np`` and ``labels``, a list.  ``chosen``: what ``choose`` returned.
         """
 
 

@@ -19,6 +19,7 @@ from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Indices, Interval
+from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.protocol import (
     OUTPUT,
@@ -189,3 +190,10 @@ def _same_within(wanted: NDArray[Any]) -> Floats:
     """Return how far two outputs may be apart to be the same decision, (T,)."""
     deviation = wanted.astype(np.float64).std(0)
     return SAME_SHARE * np.where(deviation > 0, deviation, 1.0)
+
+
+def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+    """Print the numbers in the units of the data."""
+    del chosen
+    times = f" * {output.times!r}" if output.times != 1 else ""
+    return (f"print((y[0]{times}).tolist())",)

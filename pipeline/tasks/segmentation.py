@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Indices, Interval
 from pipeline.onboard import decode
+from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices, share_text, shares
 from pipeline.tasks.inputs import as_bytes, first_input, is_picture
@@ -250,3 +251,12 @@ def overlay(pictures: NDArray[np.uint8], masks: NDArray[Any]) -> NDArray[np.uint
     mixed = (1 - _OPACITY) * pictures + _OPACITY * np.moveaxis(colours, -1, 1)
     coloured: NDArray[np.uint8] = np.round(np.where(masks[:, None] > 0, mixed, pictures)).astype(np.uint8)
     return coloured
+
+
+def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:
+    """Print each class's share of the picture."""
+    del output, chosen
+    return (
+        "mask = y[0].argmax(0)  # (H, W): the class of each pixel",
+        "print({label: float((mask == number).mean()) for number, label in enumerate(labels)})",
+    )

@@ -8,7 +8,7 @@ versions that tflite-runtime 2.14 knows; the same bytes every time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import onnx
 
@@ -21,12 +21,13 @@ from pipeline.tflite.graph import Node, read_graph
 from pipeline.tflite.shapes import infer_shapes
 
 
-def write_tflite(model: onnx.ModelProto) -> bytes:
+def write_tflite(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None) -> bytes:
     """Return the .tflite file of a float or QDQ-int8 ONNX model.
 
     The first dimension of the inputs may be dynamic: it is the batch.  Images (N, C, H, W) become (N, H, W, C) at the
     graph's inputs and outputs; all other shapes stay.  An input that is quantized at once and an output that was
-    dequantized last become int8 tensors.  The model's ``metadata_props`` go along as metadata.
+    dequantized last become int8 tensors.  The model's ``metadata_props`` go along as metadata, and
+    so does ``metadata`` (name → content).
 
     Raises UnsupportedOpError (operation, layer, what to do) for what it cannot write, ModelError for a graph that it
     cannot read.
@@ -39,7 +40,7 @@ def write_tflite(model: onnx.ModelProto) -> bytes:
         draft.keep(node.output, BUILDERS[node.op](draft, node))
     outputs = [_output(draft, name, value) for name, value in graph.outputs.items()]
     texts = {each.key: each.value.encode() for each in model.metadata_props}
-    return draft.file.to_bytes(inputs, outputs, texts)
+    return draft.file.to_bytes(inputs, outputs, {**texts, **(metadata or {})})
 
 
 def _refuse_unknown(nodes: Iterable[Node]) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.onboard.about import (
     ARRAY,
+    MOST_LABELS,
     NUMBERS,
     PICTURE,
     PROBABILITIES,
@@ -290,3 +291,10 @@ def test_any_other_json_is_refused(value: object) -> None:
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(FileRefused, match=r"^file: "):
         from_text(text, "file")
+
+
+def test_too_many_labels_are_refused_and_not_cut() -> None:
+    many = replace(FULL, labels=tuple(map(str, range(MOST_LABELS))))
+    assert from_text(to_text(many), "file") == many
+    with pytest.raises(FileRefused, match="100,001 labels, at most 100,000 belong there"):
+        from_text(to_text(replace(many, labels=(*many.labels, "one more"))), "file")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.onboard.arrays import PictureForm
 from pipeline.onboard.faults import FileRefused
@@ -253,7 +253,7 @@ def test_the_border_of_a_colour_picture_is_the_background(tmp_path: Path, tall: 
     read = read_picture(saved(tmp_path / "x.png", picture), PictureForm((3, 4, 4), "fit", (10, 20, 30)))
     rows = read.transpose(0, 2, 1) if tall else read
     for channel, (inside, border) in enumerate([(1, 10), (2, 20), (3, 30)]):
-        assert rows[channel].tolist() == [[border] * 4, [inside] * 4, [border] * 4, [border] * 4]
+        assert rows[channel].tolist() == [[border] * 4, [border] * 4, [inside] * 4, [border] * 4]
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "fit"])
@@ -269,9 +269,20 @@ def test_the_right_size_stays_as_it_is(tmp_path: Path, resize: str) -> None:
     assert read_picture(path, PictureForm((1, 2, 3), resize))[0].tolist() == SHOWN
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(31, 47), (90, 20), (7, 200), (64, 64), (33, 32)])
+def test_sizes_are_those_of_pillow(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    picture = Image.fromarray(drawn).convert("RGB" if channels == 3 else "L")
+    path, wanted, how = saved(tmp_path / "x.png", picture), (24, 17), Image.Resampling.BILINEAR
+    for resize, same in {"crop": ImageOps.fit(picture, wanted, how), "fit": ImageOps.pad(picture, wanted, how)}.items():
+        read = read_picture(path, PictureForm((channels, 17, 24), resize, (0, 0, 0)))
+        assert np.array_equal(read.transpose(1, 2, 0).squeeze(), np.asarray(same)), resize
+
+
 def test_very_thin_pictures_keep_a_pixel(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", Image.new("L", (1, 100), 50))
-    assert read_picture(path, PictureForm((1, 2, 4), "fit", (0, 0, 0)))[0].tolist() == [[0, 50, 0, 0]] * 2
+    assert read_picture(path, PictureForm((1, 2, 4), "fit", (0, 0, 0)))[0].tolist() == [[0, 0, 50, 0]] * 2
 
 
 @pytest.mark.parametrize("read", OPENING)
@@ -449,4 +460,14 @@ def test_masks_survive_a_file(tmp_path: Path, dtype: type) -> None:
     write_mask(tmp_path / "m.png", mask)
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", PictureForm((3, 8, 32))), mask)
     with Image.open(tmp_path / "m.png") as picture:
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (32, 8))
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "P", (32, 8))
+        colours = picture.convert("RGB")  # of PASCAL VOC: classes 0, 1, 2, 3, 8, 255
+        shown = [colours.getpixel((number % 32, number // 32)) for number in (0, 1, 2, 3, 8, 255)]
+        assert shown == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (64, 0, 0), (224, 224, 192)]
+
+
+def test_more_classes_than_a_palette_has_are_16_bits(tmp_path: Path) -> None:
+    mask = np.array([[0, 255, 256, 1000]])
+    write_mask(tmp_path / "m.png", mask)
+    with Image.open(tmp_path / "m.png") as picture:
+        assert np.array_equal(np.asarray(picture), mask)

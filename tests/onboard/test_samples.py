@@ -338,9 +338,13 @@ def test_tables_that_do_not_fit_are_refused_with_the_line(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("name", "about", "words"),
     [
-        ("x.png", ONE, "the network takes no pictures: a sample is a array of shape (3,), float32\n  give an .npy"),
-        ("x.png", TABLES, "the network takes no pictures: a sample is a table of shape (2,), float32\n  give a CSV"),
-        ("x.csv", COLOURS, "the network takes no rows of a table: a sample is a picture (3, 4, 5)"),
+        ("x.png", ONE, "the network takes no pictures: a sample is an array of shape (3,), float32\n  give an .npy"),
+        (
+            "x.png",
+            TABLES,
+            "the network takes no pictures: a sample is a row of a table of shape (2,), float32\n  give a CSV",
+        ),
+        ("x.csv", COLOURS, "the network takes no rows of a table: a sample is a picture of shape (3, 4, 5)"),
         ("x.txt", ONE, "'.txt' is no known kind of input\n  known: pictures, .npy, .npz, .csv, folders of them"),
     ],
 )
@@ -436,3 +440,27 @@ def test_what_a_step_makes_of_a_finite_number_is_looked_at_too(tmp_path: Path) -
     steps = (StepCall("normalize", {"std": [1e-30]}),)
     path = saved(tmp_path / "x.npy", np.full((2, 3), [[0], [1e20]]) * np.ones((2, 3)))
     assert refused(path, taking(("signal", THREE), steps=steps)).startswith("x.npy#1: holds a value that is no finite")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        StepCall("normalize", {"divide": "much"}),
+        StepCall("normalize", {"middle": [1]}),
+        StepCall("normalize", {"mean": [1.0, 2.0]}),
+        StepCall("normalize", {"mean": {"a": 1}}),
+        StepCall("clip", {}),
+        StepCall("clip", {"limit": [[]]}),
+        StepCall("clip", {"limit": None}),
+        StepCall("fill", {"values": "x"}),
+        StepCall("one_hot", {"columns": "ab", "codes": 3}),
+        StepCall("one_hot", {"columns": [0], "codes": []}),
+    ],
+    ids=str,
+)
+def test_forged_settings_of_a_step_are_refused_in_words(tmp_path: Path, call: StepCall) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((2, 3), np.float32))
+    with pytest.raises(FileRefused, match=r"what it says about preprocessing cannot be done \(") as caught:
+        read(path, taking(("signal", THREE), steps=(call,)))
+    assert "export it again" in caught.value.remedy

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.report.browser import Browser, running_browser
 from tests.report.recorded import Recorded
-from tests.report.variations import HOSTILE, PI, float_only, untimed, with_targets
+from tests.report.variations import HOSTILE, PI, float_only, untimed, with_targets, with_unpruned
 
 PHONE, DESKTOP = 360, 1280
 _OVERFLOW = "return document.documentElement.scrollWidth"
@@ -34,6 +34,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, digits: Recorded, plane: Rec
     hostile = digits.but(run=long, facts=dataclasses.replace(digits.outcome.facts, classes=names))
     made = {
         "plain": with_targets(digits, PI),
+        "unpruned": with_unpruned(digits),
         "hostile": hostile,
         "many": digits,
         "plane": plane,
@@ -44,7 +45,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, digits: Recorded, plane: Rec
     return {name: folder / f"{name}.html" for name in made}
 
 
-@pytest.mark.parametrize("name", ["plain", "hostile", "many", "plane", "float"])
+@pytest.mark.parametrize("name", ["plain", "unpruned", "hostile", "many", "plane", "float"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_the_page_fits_and_the_console_is_silent(
     browser: Browser, pages: dict[str, Path], name: str, width: int
@@ -98,7 +99,7 @@ def test_pictures_and_figures_are_drawn(browser: Browser, pages: dict[str, Path]
     heights = browser.script(
         "return [...document.querySelectorAll('svg.figure')].map(each => each.getBoundingClientRect().height)"
     )
-    assert len(heights) == 8
+    assert len(heights) == 10
     assert min(heights) > 50
 
 

@@ -29,7 +29,18 @@ from tests.report.variations import (
     with_targets,
 )
 
-DOCUMENT_KEYS = {"run", "recipe", "task", "metric", "places", "targets", "artifacts", "baselines", "comparison"}
+DOCUMENT_KEYS = {
+    "run",
+    "recipe",
+    "task",
+    "metric",
+    "places",
+    "targets",
+    "artifacts",
+    "baselines",
+    "comparison",
+    "hints",
+}
 TARGET_KEYS = {"name", "passed", "state", "to_try", "ship", "checks", "measurements"}
 CHECK_KEYS = {"name", "limit", "got", "unit", "passed", "bound", "state"}
 MEASUREMENT_KEYS = {"what", "artifact", "runtime", "value", "unit", "how", "where", "low", "high"}
@@ -222,3 +233,10 @@ def test_report_json_holds_the_outcome_the_tables_and_the_figures(digits: Record
     assert sum(layer["macs_share"] for layer in layers) == pytest.approx(1)
     assert {layer["runs"] for layer in layers} <= {"int8", "fp32", None}
     assert {"matrix", "table"} <= {figure["kind"] for figure in found["figures"]}
+
+
+def test_hints_are_in_both_documents(digits: Recorded) -> None:
+    hinted = digits.but(hints=("features are far apart",))
+    assert parsed(hinted)["hints"] == ["features are far apart"]
+    assert strict(hinted.json())["document"]["hints"] == ["features are far apart"]
+    assert parsed(digits)["hints"] == []

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.files import LayerCost
-from pipeline.artifacts.outcome import Check
+from pipeline.artifacts.outcome import Check, Commit
 from pipeline.artifacts.training import Paid, Pruned, PruneStep
 from pipeline.catalog import load_target
 from pipeline.errors import StorageError
@@ -32,6 +32,7 @@ from tests.report.variations import (
     untimed,
     with_checks,
     with_targets,
+    with_unpruned,
 )
 
 VOID = {"meta", "link", "br", "img"}
@@ -186,7 +187,7 @@ def test_another_tasks_page_speaks_of_its_own_metric(plane: Recorded) -> None:
 
 def rows_of_ways(text: str) -> list[dict[str, str]]:
     """Return the tables of all ways of running: way → what is read in its row."""
-    tables = re.findall(r"<thead><tr><th>way of running.*?</table>", text, flags=re.DOTALL)
+    tables = re.findall(r"<thead><tr><th scope=\"col\">way of running.*?</table>", text, flags=re.DOTALL)
     rows = [[words(row) for row in re.findall(r"<tr class.*?</tr>", table, flags=re.DOTALL)] for table in tables]
     return [{" ".join(row.split()[:3]): row for row in table} for table in rows]
 
@@ -324,3 +325,36 @@ def test_saturation_is_an_alarm_only_where_a_target_saturates(digits: Recorded) 
     assert "computes that way" not in quick(avx2)
     seven = quick(with_targets(digits, LAPTOP))
     assert "No layer can reach that." in seven
+
+
+def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded) -> None:
+    settings = {
+        "seed": "7",
+        "data": '"digits"',
+        "train.epochs": "12",
+        "train.augment.flip": "true",
+        "start.data": '"x"',
+    }
+    commit = Commit(sha="1a2b3c4d5e", changed=True)
+    page = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=commit, settings=settings).page()
+    assert "2026-01-02 03:04 UTC, " in page
+    assert "of work, seed 7, commit 1a2b3c4d5e, with uncommitted changes</p>" in page
+    assert "<dt>all stages</dt><dd>seed = 7, data = &#34;digits&#34;</dd>" in page
+    assert "<dt>train</dt><dd>epochs = 12, augment.flip = true</dd>" in page
+    plain = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=Commit(sha="1a2b", changed=None)).page()
+    assert "commit 1a2b</p>" in plain
+    assert "commit" not in digits.page().split("<nav")[0].split("</style>")[1]
+
+
+def test_hints_stand_beside_the_verdict_and_nothing_in_them_acts(digits: Recorded) -> None:
+    page = digits.but(hints=("a picture is in both splits (\u202ecat/<b>.png)",)).page()
+    assert '<li class="any">A picture is in both splits (\\u202ecat/&lt;b&gt;.png).</li>' in page
+    assert "Worth a look" not in digits.page()
+
+
+def test_tables_can_be_heard(digits: Recorded) -> None:
+    page = with_unpruned(digits).page()
+    assert not re.findall(r"<th(?! scope=\"(?:col|row)\")[\s>]", page)
+    tables = page.count("<table")
+    assert tables > 8
+    assert len(re.findall(r"<table[^>]*><caption>[^<]+</caption>", page)) == tables

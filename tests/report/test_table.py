@@ -259,6 +259,15 @@ def test_a_run_that_stopped_early_shows_its_stages(digits: Recorded) -> None:
     assert "report.html" not in text
 
 
+def test_hints_are_printed_after_the_verdict_and_by_show(digits: Recorded) -> None:
+    hinted = digits.but(hints=("features are \x1b[2J far apart " * 6,))
+    paper = Paper()
+    print_show(hinted.outcome, paper.console)
+    for text in (ended(hinted), paper.text()):
+        assert "eatures are \\x1b[2J far apart" in text
+        assert max(map(len, text.splitlines())) <= WIDTH
+
+
 def test_show_lists_layers_with_their_share(digits: Recorded) -> None:
     paper = Paper()
     print_show(digits.outcome, paper.console)

@@ -104,3 +104,34 @@ def seen_on(run: Recorded, place: Place, *measurements: Measurement) -> Recorded
 def stopped_early(run: Recorded) -> Recorded:
     """Return a run that was asked to stop after training."""
     return run.but(targets=(), exports=(), predicted=(), observed=(), quantized={}, pruned=None)
+
+
+def with_unpruned(run: Recorded) -> Recorded:
+    """Return a run that also measured the network before pruning: larger, slower and one point better."""
+    outcome, seen = run.outcome, run.outcome.observed[0]
+    way = next(each.way for each in seen.answers if each.way.variant.key == "onnx-fp32")
+    before = dataclasses.replace(way, variant=dataclasses.replace(way.variant, unpruned=True))
+    answered = next(each for each in seen.answers if each.way == way)
+    better = dataclasses.replace(answered, way=before, value=answered.value + 0.01, high=answered.high + 0.01)
+    slower = tuple(
+        dataclasses.replace(each, way=before, value=1.5 * each.value, low=1.5 * each.low, high=1.5 * each.high)
+        for each in seen.measurements
+        if each.way == way
+    )
+    since = tuple(
+        dataclasses.replace(each, first=before)
+        for each in seen.comparisons
+        if each.second.program == way.program and each.first.program == "torch"
+    )
+    exports = outcome.exports[0]
+    files = tuple(
+        dataclasses.replace(file, variant=dataclasses.replace(file.variant, unpruned=True), size_bytes=9 * 1024)
+        for file in exports.files
+    )
+    observed = dataclasses.replace(
+        seen,
+        answers=(better, *seen.answers),
+        measurements=(*slower, *seen.measurements),
+        comparisons=(*seen.comparisons, *since),
+    )
+    return judged_anew(run.but(unpruned=dataclasses.replace(exports, files=files)), observed)

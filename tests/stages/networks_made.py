@@ -38,9 +38,31 @@ class Made:
             for weights in networks
         )
 
-    def predicted(self, weights: Checkpoint | Quantized, chosen: dict[str, float] | None = None) -> Predicted:
+    def unpruned(self) -> ExportSet:
+        """Write the files of the float network as one that is pruned later."""
+        return export(
+            self.work,
+            name="small",
+            data=self.data,
+            facts=self.facts,
+            weights=self.checkpoint,
+            runtimes={},
+            unpruned=True,
+        )
+
+    def predicted(
+        self, weights: Checkpoint | Quantized, chosen: dict[str, float] | None = None, *, unpruned: bool = False
+    ) -> Predicted:
         """Run one of the networks in torch."""
-        return predict(self.work, data=self.data, facts=self.facts, weights=weights, chosen=chosen, threads=1)
+        return predict(
+            self.work,
+            data=self.data,
+            facts=self.facts,
+            weights=weights,
+            chosen=chosen,
+            threads=1,
+            unpruned=unpruned,
+        )
 
 
 def make(folder: Path) -> Made:

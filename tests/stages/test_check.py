@@ -114,3 +114,30 @@ def test_a_runtime_that_is_missing_is_left_out(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(written, "unavailable", lambda runtime: "gone" if runtime != "onnxruntime" else None)
     monkeypatch.setattr(written, "write_tflite", one_weight_changed)
     assert checked(tmp_path).layers == 7
+
+
+SQUASHED = """
+from torch import nn
+
+def build(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes), {end})
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("nn.Softmax(dim=1)", "the network ends in a softmax (layer 2)"),
+        ("nn.Softmax(dim=1), nn.Flatten()", "the network ends in a softmax (layer 2)"),
+        ("nn.Sigmoid()", "the network ends in a sigmoid (layer 2)"),
+        ("nn.ReLU()", ""),
+        ("nn.Softmax(dim=1), nn.Linear(classes, classes)", ""),
+    ],
+)
+def test_a_softmax_that_training_applies_too_is_pointed_out(tmp_path: Path, end: str, said: str) -> None:
+    hints = checked(tmp_path, SQUASHED.format(end=end)).hints
+    assert [hint.partition(",")[0] for hint in hints] == ([said] if said else [])
+
+
+def test_numbers_may_end_in_anything(tmp_path: Path) -> None:
+    assert checked(tmp_path, SQUASHED.format(end="nn.Sigmoid()"), numbers=True).hints == ()

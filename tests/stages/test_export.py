@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -311,14 +312,14 @@ def test_an_unknown_operation_is_named_with_its_layer(made: Made, tmp_path: Path
     assert "torch.nn" in caught.value.remedy
 
 
-def with_one_weight_changed(model: onnx.ModelProto) -> bytes:
+def with_one_weight_changed(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None) -> bytes:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     weights = changed.graph.initializer[0]
     values = onnx.numpy_helper.to_array(weights).copy()
     values.flat[0] += 100
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    return write_tflite(changed)
+    return write_tflite(changed, metadata)
 
 
 def test_a_file_that_computes_something_else_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,19 @@ def test_memory_of_another_machine_is_an_estimate_and_says_so() -> None:
     assert [(each.place.how, each.value) for each in own.measurements] == [("measured", 11_000_000)]
 
 
+def test_the_network_before_pruning_is_shown_with_its_numbers_and_never_ships() -> None:
+    way = Way(variant=dataclasses.replace(FLOAT_ONNX, unpruned=True), program="onnxruntime")
+    seen = observed(measurements=[measured("latency_p95_ms", way, 0.001)])
+    better = answered(way.variant, way.program, 0.999, place=HERE)
+    seen = dataclasses.replace(
+        seen, answers=(better, *seen.answers), timings=(_timing(way, slower=False), *seen.timings)
+    )
+    found = judged(target(), seen)
+    assert way not in found.candidates
+    assert found.verdict == judged(target(), observed()).verdict
+    assert [each.way for each in found.measurements] == [way]
+
+
 def test_judging_takes_milliseconds_and_needs_predictions() -> None:
     seen = observed()
     start = time.perf_counter()

@@ -137,6 +137,24 @@ def test_every_way_is_compared_with_the_float_reference_over_the_whole_split(all
     assert all(each.comparison.difference == pytest.approx(0, abs=1 / TEST_SAMPLES) for each in files)
 
 
+def test_what_comes_of_a_network_is_compared_with_it_before_pruning_in_the_same_runtime(all_ways: Observation) -> None:
+    made = all_ways.made
+    before, float_onnx, int8_onnx = made.unpruned().files[0], all_ways.files[0], all_ways.files[2]
+    assert (before.variant.key, before.filename) == ("onnx-fp32-unpruned", "small.fp32-unpruned.onnx")
+    own = made.predicted(made.checkpoint, unpruned=True)
+    seen = observing(made, (before, float_onnx, int8_onnx), (*all_ways.references, own))
+    assert [each.way.variant.unpruned for each in seen.answers] == [True, False, False]
+    pairs = [(each.first.variant.key, each.second.variant.key) for each in seen.comparisons]
+    assert pairs == [
+        ("torch-fp32", "onnx-fp32"),
+        ("torch-fp32", "onnx-int8"),
+        ("onnx-fp32-unpruned", "onnx-fp32"),
+        ("onnx-fp32-unpruned", "onnx-int8"),
+    ]
+    assert seen.comparisons[2].comparison.difference == 0  # the same weights here
+    assert seen.comparisons[3].comparison.value_float == pytest.approx(seen.answers[0].value)
+
+
 def test_what_was_trained_is_what_runs(all_ways: Observation) -> None:
     int8 = [each.way for each in all_ways.observed.answers if each.way.variant.precision == "int8"]
     trained = [each for each in all_ways.observed.agreements if each.first.program == "torch"]

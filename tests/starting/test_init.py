@@ -126,6 +126,20 @@ def test_the_columns_of_a_table_are_told_apart(karui: Karui) -> None:
     _trains(karui, "beetles")
 
 
+def test_tables_with_semicolons_and_decimal_commas(karui: Karui) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        f"{n % 3 + random.normal() / 9:.3f};{random.normal():.2f};{'abc'[n % 3]}".replace(".", ",") for n in range(90)
+    ]
+    karui.write("plants.csv", "\n".join(["length;light;species", *rows]))
+    assert "90 rows, 2 columns of features, 3 classes in 'species'" in karui("init", "plants.csv").out
+    assert _card("plants").get("ignored_columns", []) == []
+    assert "categories" not in _card("plants")
+    _trains(karui, "plants")
+    karui.write("one.csv", "length;species\n" + "\n".join(f"{n % 3},{n};{'abc'[n % 3]}" for n in range(90)))
+    assert "90 rows, 1 column of features" in karui("init", "one.csv").out
+
+
 def test_a_number_is_predicted_where_it_is_asked_for(karui: Karui) -> None:
     _table(karui)
     said = karui("init", "--label", "price", "--name", "price")

@@ -142,4 +142,4 @@ def _held(source: PictureSource | MaskedPictureSource) -> Source:
         source.check()  # better now than in the middle of the training
         return source
     batch = source.read(everything(source))
-    return ArraySource(inputs=batch.inputs, labels=batch.wanted, strata=source.strata)
+    return ArraySource(inputs=batch.inputs, labels=batch.wanted, strata=source.strata, names=source.names)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import html
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,130 +17,10 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from pipeline.artifacts.evidence import Answered
-from pipeline.artifacts.files import Way
-from pipeline.artifacts.outcome import Outcome
-from pipeline.cli import main
-from pipeline.data.load import load
-from pipeline.instruments import here
 from pipeline.onboard.about import KEY, to_text
 from pipeline.onboard.metadata import about_file, text_in
-from pipeline.report.yourself import PICTURE_FILE, ROWS_FILE, SAMPLE_FILE, yourselves
-from pipeline.runs.finished import load_outcome, store_of
-from tests.own_project import Karui, draw, karui
-
-__all__ = ["karui"]
-
-TRAIN = (
-    "[train]\nepochs = 30\nlearning_rate = 1e-2\nbatch_size = 32\n"
-    "[quantize]\nepochs = 1\nmethod = 'ptq'\nmargin_pp = 100\n"
-)
-LIMITS = "[limits]\naccuracy_drop_pp = 100\n"
-TABLE_LIMITS = "[limits.metrics.{metric}]\nworse_by_percent = 1000\n"
-PICTURES = (
-    'name = "pictures"\ntitle = "Patches"\nkind = "image-folder"\nfolder = "pictures"\n'
-    "[input]\nshape = [3, 16, 16]\ndivide = 255\nmean = [0.2, 0.25, 0.3]\nstd = [0.3, 0.25, 0.2]\n"
-)
-TABLE = (
-    'name = "rows"\ntitle = "Rows"\nkind = "csv"\ntask = "{task}"\n{label}missing = "median"\n'
-    "[categories]\ncolour = ['red', 'green', 'blue']\n[files.all]\npath = 'rows.csv'\n"
-    "[input]\nnormalize = 'train'\nclip = 4\n[split]\ntest = 0.3\n"
-)
-
-
-def write_rows(path: Path) -> None:
-    """Write a table whose class and number follow from its columns; some values are missing."""
-    random = np.random.default_rng(0)
-    with path.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["size", "colour", "weight", "kind", "price"])
-        for row in range(240):
-            size, weight = random.normal(size=2)
-            colour = ("red", "green", "blue")[row % 3]
-            kind = "big" if size + 0.5 * weight > 0.1 else "small"
-            shown = "" if row % 11 == 0 else f"{size:.4f}"
-            out.writerow([shown, colour, f"{weight:.4f}", kind, f"{10 * size + 3 * (row % 3):.4f}"])
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run four small recipes in one folder and return it."""
-    folder = tmp_path_factory.mktemp("predict")
-    draw(folder / "pictures", ["adder", "red fox", "wren"], 40, side=16)
-    write_rows(folder / "rows.csv")
-    (folder / "pictures.toml").write_text(PICTURES)
-    label, targets = "label_column = 'kind'\n", "target_columns = ['price']\ntarget_divide = 10\n"
-    named = "classes = ['small', 'big']\n"
-    (folder / "yes.toml").write_text(TABLE.format(task="binary", label=label + named + "ignored_columns = ['price']\n"))
-    (folder / "price.toml").write_text(TABLE.format(task="regression", label=targets + "ignored_columns = ['kind']\n"))
-    recipes = {
-        "pics": ("pictures.toml", "cnn", "width = 8, stages = 2, convs_per_stage = 1", LIMITS),
-        "yes-no": ("yes.toml", "mlp", "hidden = '8'", TABLE_LIMITS.format(metric="AUC")),
-        "prices": ("price.toml", "mlp", "hidden = '8'", TABLE_LIMITS.format(metric="RMSE")),
-        "eights": ("digits", "mlp", "hidden = '16'", LIMITS),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here, "SESSIONS", 2)  # what is measured does not matter: all of them take half a minute a run
-        patch.chdir(folder)
-        for name, (data, network, options, limits) in recipes.items():
-            (folder / f"{name}.toml").write_text(
-                f'name = "{name}"\ndata = "{data}"\nthreads = 1\n[network]\nfile = "{network}"\n'
-                f"options = {{ {options} }}\n{TRAIN}{limits}"
-            )
-            assert main(["run", f"{name}.toml", "--quiet", "--allow-open"]) in (0, 3)
-    return folder
-
-
-@pytest.fixture
-def at(runs: Path, karui: Karui, monkeypatch: pytest.MonkeyPatch) -> Karui:
-    """Stand in the folder of the runs."""
-    monkeypatch.chdir(runs)
-    return karui
-
-
-def own_answers(runs: Path, name: str) -> tuple[Outcome, Answered]:
-    """Return a run and what the file that it ships answered on the test split."""
-    outcome = load_outcome(runs / "runs" / name)
-    ship = outcome.targets[0].verdict.ship
-    assert ship is not None, outcome.targets[0].verdict.why
-    return outcome, next(each for each in outcome.observed[0].answers if each.way == ship)
-
-
-def decisions(runs: Path, name: str) -> list[float]:
-    """Return the run's own decisions on its test split."""
-    _, answered = own_answers(runs, name)
-    found: list[float] = np.asarray(store_of(runs / "runs" / name).get_array(answered.decisions)).ravel().tolist()
-    return found
-
-
-def inputs_of(runs: Path, name: str, folder: Path, most: int = 40) -> list[Path]:
-    """Write the first test inputs of a run as files that a user would have; tables and arrays are one file each."""
-    outcome, _ = own_answers(runs, name)
-    held = load(outcome.data)
-    raw = held.test.read(np.arange(min(len(held.test), most))).inputs["input"]
-    about = outcome.files[0].about
-    assert about is not None
-    columns = about.inputs[0].raw.columns
-    if name == "pics":
-        for number, pixels in enumerate(raw):
-            Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{number:03}.png")
-        return sorted(folder.glob("*.png"))
-    if not columns:
-        np.save(folder / "samples.npy", raw)
-        return [folder / "samples.npy"]
-    with (folder / "new.csv").open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["unasked", *(column.name for column in columns)])
-        for row in raw.tolist():
-            cells = [
-                "" if np.isnan(value) else column.categories[int(value)] if column.categories else repr(value)
-                for value, column in zip(row, columns, strict=True)
-            ]
-            out.writerow(["x", *cells])
-    return [folder / "new.csv"]
-
-
-NAMES = ("pics", "yes-no", "prices", "eights")
+from tests.handed.made import NAMES, decisions, inputs_of, own_answers
+from tests.own_project import Karui
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,49 +55,6 @@ def test_a_file_alone_answers_too(name: str, suffix: str, at: Karui, runs: Path,
     assert len(rows) == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_lines_to_run_it_yourself_give_what_the_run_found(
-    name: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    outcome, _ = own_answers(runs, name)
-    shutil.copytree(runs / "runs" / name, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    (first,) = inputs_of(runs, name, tmp_path, most=1)
-    shutil.copy(first, {".png": PICTURE_FILE, ".csv": ROWS_FILE, ".npy": SAMPLE_FILE}[first.suffix])
-    tried = [each for each in outcome.observed[0].answers if each.way.program in ("onnxruntime", "litert")]
-    assert len(tried) == 4
-    for answered in tried:
-        (own,) = yourselves(shipping(outcome, answered.way))
-        assert all(Path(file).is_file() for file in own.files), own.files
-        lines = [line for line in own.code.splitlines() if line and "import " not in line]
-        assert len(lines) <= (20 if ROWS_FILE in own.files else 15), own.code
-        assert "pipeline" not in own.code
-        capsys.readouterr()
-        exec(compile(own.code, "lines", "exec"), {})  # noqa: S102  what the page tells people to run
-        said = capsys.readouterr().out
-        decision = float(store_of(runs / "runs" / name).get_array(answered.decisions).ravel()[0])
-        if name == "prices":
-            step = next(iter(answered.steps.values()), 1e-4)
-            assert json.loads(said)[0] == pytest.approx(10 * decision, abs=10.1 * step), own.code
-        else:
-            assert said.strip() == outcome.facts.classes[int(decision)], own.code
-
-
-def test_the_page_shows_the_lines(runs: Path) -> None:
-    for name in NAMES:
-        outcome, _ = own_answers(runs, name)
-        (own,) = yourselves(outcome)
-        page = (runs / "runs" / name / "report.html").read_text()
-        assert html.escape(own.code, quote=False).replace('"', "&#34;").replace("'", "&#39;") in page
-
-
-def shipping(outcome: Outcome, way: Way) -> Outcome:
-    """Return the run as if this file were the one that ships."""
-    target = outcome.targets[0]
-    verdict = dataclasses.replace(target.verdict, ship=way)
-    return dataclasses.replace(outcome, targets=(dataclasses.replace(target, verdict=verdict),))
-
-
 def test_every_file_says_the_same_as_model_json(runs: Path) -> None:
     for name in NAMES:
         folder = runs / "runs" / name
@@ -234,6 +70,10 @@ def test_every_file_says_the_same_as_model_json(runs: Path) -> None:
             assert (said["recipe"], said["task"], said["data_sha256"]) == (name, told["task"], told["data_sha256"])
             assert said["labels"] == told["labels"]
             assert text_in((folder / each["file"]).read_bytes(), "") == to_text(about)
+            if each["file"].endswith(".tflite"):
+                labels = zipfile.ZipFile(folder / each["file"]).read("labels.txt")
+                assert labels == (folder / "labels.txt").read_bytes()
+            assert each["size_bytes"] == (folder / each["file"]).stat().st_size
         assert (folder / "labels.txt").read_text().splitlines() == told["labels"]
 
 
@@ -275,6 +115,49 @@ def test_standard_input_holds_a_table(at: Karui, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdin", io.StringIO("weight,colour,size\n0.5,green,3\n-0.5,red,-3\n"))
     said = at("predict", "yes-no", "-", "--json")
     assert [each["input"] for each in json.loads(said.out)] == ["stdin:2", "stdin:3"]
+
+
+def piped(runs: Path, content: bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``karui predict`` with these bytes on standard input."""
+    command = [sys.executable, "-m", "pipeline.cli", "predict", *arguments]
+    done = subprocess.run(command, input=content, cwd=runs, capture_output=True, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_standard_input_holds_a_picture_or_an_array(runs: Path, tmp_path: Path) -> None:
+    said = piped(runs, (runs / "pictures/wren/000.png").read_bytes(), "pics", "-", "--csv")
+    assert said.stdout.splitlines()[1].startswith("stdin,wren,wren,")
+    np.save(tmp_path / "a.npy", np.zeros((2, 1, 8, 8), np.uint8))
+    said = piped(runs, (tmp_path / "a.npy").read_bytes(), "eights", "-", "--json")
+    assert [each["input"] for each in json.loads(said.stdout)] == ["stdin#0", "stdin#1"]
+    said = piped(runs, b"nonsense", "pics", "-")
+    assert said.returncode == 4
+    assert said.stderr.startswith("error: stdin: is no readable picture")
+
+
+def test_a_table_on_standard_input_is_utf_8(runs: Path) -> None:
+    said = piped(runs, "größe;weight;colour;size\n1;0,5;green;3\n".encode(), "yes-no", "-", "--csv")
+    assert said.stdout.splitlines()[1].startswith("stdin:2,big,")
+    said = piped(runs, b"size,weight,colour\n1,2,r\xe9d\n", "yes-no", "-")
+    assert said.returncode == 4
+    assert "no readable CSV table" in said.stderr
+
+
+def test_masks_are_written_under_the_names_of_the_pictures(at: Karui, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        shutil.copy(runs / "scenes/images/03.png", folder / "street.png")
+    said = at("predict", "masks", tmp_path / "street.png", tmp_path / "other", "--out", tmp_path / "found", "--json")
+    assert said.status == 0, said.err
+    written = sorted((tmp_path / "found").iterdir())
+    assert [path.name for path in written] == ["street-2.mask.png", "street.mask.png"]
+    classes = ("ground", "bright", "dark")
+    for path in written:
+        mask = np.asarray(Image.open(path))
+        assert mask.shape == (16, 16)
+        shares = {name: float((mask == number).mean()) for number, name in enumerate(classes)}
+        assert json.loads(said.out)[0]["shares"] == pytest.approx(shares)
+    at("predict", "pics", "pictures/wren/000.png", "--out", tmp_path / "none").refused(2, "none")
 
 
 @pytest.mark.parametrize(
