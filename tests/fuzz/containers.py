@@ -88,7 +88,7 @@ def mutated_zip(inside: Callable[[random.Random, Sequence[bytes]], bytes]) -> Ca
             case 6:
                 del members[place]
             case _:
-                zeros = bytes(rng.choice((1 << 10, 1 << 20, _BOMB_BYTES)))
+                zeros = bytes(rng.choice((*(1 << 10, 1 << 16) * 8, _BOMB_BYTES)))
                 members[place] = (name, content[:128] + zeros)
         return _with_odd_records(rng, _zipped(rng, members))
 
@@ -103,7 +103,7 @@ def _zipped(rng: random.Random, members: Sequence[tuple[str, bytes]]) -> bytes:
     with warnings.catch_warnings(), zipfile.ZipFile(written, "w", how) as archive:
         warnings.simplefilter("ignore")  # two members of one name are meant
         for name, content in members:
-            archive.writestr(zipfile.ZipInfo(name.replace("\0", "") or "a"), content, how)
+            archive.writestr(zipfile.ZipInfo(name.replace("\0", "")[:60_000] or "a"), content, how)
     return written.getvalue()
 
 
@@ -113,7 +113,7 @@ def _with_odd_records(rng: random.Random, data: bytes) -> bytes:
         return data
     mark, fields = rng.choice(((b"PK\3\4", (6, 8, 14, 18, 22, 26, 28)), (b"PK\1\2", (8, 10, 16, 20, 24, 28, 30, 42))))
     places = [found.start() for found in re.finditer(re.escape(mark), data)]
-    place = rng.choice(places) + rng.choice(fields)
+    place = rng.choice(places or [0]) + rng.choice(fields)
     value = rng.choice((0, 1, 8, 99, 0xFFFF, 2**31 - 1, 2**32 - 1, rng.randrange(2**32)))
     size = 2 if place % 4 != 2 else rng.choice((2, 4))
     return data[:place] + (value & ((1 << 8 * size) - 1)).to_bytes(size, "little") + data[place + size :]

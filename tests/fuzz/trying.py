@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Tally:
-    """How the inputs of one kind ended."""
+    """How the inputs of one kind ended: accepted, where any of its uses took them."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
@@ -102,8 +102,8 @@ def tried(kinds: dict[str, int], seed: int, folder: Path) -> Iterator[tuple[str,
 
 def _count(tally: Tally, name: str, number: int, answer: list[tuple[str, str]]) -> None:
     wrong = [each for each in answer if each[0] not in (ACCEPTED, REFUSED)]
-    refused = any(what == REFUSED for what, _ in answer)
-    tally.counts[wrong[0][0] if wrong else REFUSED if refused else ACCEPTED] += 1
+    taken = any(what == ACCEPTED for what, _ in answer)
+    tally.counts[wrong[0][0] if wrong else ACCEPTED if taken else REFUSED] += 1
     tally.faults += [Fault(kind=name, number=number, what=what, why=why) for what, why in wrong]
 
 
