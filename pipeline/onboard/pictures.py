@@ -53,6 +53,7 @@ _UPRIGHT = {
 _ON_ITS_SIDE = 5  # and all above: height and width change places
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are looked at here
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged notes: a viewer shows such pictures
 
 
 def check_picture(path: Path, form: PictureForm) -> None:

@@ -58,7 +58,7 @@ def mutated_bytes(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
 
 def _flip(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 8)) if data else 0):
+    for _place in range(rng.choice((1, 1, 2, 8)) if data else 0):
         changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(changed)
 

@@ -36,8 +36,7 @@ def _tried(use: Use, file: Path) -> tuple[str, str]:
     """Return how a use of the file ends, and where and why if not as it should."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew (proc(5))
     before = _status("VmRSS")
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as warned:  # those that a user would see
         outcome, why = _ended(use, file)
     grown = _status("VmHWM") - before
     if outcome in (ACCEPTED, REFUSED) and grown > MOST_GROWTH_BYTES:
