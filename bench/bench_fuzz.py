@@ -20,7 +20,7 @@ from tests.fuzz.trying import Fault, shares, tried
 from tests.fuzz.worker import made
 
 _TAKEN, _REFUSED = "accepted", "refused"
-_OTHERS = ("raised", "warned", "grew", "hung", "died")
+_OTHERS = ("raised", "warned", "grew", "slow", "hung", "died")
 
 
 @click.command()

@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.onboard.arrays import PictureForm, Signature, TensorSpec
 from pipeline.onboard.faults import FileRefused
-from pipeline.onboard.frontend import STEPS, StepCall
+from pipeline.onboard.frontend import STEPS, StepCall, run_steps
 
 KEY = "karui"  # the name of this text inside a model file
 FORMAT = 1
 PICTURE, TABLE, ARRAY = "picture", "table", "array"
 SCORES, PROBABILITIES, NUMBERS = "scores", "probabilities", "numbers"
 MOST_LABELS = 100_000
+MOST_VALUES = 1 << 27  # of a sample
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,12 @@ class About:
         )
 
 
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
+
+
 def to_text(about: About) -> str:
     """Return the text that stands in the file; equal for equal contents."""
     return json.dumps(asdict(about), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -125,9 +134,9 @@ def from_text(text: str, where: str) -> About:
                 remedy="use the version of karui that wrote it, or a later one",
             )
         about = _about(words)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except _DAMAGED as error:
         raise FileRefused(
-            f"what it says about itself is damaged ({type(error).__name__}: {error})",
+            f"what it says about itself is damaged ({type(error).__name__}: {error!s:.200})",
             where=where,
             remedy="export it again; if it was copied, compare its sha256",
         ) from error
@@ -150,7 +159,19 @@ def _about(words: Mapping[str, Any]) -> About:
     )
     if not found.inputs or not found.outputs:
         raise ValueError("no inputs or no outputs")
+    for each in found.inputs:
+        _check_steps(each)
     return found
+
+
+def _check_steps(found: Input) -> None:
+    """Take a sample of zeros through the steps: what does not fit is known before any input is read."""
+    if any(call.step not in STEPS for call in found.steps):
+        return  # told by name
+    with np.errstate(all="ignore"):
+        prepared = run_steps(np.zeros((1, *found.raw.shape), np.float32), found.steps)
+    if prepared.shape[1:] != found.shape:
+        raise ValueError(f"its steps make {prepared.shape[1:]!r:.40} of a sample, not {found.shape!r:.40}")
 
 
 def _input(words: Mapping[str, Any]) -> Input:
@@ -188,6 +209,10 @@ def _raw(words: Mapping[str, Any]) -> Raw:
         raise ValueError(f"a sample of kind {raw.kind!r:.40}")
     if len(raw.background) != 3 or (raw.kind == PICTURE and len(raw.shape) != 3):
         raise ValueError(f"a {raw.kind} of shape {raw.shape} on the background {raw.background}")
+    if max(raw.background) > 255 or math.prod(raw.shape) > MOST_VALUES:
+        raise ValueError(f"a {raw.kind} of shape {raw.shape!r:.60} on the background {raw.background!r:.60}")
+    if raw.kind == TABLE and math.prod(raw.shape) != len(raw.columns):
+        raise ValueError(f"{len(raw.columns)} columns for a row of shape {raw.shape!r:.60}")
     return raw
 
 

@@ -211,7 +211,7 @@ def _prepared(samples: Samples, about: About) -> Iterator[Samples]:
     for start in range(0, len(samples.names), AT_ONCE):
         names = samples.names[start : start + AT_ONCE]
         portion = {name: np.asarray(array[start : start + AT_ONCE]) for name, array in samples.inputs.items()}
-        with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number afterwards is refused
+        with np.errstate(all="ignore"):  # what is no finite number afterwards is refused
             prepared = prepare(portion, frontend)
         for array in prepared.values():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)

@@ -195,6 +195,23 @@ def mutated_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     return json.dumps(tree).encode()
 
 
+def mutated_model(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """Return a model file with other bytes; of three quarters, what it says about itself stays as it is."""
+    data = rng.choice(seeds)
+    begin, end = data.find(b'{"recipe"'), data.rfind(b"}") + 1
+    if rng.random() < 0.25 or begin < 0:
+        return mutated_bytes(rng, seeds)
+    changed = bytearray(data)
+    places = [place for place in range(len(data) - 4) if not begin - 4 < place < end]
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        place = rng.choice(places)
+        if rng.random() < 0.5:
+            changed[place] ^= 1 << rng.randrange(8)
+        else:
+            changed[place : place + 4] = rng.choice((0, 1, 255, 2**31 - 1, 2**32 - 1)).to_bytes(4, "little")
+    return bytes(changed)
+
+
 def idx_bytes(array: np.ndarray) -> bytes:
     """Return an array of bytes as IDX has it."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()

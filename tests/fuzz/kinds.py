@@ -159,9 +159,11 @@ KINDS: dict[str, Kind] = {
         mutate=containers.mutated_picture,
         uses=(lambda file: read_mask(file, PictureForm((3, 8, 8))), _of_card("masks.toml")),
     ),
-    "onnx": Kind(file="odd.onnx", seeds=seeds.onnx_files, mutate=mutations.mutated_bytes, uses=(_predict("rows.csv"),)),
+    "onnx": Kind(
+        file="odd.onnx", seeds=seeds.onnx_files, mutate=containers.mutated_model, uses=(_predict("rows.csv"),)
+    ),
     "tflite": Kind(
-        file="odd.tflite", seeds=seeds.tflite_files, mutate=mutations.mutated_bytes, uses=(_predict("rows.csv"),)
+        file="odd.tflite", seeds=seeds.tflite_files, mutate=containers.mutated_model, uses=(_predict("rows.csv"),)
     ),
     "metadata": Kind(
         file="odd.json",

@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -21,7 +22,8 @@ from pipeline.onboard.faults import OnboardFault
 from tests.fuzz import seeds
 from tests.fuzz.kinds import KINDS, Kind, Use
 
-ACCEPTED, REFUSED, RAISED, WARNED, GREW = "accepted", "refused", "raised", "warned", "grew"
+ACCEPTED, REFUSED, RAISED, WARNED, GREW, SLOW = "accepted", "refused", "raised", "warned", "grew", "slow"
+MOST_SECONDS = 10.0  # of the processor: others work beside it
 MOST_GROWTH_BYTES = 1 << 30
 _MOST_ADDRESSES_BYTES = 6 << 30  # beyond what the process has: the machine is not to suffer
 _WORDS = (ConfigError.exit_code, DataError.exit_code)
@@ -32,13 +34,22 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) << 10
 
 
+def _children_bytes() -> int:
+    """Return the most that any finished child has had."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+
+
 def _tried(use: Use, file: Path) -> tuple[str, str]:
     """Return how a use of the file ends, and where and why if not as it should."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew (proc(5))
-    before = _status("VmRSS")
+    before, children = _status("VmRSS"), _children_bytes()
     with warnings.catch_warnings(record=True) as warned:  # those that a user would see
+        began = time.process_time()
         outcome, why = _ended(use, file)
-    grown = _status("VmHWM") - before
+        took = time.process_time() - began
+    if took > MOST_SECONDS:
+        return SLOW, f"{took:.1f} s; {why}"
+    grown = max(_status("VmHWM") - before, _children_bytes() if _children_bytes() > children else 0)
     if outcome in (ACCEPTED, REFUSED) and grown > MOST_GROWTH_BYTES:
         return GREW, f"{grown >> 20} MiB more memory; {why}"
     if outcome in (ACCEPTED, REFUSED) and warned:
@@ -82,8 +93,9 @@ def main() -> None:
         kind = KINDS[name]
         file = folder / kind.file
         file.write_bytes(made(kind, name, int(seed), int(number)))
+        began = time.process_time()
         found = [_tried(use, file) for use in kind.uses]
-        answers.write(json.dumps(found) + "\n")
+        answers.write(json.dumps({"found": found, "took_s": time.process_time() - began}) + "\n")
         answers.flush()
 
 
