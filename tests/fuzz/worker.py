@@ -24,6 +24,7 @@ from tests.fuzz.kinds import KINDS, Kind, Use
 
 ACCEPTED, REFUSED, RAISED, WARNED, GREW, SLOW = "accepted", "refused", "raised", "warned", "grew", "slow"
 MOST_SECONDS = 10.0  # of the processor: others work beside it
+DIES_AT = "KARUI_FUZZ_DIES_AT"  # kind and number: for the test of who watches
 MOST_GROWTH_BYTES = 1 << 30
 _MOST_ADDRESSES_BYTES = 6 << 30  # beyond what the process has: the machine is not to suffer
 _WORDS = (ConfigError.exit_code, DataError.exit_code)
@@ -91,6 +92,8 @@ def main() -> None:
             seeds.write_beside(folder)  # another kind has changed one of them
             before = name
         kind = KINDS[name]
+        if os.environ.get(DIES_AT) == f"{name} {number}":
+            os.abort()
         file = folder / kind.file
         file.write_bytes(made(kind, name, int(seed), int(number)))
         began = time.process_time()
