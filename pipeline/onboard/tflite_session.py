@@ -272,7 +272,7 @@ def _check_sizes(interpreter: Any, path: Path) -> None:
     for each in interpreter.get_input_details():
         sizes = [int(size) for size in each["shape"]]
         if math.prod(sizes) > _MOST_VALUES:
-            raise FileRefused(f"its input '{each['name']}' has the shape {sizes}, too large to be meant", where=str(path))
+            raise FileRefused(f"its input '{each['name']}' has the shape {sizes}, too large to mean", where=str(path))
 
 
 def _interpreter_class(runtime: str) -> Any:  # the packages are untyped

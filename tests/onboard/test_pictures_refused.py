@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from PIL import Image
 
 from pipeline.onboard.arrays import PictureForm
 from pipeline.onboard.faults import FileRefused
-from pipeline.onboard.pictures import check_picture, read_picture
+from pipeline.onboard.pictures import check_picture, read_picture, size_and_mode
 from tests.onboard.pictures_made import LOADING, OPENING, Read, refused, saved
 
 SUFFIXES = ["png", "jpg", "bmp", "webp", "tiff", "gif", "ppm"]
@@ -85,16 +88,55 @@ def test_other_formats_are_not_tried(tmp_path: Path) -> None:
     assert "is no readable picture" in refused(check_picture, tmp_path / "x.png", PictureForm((3, 2, 2))).what
 
 
-def claiming(path: Path, width: int, height: int) -> Path:
-    """Write a grey PNG of a few bytes whose header promises more."""
+def png(path: Path, width: int, height: int, *others: tuple[bytes, bytes], colours: int = 0) -> Path:
+    """Write a grey PNG of a few bytes (``colours`` as in its header), and other chunks before and after the pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
+    more = b"".join(chunk(*each) for each in others)
+    body = chunk(b"IHDR", header) + more + chunk(b"IDAT", zlib.compress(bytes(100))) + more + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
+
+
+@pytest.mark.parametrize(
+    ("chunk", "colours"),
+    [((b"tRNS", b"\0"), 3), ((b"iCCP", b"no end"), 0), ((b"zTXt", b"x\0\7"), 0), ((b"acTL", b"\0"), 0)],
+    ids=["transparency without a palette", "profile", "text", "animation"],
+)
+@pytest.mark.filterwarnings("ignore:Invalid APNG")  # as in a program: the module says so
+def test_odd_chunks_are_read_or_refused(tmp_path: Path, chunk: tuple[bytes, bytes], colours: int) -> None:
+    path = png(tmp_path / "x.png", 9, 9, chunk, colours=colours)
+    for read in OPENING:
+        with contextlib.suppress(FileRefused):
+            read(path, PictureForm((3, 9, 9)))
+    with contextlib.suppress(FileRefused):
+        assert size_and_mode(path)[0] == (9, 9)
+
+
+def test_damaged_notes_are_passed_over_in_silence(tmp_path: Path) -> None:
+    """A viewer shows such a picture without a word; Pillow would warn."""
+    note = b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12"
+    path = saved(tmp_path / "x.jpg", Image.new("RGB", (5, 4)), exif=note)
+    code = f"""
+from pathlib import Path
+from pipeline.onboard.arrays import PictureForm
+from pipeline.onboard.pictures import read_picture
+print(read_picture(Path({str(path)!r}), PictureForm((3, 4, 5))).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(3, 4, 5)\n", "")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+def test_size_and_mode_are_those_that_are_shown(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / f"x.{suffix}", Image.new("RGB", (5, 4)), exif=exif)
+    assert size_and_mode(path) == ((5, 4) if orientation == 1 else (4, 5), "RGB")
 
 
 @pytest.mark.parametrize("read", LOADING)
@@ -109,5 +151,5 @@ def claiming(path: Path, width: int, height: int) -> Path:
     ],
 )
 def test_too_large_headers_are_not_unpacked(tmp_path: Path, read: Read, width: int, height: int, says: str) -> None:
-    path = claiming(tmp_path / "x.png", width, height)
+    path = png(tmp_path / "x.png", width, height)
     assert says in refused(read, path, PictureForm((1, 4, 4), "squash")).what
