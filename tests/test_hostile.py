@@ -215,12 +215,12 @@ def test_names_reach_the_terminal_written_out(karui: Karui) -> None:
 
 
 def test_class_names_act_nowhere(karui: Karui) -> None:
-    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 12, side=8)
+    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 40, side=8)
     _files(karui, **_with_card(PICTURES))
-    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=1", "--threads", "1")
+    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=20", "--threads", "1")
     for more in ((), ("--json",)):
         said = karui("run", *command, *more)
-        assert said.status in (0, 3, 5), said.err
+        assert said.status == 0, said.err
         assert not set(said.out + said.err) & {"\x1b", "\u202e"}
     page = Path("runs/mine/report.html").read_text()
     assert not set(page) & {"\x1b", "\u202e"}

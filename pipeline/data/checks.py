@@ -11,6 +11,7 @@ import lzma
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -275,7 +276,9 @@ def _npy_header(file: IO[bytes]) -> _Header:
     version = _READ_MAGIC(file)
     if version not in _READ_HEADER:
         raise ValueError(f"format version {version}")
-    return _READ_HEADER[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files of Python 2, which are read all the same
+        return _READ_HEADER[version](file)
 
 
 def _read_all(file: IO[bytes], size: int) -> bytes:

@@ -34,6 +34,7 @@ def test_an_array_comes_back_with_its_shape_and_order() -> None:
     assert read(npy(SOUND, SIX)).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert read(npy(SOUND.replace("False", "True"), SIX)).tolist() == [[0, 2, 4], [1, 3, 5]]
     assert read(npy(SOUND, SIX, version=b"\2\0")).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read(npy(SOUND.replace("(2, 3)", "(2L, 3L)"), SIX)).tolist() == [[0, 1, 2], [3, 4, 5]]  # of Python 2
     assert read(npy(HEADER.format("'<i2'", "False", "()"), b"\7\0")).item() == 7
     assert read(npy(HEADER.format("'<i2'", "False", "(0, 3)"))).shape == (0, 3)
 
