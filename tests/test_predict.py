@@ -90,7 +90,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 f'name = "{name}"\ndata = "{data}"\nthreads = 1\n[network]\nfile = "{network}"\n'
                 f"options = {{ {options} }}\n{TRAIN}{limits}"
             )
-            assert main(["run", f"{name}.toml", "--quiet", "--allow-open"]) in (0, 3)
+            assert main(["run", f"{name}.toml", "--quiet", "--allow-open"]) == 0
     return folder
 
 
@@ -258,7 +258,7 @@ def test_a_recalled_run_writes_the_same_bytes(at: Karui, runs: Path) -> None:
     path = runs / "runs" / "eights" / "model.json"
     before = path.read_bytes()
     path.unlink()
-    assert at("run", "eights.toml", "--quiet", "--allow-open").status in (0, 3)
+    assert at("run", "eights.toml", "--quiet", "--allow-open").status == 0
     assert path.read_bytes() == before
 
 
