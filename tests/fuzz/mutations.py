@@ -255,7 +255,7 @@ def _changed(rng: random.Random, tree: Any, way: tuple[Any, ...]) -> Any:
 
 def _other_value(rng: random.Random, value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
-        return rng.choice((value + 1, -value, 0, value * 2, 10**6, 2**31, 2**63, 1e39, 1e308, value / 3))
+        return rng.choice((value + 1, -value, 0, value * 2, 10**6, 2**31, 2**63, 1e39, 1e308, 0.25))
     if isinstance(value, list) and value and rng.random() < 0.5:
         return rng.choice((value * 2, value[::-1], [], value[:1], [value], [*value, 0], value * 1000))
     return rng.choice((None, True, 0, -1, 1, 10**9, 10**400, 1e300, 0.5, [], {}, [[]], [1, 2], {"a": 1}, *STRINGS[:20]))
