@@ -1,5 +1,7 @@
 """Rows of a CSV table as a network's raw values: columns by their names, categories as codes.
 
+Cells are separated, and numbers written, in the ways that training reads.
+
 Shapes: n rows, F columns.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -16,6 +19,9 @@ from numpy.typing import NDArray
 from pipeline.onboard.about import Column, Raw
 from pipeline.onboard.faults import InputRefused
 
+_DELIMITERS = ",;\t|"
+_SAID = re.compile(r"sep=([,;\t|])\s*", re.IGNORECASE)  # by spreadsheets, to other spreadsheets
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 
@@ -26,23 +32,41 @@ def read_rows(file: TextIO, where: str, raw: Raw, *, may_miss: bool) -> tuple[li
     """
     try:
         first = next(file, "").removeprefix("\ufeff")  # a byte-order mark: spreadsheets write it
-        reader = csv.reader(itertools.chain([first], file), strict=True)
+        delimiter, begun = _delimiter(first)
+        reader = csv.reader(itertools.chain(begun, file), strict=True, delimiter=delimiter)
+        skipped = 1 - len(begun)
         header = [name.strip() for name in next(reader, [])]
         places = [_place(header, column, where) for column in raw.columns]
-        lines, values = [], []
+        lines, rows = [], []
         for row in reader:
             if row:
-                at = f"{where}:{reader.line_num}"
-                lines.append(reader.line_num)
-                _check_count(row, header, at)
-                values.append([_value(row[k].strip(), c, at, may_miss=may_miss) for k, c in zip(places, raw.columns)])
+                lines.append(reader.line_num + skipped)
+                _check_count(row, header, f"{where}:{lines[-1]}")
+                rows.append([row[place].strip() for place in places])
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise InputRefused(f"is no readable CSV table: {error}", where=where, remedy="save it as UTF-8 CSV") from error
     if not lines:
         raise InputRefused("holds no rows", where=where, remedy="write column names into the first row, samples below")
+    plain = delimiter == "," or not any(map(_COMMA.fullmatch, itertools.chain.from_iterable(rows)))
+    values = [
+        [
+            _value(cell, column, f"{where}:{line}", may_miss=may_miss, point="." if plain else ",")
+            for cell, column in zip(row, raw.columns)
+        ]
+        for line, row in zip(lines, rows)
+    ]
     with np.errstate(over="ignore"):  # what becomes infinite is refused where all inputs are
         wide = np.array(values, np.float64).astype(np.float32)
     return lines, wide.reshape(len(lines), *raw.shape)
+
+
+def _delimiter(first: str) -> tuple[str, list[str]]:
+    """Return what separates the cells, and the first line if it is one of the table."""
+    said = _SAID.fullmatch(first)
+    if said:
+        return said[1], []
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    return max(_DELIMITERS, key=unquoted.count), [first]  # the first of them where there are equally many
 
 
 def _place(header: Sequence[str], column: Column, where: str) -> int:
@@ -65,7 +89,7 @@ def _check_count(row: Sequence[str], header: Sequence[str], where: str) -> None:
         )
 
 
-def _value(cell: str, column: Column, where: str, *, may_miss: bool) -> float:
+def _value(cell: str, column: Column, where: str, *, may_miss: bool, point: str) -> float:
     if cell in column.categories:
         return float(column.categories.index(cell))
     if cell.lower() in MISSING:
@@ -77,10 +101,14 @@ def _value(cell: str, column: Column, where: str, *, may_miss: bool) -> float:
         raise InputRefused(f"column '{column.name}' holds '{cell[:40]}', known: {known}", where=where)
     try:
         # Python reads 1_000 and other digits as numbers, nobody else does
-        if np.isfinite(float(cell)) and "_" not in cell and cell.isascii():
-            return float(cell)
+        number = float(cell.replace(",", ".")) if point == "," else float(cell)
+        mixed = point == "," and "." in cell  # thousands, or a point after all: nobody knows
+        if np.isfinite(number) and "_" not in cell and cell.isascii() and not mixed:
+            return number
     except ValueError:
         pass
     raise InputRefused(
-        f"column '{column.name}' holds '{cell[:40]}', a finite number is wanted", where=where, remedy="write 3.14"
+        f"column '{column.name}' holds '{cell[:40]}', a finite number is wanted",
+        where=where,
+        remedy=f"write 3{point}14",
     )

@@ -32,7 +32,7 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
     table = read_table(first)
     answer = _checked(label, table) if label is not None else _answer(table, choose)
     used = {role: file for role, file in files.items() if file == first or answer in read_table(file).header}
-    cells = table.column(answer, "--label")
+    cells = _cells(table, answer)
     is_class = _is_class(cells)
     counts = Counter(cells) if is_class else Counter[str]()
     columns = _columns(table, answer)
@@ -48,6 +48,12 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
         files=used,
         columns=columns,
     )
+
+
+def _cells(table: Table, name: str) -> tuple[str, ...]:
+    """Return the cells of a column, numbers with points."""
+    cells = table.column(name, "--label")
+    return tuple(cell.replace(",", ".") for cell in cells) if table.decimal_comma else cells
 
 
 def _checked(label: str, table: Table) -> str:
@@ -77,7 +83,7 @@ def _columns(table: Table, answer: str) -> Columns:
     gaps = False
     others = [name for name in table.header if name != answer]
     for name in others:
-        cells = table.column(name, "--label")
+        cells = _cells(table, name)
         known = [cell for cell in cells if not is_missing(cell)]
         if not known or _only_names_rows(name, known):
             ignored.append(name)
