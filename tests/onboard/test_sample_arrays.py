@@ -213,3 +213,14 @@ def test_files_under_a_wrong_name_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "z.npz", "w") as archive:
         archive.writestr("x", "some words")
     assert refused(tmp_path / "z.npz", ONE).startswith("z.npz: x: holds no array\n  write it with numpy.save")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_files_of_python_2_are_read_in_silence(tmp_path: Path, name: str) -> None:
+    array = header((2, 3)).replace(b"(2, 3)", b"(2L,3)") + floats(2, 3).tobytes()
+    (tmp_path / name).write_bytes(array)
+    if name == "x.npz":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", array)
+    _, found = read(tmp_path / name, ONE)
+    np.testing.assert_array_equal(found["signal"], floats(2, 3))
