@@ -215,12 +215,12 @@ def test_names_reach_the_terminal_written_out(karui: Karui) -> None:
 
 
 def test_class_names_act_nowhere(karui: Karui) -> None:
-    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 12, side=8)
+    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 40, side=8)
     _files(karui, **_with_card(PICTURES))
-    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=1", "--threads", "1")
+    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=20", "--threads", "1")
     for more in ((), ("--json",)):
         said = karui("run", *command, *more)
-        assert said.status in (0, 3, 5), said.err
+        assert said.status == 0, said.err
         assert not set(said.out + said.err) & {"\x1b", "\u202e"}
     page = Path("runs/mine/report.html").read_text()
     assert not set(page) & {"\x1b", "\u202e"}
@@ -251,7 +251,7 @@ def test_json_is_pure_whatever_a_network_prints(karui: Karui) -> None:
     _files(karui, recipe=RECIPE.replace('"mlp"', '"net.py"'))
     command = ("run", "recipe.toml", "--until", "train", "--set", "train.epochs=1", "--threads", "1", "--json")
     done = subprocess.run([*KARUI, *command], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 2, 4), done.stderr
+    assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
     for loud in ("import", "build"):
         assert f"\n{loud}" in f"\n{done.stderr}"

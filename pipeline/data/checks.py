@@ -7,7 +7,13 @@ Shapes: N samples, C channels, H height, W width, K classes, T numbers to predic
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
@@ -23,6 +29,18 @@ from pipeline.errors import ConfigError, DataError, nearest
 LARGEST_ARRAY_BYTES = 2 << 30
 MOST_CLASSES = 10_000
 _FLOAT32_BYTES = 4
+
+# what zipfile raises for damaged, encrypted and forged archives, decompressors included
+UNREADABLE_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
+
+# what numpy raises for odd headers: it parses them as Python
+_ODD_HEADER = (
+    *(ValueError, EOFError, SyntaxError, TypeError, OverflowError),
+    *(RecursionError, MemoryError, tokenize.TokenError),
+)
 
 # typed here: NumPy's own stubs leave them untyped
 _READ_MAGIC: Callable[[IO[bytes]], tuple[int, int]] = npy_format.read_magic
@@ -250,15 +268,17 @@ def read_npy(file: IO[bytes], size_bytes: int, where: str) -> NDArray[Any]:
             )
         flat = np.frombuffer(_read_all(file, content_bytes), dtype=dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, EOFError) as error:
-        raise DataError(f"is no readable .npy array: {error}", where=where) from error
+    except _ODD_HEADER as error:
+        raise DataError(f"is no readable .npy array: {error or type(error).__name__}", where=where) from error
 
 
 def _npy_header(file: IO[bytes]) -> _Header:
     version = _READ_MAGIC(file)
     if version not in _READ_HEADER:
         raise ValueError(f"format version {version}")
-    return _READ_HEADER[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files of Python 2, which are read all the same
+        return _READ_HEADER[version](file)
 
 
 def _read_all(file: IO[bytes], size: int) -> bytes:

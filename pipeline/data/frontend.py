@@ -54,7 +54,7 @@ def check_prepared(parts: Parts, frontend: dict[str, tuple[StepCall, ...]], card
     for split, source in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if source is not None and len(source):
             for first, raw in _to_look_at(source):
-                with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by name
+                with np.errstate(all="ignore"):  # what becomes infinite is refused by name
                     prepared = prepare(raw, frontend)
                 _check_finite(prepared, first, parts.places.get(split, f"{card.name}: {split}"))
 
@@ -117,9 +117,10 @@ def _check_lengths(name: str, spec: InputSpec, own: tuple[StepCall, ...], train:
 
 
 def _shape_after(steps: tuple[StepCall, ...], name: str, train: Source) -> tuple[int, ...]:
-    """Return the shape of one sample after the steps; of zeros, since only the shape is asked for."""
+    """Return the shape of one sample after the steps."""
     one = train.read(everything(train)[:1]).inputs[name]
-    return run_steps(np.zeros_like(one), steps).shape[1:]
+    with np.errstate(all="ignore"):  # of zeros: only the shape is asked for
+        return run_steps(np.zeros_like(one), steps).shape[1:]
 
 
 # ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────

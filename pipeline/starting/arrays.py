@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE, read_npy
 from pipeline.data.kinds.idx import read_idx
 from pipeline.errors import ConfigError, DataError
 from pipeline.starting.seen import Seen
@@ -35,7 +34,7 @@ def look_at_npz(file: Path) -> Seen:
                         remedy=f"save it again: {_HOW_TO_SAVE}; or say in a card which arrays are meant: [arrays]",
                     )
             x, y = (_member(archive, members[f"{axis}{suffix}"], file) for axis in ("x", "y"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except UNREADABLE_ARCHIVE as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(file), remedy="make or fetch it again"
         ) from error

@@ -288,3 +288,15 @@ def test_a_terminal_is_asked_three_questions(karui: Karui) -> None:
     ]
     assert "Next     karui run bugs.toml --target host" in done.stdout
     assert _card("bugs")["label_column"] == "sort"
+
+
+def test_numbers_may_have_decimal_commas(karui: Karui) -> None:
+    rows = [f"{n % 7},5;{n % 3};{n},25;{'ab'[n % 2]}" for n in range(60)]
+    karui.write("maße.csv", "länge;stufe;gewicht;label\n" + "\n".join(rows))
+    assert karui("init", "maße.csv", "--name", "mine").status == 0
+    card = _card("mine")
+    assert card["label_column"] == "label"
+    assert "categories" not in card
+    assert card.get("ignored_columns", []) == []
+    karui("init", "maße.csv", "--name", "heavy", "--label", "gewicht")
+    assert _card("heavy")["task"] == "regression"

@@ -9,14 +9,13 @@ no array is read whose declared size is absurd or does not agree with its header
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
-from pipeline.data.checks import missing_files, missing_shape, read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE, missing_files, missing_shape, read_npy
 from pipeline.data.files import Found
 from pipeline.data.named_arrays import SPLITS, Origin, names_in_use, origins_in_one, parts_of
 from pipeline.data.source import Parts, Wanted
@@ -78,7 +77,7 @@ def _arrays(path: Path, card: DatasetCard, own: Spec) -> tuple[Arrays, tuple[str
                 name: _member(archive, members[there], path) for name, there in called.items() if there in members
             }
             return arrays, tuple(sorted(members))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except UNREADABLE_ARCHIVE as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(path), remedy="the file is damaged: make or fetch it again"
         ) from error
