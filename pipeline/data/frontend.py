@@ -7,6 +7,7 @@ Shapes: N samples, n of them at once, C channels (axis 1: columns of a table, ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import StepCall, prepare, run_steps
 
-_AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit
+_AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit …
+_VALUES_AT_ONCE = 1 << 20  # … and fewer of large samples: they are measured in float64
 
 
 def frontend_of(parts: Parts, train: Source, card: DatasetCard) -> dict[str, tuple[StepCall, ...]]:
@@ -69,8 +71,14 @@ def _to_look_at(source: Source) -> Iterator[tuple[int | None, Arrays]]:
     if all(array.dtype.itemsize == 1 for array in one.values()):
         yield None, {name: _extremes(array) for name, array in one.items()}
         return
-    for start in range(0, len(indices), _AT_ONCE):
-        yield start, source.read(indices[start : start + _AT_ONCE]).inputs
+    for portion in _portions(indices, sum(array.size for array in one.values())):
+        yield int(portion[0]), source.read(portion).inputs
+
+
+def _portions(indices: Indices, values: int) -> list[Indices]:
+    """Return the indices of samples cut into portions; ``values``: in one sample."""
+    at_once = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // max(values, 1)))
+    return [indices[start : start + at_once] for start in range(0, len(indices), at_once)]
 
 
 def _extremes(like: NDArray[Any]) -> NDArray[Any]:
@@ -153,8 +161,7 @@ def measured(train: Source, name: str, steps: tuple[StepCall, ...]) -> tuple[tup
     as it is (mean 0, std 1): a rare category would otherwise become a value far from all others.  So does the scale of
     a channel that never changes.
     """
-    indices = everything(train)
-    portions = [indices[start : start + _AT_ONCE] for start in range(0, len(indices), _AT_ONCE)]
+    portions = _portions(everything(train), math.prod(_shape_after(steps, name, train)))
     whole = _moments(train, name, steps, portions[0])
     for portion in portions[1:]:
         whole = whole.joined(_moments(train, name, steps, portion))

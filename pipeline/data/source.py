@@ -18,8 +18,10 @@ from pipeline.onboard.about import Column
 from pipeline.onboard.arrays import Arrays, PictureForm, chosen, length
 from pipeline.onboard.frontend import StepCall
 
-# What training may hold of one source as normalised float32 inputs; a larger source is streamed, batch by batch.
-MEMORY_BUDGET_BYTES = 1 << 30
+# What may be held of one source as normalised float32 inputs; a larger source is prepared batch by batch.
+MEMORY_BUDGET_BYTES = 256 << 20
+# What may be held of pictures as bytes: they are decoded once; in larger folders, whenever they are read.
+DECODED_BUDGET_BYTES = 768 << 20
 _FLOAT32_BYTES = 4
 INPUT = "input"  # the name of the only input of most networks
 
@@ -61,7 +63,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Samples held in memory as stored."""
+    """Samples as stored, in memory or mapped from a file."""
 
     inputs: Arrays  # name → (N, …)
     labels: Arrays = field(default_factory=dict)  # name → (N, …); {} where nothing is labelled
@@ -153,12 +155,17 @@ def fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
     return samples * math.prod(shape) * _FLOAT32_BYTES <= MEMORY_BUDGET_BYTES
 
 
+def decoded_fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether so many pictures of this shape may be held as bytes."""
+    return samples * math.prod(shape) <= DECODED_BUDGET_BYTES
+
+
 def take(source: Source, indices: Indices) -> Source:
-    """Return the samples at ``indices`` as a source of their own: held if they fit in memory, else a view."""
+    """Return the samples at ``indices`` as a source of their own: copied where all fit in memory, else a view."""
     if not isinstance(source, ArraySource):
         return Subset(whole=source, indices=indices)
     values = sum(math.prod(array.shape[1:]) for array in source.inputs.values())
-    if not fits_in_memory(len(indices), (values,)):
+    if not fits_in_memory(len(source), (values,)):
         return Subset(whole=source, indices=indices)
     return ArraySource(
         inputs=chosen(source.inputs, indices),

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.checks import read_npy
+from pipeline.data.npy import read_npy
 from pipeline.errors import DataError, ModelError
 
 WEIGHT_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt", ".bin")

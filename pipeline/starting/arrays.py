@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import read_npy
 from pipeline.data.kinds.idx import read_idx
+from pipeline.data.npy import read_npz_member
 from pipeline.errors import ConfigError, DataError
 from pipeline.starting.seen import Seen
 
@@ -34,7 +34,7 @@ def look_at_npz(file: Path) -> Seen:
                         where="init",
                         remedy=f"save it again: {_HOW_TO_SAVE}",
                     )
-            x, y = (_member(archive, members[f"{axis}{suffix}"], file) for axis in ("x", "y"))
+            x, y = (read_npz_member(archive, members[f"{axis}{suffix}"], file) for axis in ("x", "y"))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(file), remedy="make or fetch it again"
@@ -68,11 +68,6 @@ def look_at_idx(files: Mapping[str, Path]) -> Seen:
 def _other(role: str) -> str:
     split, what = role.split("-")
     return f"{split}-{'labels' if what == 'images' else 'images'}"
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path) -> NDArray[Any]:
-    with archive.open(member) as stream:
-        return read_npy(stream, member.file_size, f"{file}: {member.filename}")
 
 
 def _seen(kind: Any, files: Mapping[str, Path], x: NDArray[Any], y: NDArray[Any], splits: tuple[str, ...]) -> Seen:

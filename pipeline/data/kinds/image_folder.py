@@ -17,7 +17,7 @@ from pipeline.data.checks import class_names, missing_shape, picture_shape, seve
 from pipeline.data.files import Found, locate_folder, sha256_of_each
 from pipeline.data.folders import PictureFolder
 from pipeline.data.pictures import MaskedPictureSource, PictureSource
-from pipeline.data.source import ArraySource, Parts, Source, Wanted, everything, fits_in_memory
+from pipeline.data.source import ArraySource, Parts, Source, Wanted, decoded_fits_in_memory, everything
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import DataError, nearest
@@ -138,7 +138,7 @@ def _within(path: Path, folder: Path) -> str:
 
 
 def _held(source: PictureSource | MaskedPictureSource) -> Source:
-    if not fits_in_memory(len(source), source.form.shape):
+    if not decoded_fits_in_memory(len(source), source.form.shape):
         source.check()  # better now than in the middle of the training
         return source
     batch = source.read(everything(source))

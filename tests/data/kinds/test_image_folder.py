@@ -59,7 +59,7 @@ def test_large_folders_are_streamed_with_the_same_pixels(
 ) -> None:
     write_set(tmp_path / "pets", suffix=suffix)
     held = load(reference(DECLARED, tmp_path)).train
-    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 6 * 3 * 5 * 4 * 4)
+    monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 12 * 3 * 5 * 4 - 1)
     monkeypatch.setattr("pipeline.data.load._last", [])
     streamed = load(reference(DECLARED, tmp_path)).train
     assert isinstance(streamed, Subset)
@@ -121,7 +121,7 @@ def _refused(tmp_path: Path, says: str) -> DataError:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_another_size_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
     if streamed:
-        monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     write_set(tmp_path / "pets")
     Image.new("RGB", (7, 9)).save(tmp_path / "pets" / "dog" / "odd.png")
     error = _refused(tmp_path, r"is 7×9 pixels \(width×height\), expected 4×5")
@@ -245,7 +245,7 @@ def test_a_picture_that_changes_gives_another_digest(tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes_while_streaming_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     write_set(tmp_path / "pets")
     train = load(reference(DECLARED, tmp_path)).train
     (tmp_path / "pets" / "cat" / "00.png").unlink()
@@ -291,7 +291,7 @@ def test_every_picture_gets_the_mask_of_its_name(
 ) -> None:
     pixels, masks = write_masked(tmp_path / "scenes", palette=palette)
     if streamed:
-        monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     dataset = load(reference(MASKED, tmp_path))
     assert dataset.classes == ("road", "car", "sky")
     known = {picture.tobytes(): mask for picture, mask in zip(pixels, masks, strict=True)}
