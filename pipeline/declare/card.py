@@ -20,6 +20,7 @@ class FileSpec(Spec):
     path: str
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     url: str | None = None  # its public address, fetched only when the file is nowhere on disk
+    size_bytes: int | None = Field(None, ge=1)  # of what is fetched; another size is refused before it comes
 
 
 class InputSpec(Spec):
