@@ -22,6 +22,7 @@ from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import StepCall, prepare, run_steps
 
 _AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit …
+_BYTES = 256  # different values of a byte
 _VALUES_AT_ONCE = 1 << 20  # … and fewer of large samples: they are measured in float64
 
 
@@ -161,10 +162,14 @@ def measured(train: Source, name: str, steps: tuple[StepCall, ...]) -> tuple[tup
     as it is (mean 0, std 1): a rare category would otherwise become a value far from all others.  So does the scale of
     a channel that never changes.
     """
+    one = train.read(everything(train)[:1]).inputs[name]
     portions = _portions(everything(train), math.prod(_shape_after(steps, name, train)))
-    whole = _moments(train, name, steps, portions[0])
-    for portion in portions[1:]:
-        whole = whole.joined(_moments(train, name, steps, portion))
+    if one.dtype == np.uint8 and [call.step for call in steps] == ["normalize"]:
+        whole = _moments_of_bytes(train, name, steps, portions)
+    else:
+        whole = _moments(train, name, steps, portions[0])
+        for portion in portions[1:]:
+            whole = whole.joined(_moments(train, name, steps, portion))
     spread = np.sqrt(whole.squares / whole.count)
     mean = np.where(whole.binary, 0.0, whole.mean).astype(np.float32)
     std = np.where(whole.binary | (spread.astype(np.float32) == 0), 1.0, spread).astype(np.float32)
@@ -180,4 +185,22 @@ def _moments(train: Source, name: str, steps: tuple[StepCall, ...], portion: Ind
         mean=mean,
         squares=((channels - mean[:, None]) ** 2).sum(1),
         binary=((channels == 0) | (channels == 1)).all(1),
+    )
+
+
+def _moments_of_bytes(train: Source, name: str, steps: tuple[StepCall, ...], portions: list[Indices]) -> _Moments:
+    """Count how often each of the 256 values occurs and prepare these alone: ten times as fast for pictures."""
+    counts = np.zeros((_shape_after((), name, train)[0], _BYTES), np.int64)  # (C, 256)
+    for portion in portions:
+        raw = train.read(portion).inputs[name]  # (n, C, …)
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(raw[:, channel].ravel(), minlength=_BYTES)
+    values = run_steps(np.arange(_BYTES, dtype=np.uint8)[:, None], steps)[:, 0].astype(np.float64)  # (256,)
+    count = int(counts[0].sum())
+    mean = counts @ values / count
+    return _Moments(
+        count=count,
+        mean=mean,
+        squares=(counts * (values - mean[:, None]) ** 2).sum(1),
+        binary=(counts[:, (values != 0) & (values != 1)] == 0).all(1),
     )
