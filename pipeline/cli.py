@@ -6,6 +6,7 @@ Imports stand inside the functions here, and only here: ``karui --help`` must no
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -123,6 +124,7 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     "--threads", type=click.IntRange(1, 1024), metavar="N",
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
@@ -140,6 +142,7 @@ def run(
     quiet: bool,
     device: str,
     threads: int | None,
+    tensorboard: bool,
     allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
@@ -160,6 +163,7 @@ def run(
         fresh=fresh,
         device=device,
         threads=threads,
+        tensorboard=tensorboard,
         command=("karui", *click.get_current_context().obj),
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
@@ -403,6 +407,23 @@ def _title(kind: Kind, name: str) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; the one place where errors are caught."""
+    try:
+        return _status(args)
+    finally:
+        if args is None:  # else somebody calls this from Python, who goes on
+            _close_results()
+
+
+def _close_results() -> None:
+    """Send what is printed from now on to stderr: a network's code may print while the process ends."""
+    if sys.stdout is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def _status(args: Sequence[str] | None) -> int:
     _usable_streams()
     _listen_to_signals()
     arguments = list(sys.argv[1:] if args is None else args)
