@@ -87,7 +87,11 @@ def _complete_run(_context: click.Context, _parameter: click.Parameter, begun: s
 def _is_named(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
     if value == Path():  # what click makes of "", too: the working folder, which holds other things
         raise click.BadParameter("a run needs a folder of its own, for example runs/mine")
-    return value
+    if value is None:
+        return None
+    from pipeline.paths import expanded
+
+    return expanded(value, where="--out")
 
 
 def _is_assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

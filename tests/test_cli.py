@@ -389,3 +389,16 @@ def test_every_error_class_has_an_exit_status_of_the_contract() -> None:
     for known in classes:
         classes += known.__subclasses__()
         assert known.exit_code in (1, 2, 4)
+
+
+def test_what_is_printed_while_the_process_ends_is_no_result(tmp_path: Path) -> None:
+    code = """
+import atexit, os, sys
+from pipeline.cli import main
+atexit.register(lambda: (print("bye", flush=True), os.write(1, b"raw bye")))
+sys.argv = ["karui", "compare", "nowhere", "--json"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["error"]["exit_status"] == done.returncode == 2
+    assert done.stderr.endswith("bye\nraw bye")

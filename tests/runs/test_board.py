@@ -45,8 +45,8 @@ def event_class() -> Any:
             if called == "value":
                 added.label = field.LABEL_REPEATED
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorboard.Event"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorboard.Event"))
 
 
 def events(folder: Path) -> Iterator[Any]:
