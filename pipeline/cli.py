@@ -40,8 +40,24 @@ EXIT_LIMIT_MISSED = 3  # a result, not a crash
 EXIT_LIMIT_OPEN = 5  # neither is this: nobody knows, or not for sure
 
 
+class _NobodyListensError(Exception):
+    """Whoever read what is printed has gone."""
+
+
 class _Commands(click.Group):
-    """A group that suggests the nearest command for one that does not exist."""
+    """A group that suggests the nearest command for one that does not exist, and leaves a closed pipe to ``main``."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError as error:  # click would exit with status 1
+            raise _NobodyListensError from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _NobodyListensError from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -423,8 +439,12 @@ def _close_results() -> None:
     if sys.stdout is None:
         return
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        try:
+            sys.stdout.flush()
+        except OSError:  # nobody listens: what is left must not come out elsewhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def _status(args: Sequence[str] | None) -> int:
@@ -435,7 +455,7 @@ def _status(args: Sequence[str] | None) -> int:
         _refuse_zero_bytes(arguments)
         status = karui.main(args=arguments, prog_name="karui", standalone_mode=False, obj=arguments)
         return status if isinstance(status, int) else 0
-    except BrokenPipeError:
+    except (BrokenPipeError, _NobodyListensError):
         return _nobody_listens()
     except (Exception, KeyboardInterrupt, Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
         try:

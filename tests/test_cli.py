@@ -276,6 +276,7 @@ def test_a_reader_that_leaves_gets_no_noise() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+        assert process.wait() == 0
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +286,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
     stand_in = runs_as(_outcome())
     arguments = ["run", "dots", "--target", "a", "--target", "b.toml", "--set", "seed=1", "--set", "train.epochs=2"]
     arguments += ["--until", "export", "--out", "there", "--fresh", "--device", "cpu", "--threads", "3"]
-    arguments += ["--quiet", "--json"]
+    arguments += ["--tensorboard", "--quiet", "--json"]
     assert cli.main(arguments) == 0
     assert stand_in.request == RunRequest(
         recipe="dots",
@@ -296,6 +297,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
         fresh=True,
         device="cpu",
         threads=3,
+        tensorboard=True,
         command=("karui", *arguments),
     )
     assert cli.main(["run", "--quiet"]) == 0
