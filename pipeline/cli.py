@@ -217,6 +217,7 @@ def init(*, data: Path, name: str | None, label: str | None, target: str | None,
     clear is asked on a terminal; elsewhere the options say it.
     """
     from pipeline.catalog import load_target
+    from pipeline.paths import expanded
     from pipeline.starting.files import name_for, project
     from pipeline.starting.look import look
 
@@ -228,6 +229,7 @@ def init(*, data: Path, name: str | None, label: str | None, target: str | None,
             raise ConfigError(what, where="init", remedy=f"say it, for example: --label '{likely}'")
         return likely if yes else _asked(f"Which column is to be predicted ({', '.join(columns[:20])})", likely)
 
+    data = expanded(data, where="init")
     seen = look(data, label=label, choose=choose)
     summary = shown_text(f"{data}: {seen.summary}")
     if asks:

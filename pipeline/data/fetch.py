@@ -130,7 +130,8 @@ def _alone(path: Path, progress: Progress) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # before it is free: nobody else can have it yet
+        with contextlib.suppress(OSError):  # Windows keeps files that are open
+            Path(lock.lock_file).unlink()  # before it is free: nobody else can have it yet
         lock.release()
 
 

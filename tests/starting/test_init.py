@@ -198,6 +198,7 @@ def test_idx_files(karui: Karui) -> None:
 
 def test_what_is_no_data_is_answered_in_words(karui: Karui) -> None:
     karui("init", "nowhere").refused(2, "there is no 'nowhere'")
+    karui("init", "~nosuchuser/data").refused(2, "there is no user 'nosuchuser'")
     Path("empty").mkdir()
     karui("init", "empty").refused(2, "no data found in 'empty'", "one folder of pictures per class")
     karui.write("notes.md", "hello")
