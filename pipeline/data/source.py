@@ -6,9 +6,10 @@ Shapes: N samples, n of them read at once; a sample's input is (C, H, W) for pic
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,10 @@ class ArraySource:
 
     def read(self, indices: Indices) -> Batch:
         """Return copies of the samples at ``indices``."""
-        return Batch(inputs=chosen(self.inputs, indices), wanted=chosen(self.labels, indices))
+        batch = Batch(inputs=chosen(self.inputs, indices), wanted=chosen(self.labels, indices))
+        for array in self.inputs.values():
+            let_go(array)
+        return batch
 
     def wanted(self, indices: Indices) -> Arrays:
         """Return copies of the labels at ``indices``."""
@@ -143,6 +147,15 @@ class Dataset:
     calibration: Indices | None = None  # indices into ``train`` from the card's file, if it names one
     pictures: PictureForm | None = None  # how files become raw values, where they are pictures
     left_out: Mapping[str, int] = field(default_factory=dict)  # why files were not read → how many
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Give the memory back that a part of a mapped file takes since it was read; what is not mapped stays."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def everything(source: Source) -> Indices:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.data.npy import read_npz_member
+from pipeline.data.source import INPUT, ArraySource
 from pipeline.errors import DataError
 from tests.data.sets import all_of, card, loaded, samples
 
@@ -104,6 +105,26 @@ def test_using_a_large_array_takes_no_memory_of_its_size(tmp_path: Path, monkeyp
     tracemalloc.stop()
     assert batch.shape == (128, *shape)
     assert peak_bytes < whole_bytes / 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how much of a file is in memory")
+def test_what_was_read_of_a_mapped_file_leaves_the_memory(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (100, 1 << 20), dtype=np.uint8)
+    np.savez(tmp_path / "s.npz", x=x)
+    source = ArraySource(inputs={INPUT: read(tmp_path / "s.npz")})
+    before_bytes = resident_file_bytes()
+    for start in range(0, 100, 5):
+        some = np.arange(start, start + 5)
+        assert np.array_equal(source.read(some).inputs[INPUT], x[some])
+        assert resident_file_bytes() - before_bytes < x.nbytes / 4
+    assert source.inputs[INPUT].sum(dtype=np.int64) == x.sum(dtype=np.int64)
+    assert resident_file_bytes() - before_bytes > x.nbytes / 2  # this is what would be taken else
+
+
+def resident_file_bytes() -> int:
+    """Return how much of all mapped files is in memory."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
 
 
 def test_only_what_is_read_whole_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
