@@ -21,7 +21,7 @@ from pipeline.onboard.frontend import StepCall
 
 # What may be held of one source as normalised float32 inputs; a larger source is prepared batch by batch.
 MEMORY_BUDGET_BYTES = 256 << 20
-# What may be held of pictures as bytes: they are decoded once; in larger folders, whenever they are read.
+# What may be kept of pictures as bytes: they are decoded once; in larger folders, whenever they are read.
 DECODED_BUDGET_BYTES = 768 << 20
 _FLOAT32_BYTES = 4
 INPUT = "input"  # the name of the only input of most networks
@@ -168,8 +168,8 @@ def fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
     return samples * math.prod(shape) * _FLOAT32_BYTES <= MEMORY_BUDGET_BYTES
 
 
-def decoded_fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
-    """Tell whether so many pictures of this shape may be held as bytes."""
+def decoded_fits(samples: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether so many pictures of this shape may be kept as bytes."""
     return samples * math.prod(shape) <= DECODED_BUDGET_BYTES
 
 

@@ -18,7 +18,7 @@ from pipeline.artifacts.networks import left_out_words
 from pipeline.data.folders import in_number_order
 from pipeline.data.load import load, reference
 from pipeline.data.pictures import PictureSource
-from pipeline.data.source import ArraySource, Subset
+from pipeline.data.source import INPUT, ArraySource, Subset
 from pipeline.errors import ConfigError, DataError
 from pipeline.onboard.arrays import PICTURE_SUFFIXES as SUFFIXES
 from tests.data.sets import card, classes_in, pictures, samples
@@ -94,6 +94,28 @@ def test_own_splits_are_kept(tmp_path: Path) -> None:
         write_set(tmp_path / "pets" / split, count)
     dataset = load(reference(DECLARED, tmp_path))
     assert [len(one) for one in (dataset.train, dataset.val, dataset.test)] == [10, 4, 6]
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_many_pictures_are_decoded_once_into_a_file_that_nobody_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    write_set(tmp_path / "pets")
+    held = load(reference(DECLARED, tmp_path)).train
+    cache = tmp_path / "cache"
+    if not writable:
+        cache.write_text("a file where the folder should be")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: cache)
+    monkeypatch.setattr("pipeline.data.pictures.ON_DISK_FROM_BYTES", 100)  # less than two pictures at once
+    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.load._last", [])
+    kept = load(reference(DECLARED, tmp_path)).train
+    assert isinstance(kept, Subset)
+    assert isinstance(kept.whole, ArraySource)
+    assert np.array_equal(samples(kept), samples(held))
+    assert np.array_equal(classes_in(kept), classes_in(held))
+    assert not writable or list(cache.iterdir()) == []
+    assert isinstance(kept.whole.inputs[INPUT].base, np.memmap) == writable
 
 
 def test_classes_keep_the_order_of_the_card(tmp_path: Path) -> None:
