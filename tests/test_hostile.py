@@ -108,6 +108,7 @@ def test_a_hostile_file(case: str, karui: Karui) -> None:
         (("--target", "a\0b.toml"), "holds a zero byte"),
         (("--out", "a\0b"), "holds a zero byte"),
         (("--out", ""), "a run needs a folder of its own"),
+        (("--out", "~nosuchuser/x"), "no user 'nosuchuser'"),
         (("--out", "."), "a run needs a folder of its own"),
         (("--out", "x" * 5000), "file name too long"),
         (("--set", f"data={'x' * 5000}"), "file name too long"),
@@ -259,7 +260,8 @@ def test_json_is_pure_whatever_a_network_prints(karui: Karui) -> None:
 
 def test_completion_offers_names_without_torch(karui: Karui) -> None:
     karui.recipe("mine")
-    code = "import sys; from pipeline.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    code = "import sys; from pipeline.cli import main\ntry:\n    main()\n"
+    code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
     for begun, offered in (
         ("run di", "digits"),
         ("run mi", "mine.toml"),
@@ -272,4 +274,4 @@ def test_completion_offers_names_without_torch(karui: Karui) -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **asked}
         )
         assert f"plain,{offered}" in done.stdout.splitlines(), done.stderr
-        assert done.stdout.splitlines()[-1] == "False"
+        assert done.stderr.splitlines()[-1] == "False"

@@ -59,7 +59,13 @@ def test_two_commands_lead_from_photographs_to_a_verdict(karui: Karui, monkeypat
     assert said.status == 0, said.err
     assert "90 pictures in 3 classes" in said.out
     assert "karui run walk.toml" in said.out
-    short = ("--set", "train.epochs=20", "--set", "quantize.epochs=1", "--allow-open")  # few test pictures settle little
+    short = (
+        "--set",
+        "train.epochs=20",
+        "--set",
+        "quantize.epochs=1",
+        "--allow-open",
+    )  # few test pictures settle little
     said = karui("run", "walk.toml", "--threads", "1", *short)
     assert said.status == 0, said.err
     assert "left out: 1 hidden or of the system, 1 of type .txt" in said.err

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.checks import UNREADABLE_ARCHIVE, read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE
+from pipeline.data.npy import read_npy
 from pipeline.errors import DataError, ModelError
 from pipeline.networks.torch_files import read_torch
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.checks import LARGEST_ARRAY_BYTES, UNREADABLE_ARCHIVE, read_npy
+from pipeline.data.checks import LARGEST_ARRAY_BYTES, UNREADABLE_ARCHIVE
+from pipeline.data.npy import read_npy
 from pipeline.errors import DataError
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.data.load import load, reference
 from pipeline.data.pictures import PictureSource
-from pipeline.data.source import ArraySource, Subset
+from pipeline.data.source import INPUT, ArraySource, Subset
 from pipeline.errors import ConfigError, DataError
 from tests.data.kinds.pets import DECLARED, GREY, RGB, refused, write_set
 from tests.data.sets import card, classes_in, samples
@@ -40,7 +40,7 @@ def test_large_folders_are_streamed_with_the_same_pixels(
 ) -> None:
     write_set(tmp_path / "pets", suffix=suffix)
     held = load(reference(DECLARED, tmp_path)).train
-    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 6 * 3 * 5 * 4 * 4)
+    monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 12 * 3 * 5 * 4 - 1)
     monkeypatch.setattr("pipeline.data.load._last", [])
     streamed = load(reference(DECLARED, tmp_path)).train
     assert isinstance(streamed, Subset)
@@ -77,6 +77,28 @@ def test_own_splits_are_kept(tmp_path: Path) -> None:
     assert [len(one) for one in (dataset.train, dataset.val, dataset.test)] == [10, 4, 6]
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_many_pictures_are_decoded_once_into_a_file_that_nobody_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    write_set(tmp_path / "pets")
+    held = load(reference(DECLARED, tmp_path)).train
+    cache = tmp_path / "cache"
+    if not writable:
+        cache.write_text("a file where the folder should be")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: cache)
+    monkeypatch.setattr("pipeline.data.pictures.ON_DISK_FROM_BYTES", 100)  # less than two pictures at once
+    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.load._last", [])
+    kept = load(reference(DECLARED, tmp_path)).train
+    assert isinstance(kept, Subset)
+    assert isinstance(kept.whole, ArraySource)
+    assert np.array_equal(samples(kept), samples(held))
+    assert np.array_equal(classes_in(kept), classes_in(held))
+    assert not writable or list(cache.iterdir()) == []
+    assert isinstance(kept.whole.inputs[INPUT].base, np.memmap) == writable
+
+
 def test_classes_keep_the_order_of_the_card(tmp_path: Path) -> None:
     write_set(tmp_path / "pets")
     declared = DECLARED.model_copy(update={"classes": ("dog", "cat")})
@@ -96,7 +118,7 @@ def test_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_another_size_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
     if streamed:
-        monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     write_set(tmp_path / "pets")
     Image.new("RGB", (7, 9)).save(tmp_path / "pets" / "dog" / "odd.png")
     error = refused(tmp_path, r"is 7×9 pixels \(width×height\), expected 4×5")
@@ -220,7 +242,7 @@ def test_a_picture_that_changes_gives_another_digest(tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes_while_streaming_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     write_set(tmp_path / "pets")
     train = load(reference(DECLARED, tmp_path)).train
     (tmp_path / "pets" / "cat" / "00.png").unlink()

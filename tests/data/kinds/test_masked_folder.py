@@ -43,7 +43,7 @@ def test_every_picture_gets_the_mask_of_its_name(
 ) -> None:
     pixels, masks = write_masked(tmp_path / "scenes", palette=palette)
     if streamed:
-        monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 0)
     dataset = load(reference(MASKED, tmp_path))
     assert dataset.classes == ("road", "car", "sky")
     known = {picture.tobytes(): mask for picture, mask in zip(pixels, masks, strict=True)}
