@@ -6,6 +6,7 @@ Imports stand inside the functions here, and only here: ``karui --help`` must no
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -39,8 +40,24 @@ EXIT_LIMIT_MISSED = 3  # a result, not a crash
 EXIT_LIMIT_OPEN = 5  # neither is this: nobody knows, or not for sure
 
 
+class _NobodyListensError(Exception):
+    """Whoever read what is printed has gone."""
+
+
 class _Commands(click.Group):
-    """A group that suggests the nearest command for one that does not exist."""
+    """A group that suggests the nearest command for one that does not exist, and leaves a closed pipe to ``main``."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError as error:  # click would exit with status 1
+            raise _NobodyListensError from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _NobodyListensError from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,7 +103,11 @@ def _complete_run(_context: click.Context, _parameter: click.Parameter, begun: s
 def _is_named(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
     if value == Path():  # what click makes of "", too: the working folder, which holds other things
         raise click.BadParameter("a run needs a folder of its own, for example runs/mine")
-    return value
+    if value is None:
+        return None
+    from pipeline.paths import expanded
+
+    return expanded(value, where="--out")
 
 
 def _is_assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,6 +144,7 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     "--threads", type=click.IntRange(1, 1024), metavar="N",
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
@@ -140,6 +162,7 @@ def run(
     quiet: bool,
     device: str,
     threads: int | None,
+    tensorboard: bool,
     allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
@@ -160,6 +183,7 @@ def run(
         fresh=fresh,
         device=device,
         threads=threads,
+        tensorboard=tensorboard,
         command=("karui", *click.get_current_context().obj),
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
@@ -193,6 +217,7 @@ def init(*, data: Path, name: str | None, label: str | None, target: str | None,
     clear is asked on a terminal; elsewhere the options say it.
     """
     from pipeline.catalog import load_target
+    from pipeline.paths import expanded
     from pipeline.starting.files import name_for, project
     from pipeline.starting.look import look
 
@@ -204,6 +229,7 @@ def init(*, data: Path, name: str | None, label: str | None, target: str | None,
             raise ConfigError(what, where="init", remedy=f"say it, for example: --label '{likely}'")
         return likely if yes else _asked(f"Which column is to be predicted ({', '.join(columns[:20])})", likely)
 
+    data = expanded(data, where="init")
     seen = look(data, label=label, choose=choose)
     summary = shown_text(f"{data}: {seen.summary}")
     if asks:
@@ -403,6 +429,27 @@ def _title(kind: Kind, name: str) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; the one place where errors are caught."""
+    try:
+        return _status(args)
+    finally:
+        if args is None:  # else somebody calls this from Python, who goes on
+            _close_results()
+
+
+def _close_results() -> None:
+    """Send what is printed from now on to stderr: a network's code may print while the process ends."""
+    if sys.stdout is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:  # nobody listens: what is left must not come out elsewhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def _status(args: Sequence[str] | None) -> int:
     _usable_streams()
     _listen_to_signals()
     arguments = list(sys.argv[1:] if args is None else args)
@@ -410,7 +457,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _refuse_zero_bytes(arguments)
         status = karui.main(args=arguments, prog_name="karui", standalone_mode=False, obj=arguments)
         return status if isinstance(status, int) else 0
-    except BrokenPipeError:
+    except (BrokenPipeError, _NobodyListensError):
         return _nobody_listens()
     except (Exception, KeyboardInterrupt, Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
         try:

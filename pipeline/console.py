@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -27,6 +28,7 @@ _PIPE_WIDTH = 120  # characters of a table that goes into a file or pipe
 _LINE_EVERY_S = 2.0  # no two plain lines closer than this …
 _AT_ONCE_S = 0.5  # what is done that soon was done before
 _LINE_AT_LEAST_EVERY_S = 15.0  # … and a slow job shows that it is alive
+_ALIVE_AFTER_S = 0.9  # a job that has said nothing by then is named
 
 
 @contextlib.contextmanager
@@ -37,7 +39,11 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
         return
     console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty() or console.is_dumb_terminal:  # a dumb one cannot take a bar away
-        yield Lines(sys.stderr)
+        lines = Lines(sys.stderr)
+        try:
+            yield lines
+        finally:
+            lines.close()
         return
     bars = Bars(console)
     try:
@@ -144,9 +150,15 @@ class Lines:
         self._total = self._done = self._done_before = self._quarter = 0
         self._numbers: dict[str, float] = {}
         self._started_s = self._last_s = clock()
+        self._writing = threading.Lock()
+        self._alive: threading.Timer | None = None
 
     def start(self, title: str, total: int) -> None:
-        """Remember the job; its first line comes when there is something to tell."""
+        """Remember the job; it is named if there is nothing to tell soon, by a thread: it may be loading libraries."""
+        self.close()
+        self._alive = threading.Timer(_ALIVE_AFTER_S, self._name, (title,))
+        self._alive.daemon = True
+        self._alive.start()
         self._title, self._total, self._done, self._done_before, self._quarter = title, total, 0, 0, 0
         self._numbers = {}
         self._started_s = self._last_s = self._clock()
@@ -174,6 +186,21 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self._stream.write(f"{shown_text(text)}\n")
-        self._stream.flush()
+        self.close()
+        self._write(text)
         self._last_s = self._clock()
+
+    def close(self) -> None:
+        """Name no job any more."""
+        if self._alive is not None:
+            self._alive.cancel()
+            self._alive = None
+
+    def _name(self, title: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the main thread ends the run
+            self._write(f"{title} …")
+
+    def _write(self, text: str) -> None:
+        with self._writing:
+            self._stream.write(f"{shown_text(text)}\n")
+            self._stream.flush()

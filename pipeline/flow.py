@@ -94,6 +94,7 @@ class RunRequest:
     fresh: bool = False
     device: str = "auto"
     threads: int | None = None  # instead of the recipe's
+    tensorboard: bool = False  # write curves for it
     command: tuple[str, ...] = ()
 
 
@@ -177,9 +178,17 @@ def run_recipe(request: RunRequest, progress: Progress) -> Outcome:
 
     Raises ConfigError, DataError, ModelError … as the stages do; what was done before is recalled next time.
     """
+    progress.start("looking at the data", 1)  # to know a large folder again takes a while
     asked = _asked(request, progress)
     folder = request.out or RUNS / asked.recipe.name
-    with open_run(folder, progress=progress, fresh=request.fresh, recipe=asked.recipe, command=request.command) as run:
+    with open_run(
+        folder,
+        progress=progress,
+        fresh=request.fresh,
+        recipe=asked.recipe,
+        command=request.command,
+        tensorboard=request.tensorboard,
+    ) as run:
         job = _job(run, asked)
         network = _make(job)
         outcome = _outcome(job, network, _validate(job, network) if job.wants("validate") else _Validated())

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT
 from pipeline.artifacts.handover import MODEL_FILE, Handover
 from pipeline.data.files import sha256_of
@@ -23,6 +25,7 @@ from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, DataError, ModelError, nearest
 from pipeline.onboard.about import TABLE, About
 from pipeline.onboard.answers import Answer, answers_of
+from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.faults import OnboardFault
 from pipeline.onboard.metadata import about_file
 from pipeline.onboard.pictures import write_mask
@@ -171,14 +174,28 @@ def _piped(about: About) -> Iterator[Samples]:
 
 def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
     # exact: what the run itself was judged by, and what a processor on ARM computes
-    session = open_session(model.path, model.runtime, signature=model.about.signature, exact=True)
+    apart = model.runtime != "onnxruntime"
+    session = open_session(model.path, model.runtime, signature=model.about.signature, exact=True, apart=apart)
     try:
         while (portion := _next(portions)) is not None:
-            answers = answers_of(session.run(portion.inputs), model.about, model.decision)
+            outputs = session.run(portion.inputs)
+            _check_finite(outputs, portion.names, model.path)
+            answers = answers_of(outputs, model.about, model.decision)
             for name, answer in zip(portion.names, answers, strict=True):
                 yield Answered(name=name, answer=answer)
     finally:
         session.close()
+
+
+def _check_finite(outputs: Arrays, names: Sequence[str], path: Path) -> None:
+    for output, values in outputs.items():
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(names), -1)).all(1))
+        if bad.size:
+            raise ModelError(
+                f"its output '{output}' is no finite number for {names[int(bad[0])]}",
+                where=str(path),
+                remedy="is the input in the units that the network was trained on? if it is, the file is damaged",
+            )
 
 
 def _next(portions: Iterator[Samples]) -> Samples | None:

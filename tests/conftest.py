@@ -57,6 +57,8 @@ LONG = (
     "test_recipes.py",
     "test_own_files.py",
     "test_bad_input.py",
+    "test_interrupted.py",
+    "test_streams.py",
     "test_new_task.py",
 )
 

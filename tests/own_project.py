@@ -38,11 +38,6 @@ class Said:
     out: str
     err: str
 
-    @property
-    def ended(self) -> bool:
-        """Whether it ended with a verdict; what a few samples teach a network meets no limit for sure."""
-        return self.status in (0, 3, 5)
-
     def refused(self, status: int, *words: str) -> None:
         """Assert that this was a refusal with this status, in words for people: on stderr, and nothing else."""
         assert self.status == status, self.err

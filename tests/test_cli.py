@@ -276,6 +276,7 @@ def test_a_reader_that_leaves_gets_no_noise() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+        assert process.wait() == 0
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +286,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
     stand_in = runs_as(_outcome())
     arguments = ["run", "dots", "--target", "a", "--target", "b.toml", "--set", "seed=1", "--set", "train.epochs=2"]
     arguments += ["--until", "export", "--out", "there", "--fresh", "--device", "cpu", "--threads", "3"]
-    arguments += ["--quiet", "--json"]
+    arguments += ["--tensorboard", "--quiet", "--json"]
     assert cli.main(arguments) == 0
     assert stand_in.request == RunRequest(
         recipe="dots",
@@ -296,6 +297,7 @@ def test_the_command_line_becomes_one_request(runs_as: Callable[[Outcome], Flow]
         fresh=True,
         device="cpu",
         threads=3,
+        tensorboard=True,
         command=("karui", *arguments),
     )
     assert cli.main(["run", "--quiet"]) == 0
@@ -389,3 +391,16 @@ def test_every_error_class_has_an_exit_status_of_the_contract() -> None:
     for known in classes:
         classes += known.__subclasses__()
         assert known.exit_code in (1, 2, 4)
+
+
+def test_what_is_printed_while_the_process_ends_is_no_result(tmp_path: Path) -> None:
+    code = """
+import atexit, os, sys
+from pipeline.cli import main
+atexit.register(lambda: (print("bye", flush=True), os.write(1, b"raw bye")))
+sys.argv = ["karui", "compare", "nowhere", "--json"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["error"]["exit_status"] == done.returncode == 2
+    assert done.stderr.endswith("bye\nraw bye")

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -67,6 +68,33 @@ def test_plain_lines_say_epoch_metric_and_time_left() -> None:
         "train  40/100  epoch 3/10  loss 0.5  val accuracy 0.9  0:01:36 left",
         "train  50/100  epoch 4/10  loss 0.5  val accuracy 0.9  0:01:20 left",
     ]
+
+
+def test_a_job_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.console._ALIVE_AFTER_S", 0.05)
+    stream = io.StringIO()
+    lines = Lines(stream)
+    for title in ("data", "check"):  # the first is over at once
+        lines.start(title, 3)
+    time.sleep(0.3)
+    assert stream.getvalue() == "check …\n"
+    lines.start("train", 3)
+    lines.say("a line")
+    lines.start("prune", 3)
+    lines.close()
+    time.sleep(0.3)
+    assert stream.getvalue() == "check …\na line\n"
+
+
+def test_a_job_that_nobody_listens_to_ends_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.console._ALIVE_AFTER_S", 0.01)
+    stream = io.StringIO()
+    stream.close()
+    Lines(stream).start("check", 3)
+    time.sleep(0.2)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_job_of_unknown_length_does_not_crash() -> None:

@@ -108,6 +108,7 @@ def test_a_hostile_file(case: str, karui: Karui) -> None:
         (("--target", "a\0b.toml"), "holds a zero byte"),
         (("--out", "a\0b"), "holds a zero byte"),
         (("--out", ""), "a run needs a folder of its own"),
+        (("--out", "~nosuchuser/x"), "no user 'nosuchuser'"),
         (("--out", "."), "a run needs a folder of its own"),
         (("--out", "x" * 5000), "file name too long"),
         (("--set", f"data={'x' * 5000}"), "file name too long"),
@@ -215,12 +216,12 @@ def test_names_reach_the_terminal_written_out(karui: Karui) -> None:
 
 
 def test_class_names_act_nowhere(karui: Karui) -> None:
-    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 12, side=8)
+    draw(Path("pics"), ["c\x1b[31mat", "d\u202eog"], 40, side=8)
     _files(karui, **_with_card(PICTURES))
-    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=1", "--threads", "1")
+    command = ("recipe.toml", "--set", "quantize.method=none", "--set", "train.epochs=20", "--threads", "1")
     for more in ((), ("--json",)):
         said = karui("run", *command, *more)
-        assert said.status in (0, 3, 5), said.err
+        assert said.status == 0, said.err
         assert not set(said.out + said.err) & {"\x1b", "\u202e"}
     page = Path("runs/mine/report.html").read_text()
     assert not set(page) & {"\x1b", "\u202e"}
@@ -251,7 +252,7 @@ def test_json_is_pure_whatever_a_network_prints(karui: Karui) -> None:
     _files(karui, recipe=RECIPE.replace('"mlp"', '"net.py"'))
     command = ("run", "recipe.toml", "--until", "train", "--set", "train.epochs=1", "--threads", "1", "--json")
     done = subprocess.run([*KARUI, *command], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 2, 4), done.stderr
+    assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
     for loud in ("import", "build"):
         assert f"\n{loud}" in f"\n{done.stderr}"
@@ -259,7 +260,8 @@ def test_json_is_pure_whatever_a_network_prints(karui: Karui) -> None:
 
 def test_completion_offers_names_without_torch(karui: Karui) -> None:
     karui.recipe("mine")
-    code = "import sys; from pipeline.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    code = "import sys; from pipeline.cli import main\ntry:\n    main()\n"
+    code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
     for begun, offered in (
         ("run di", "digits"),
         ("run mi", "mine.toml"),
@@ -272,4 +274,4 @@ def test_completion_offers_names_without_torch(karui: Karui) -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **asked}
         )
         assert f"plain,{offered}" in done.stdout.splitlines(), done.stderr
-        assert done.stdout.splitlines()[-1] == "False"
+        assert done.stderr.splitlines()[-1] == "False"

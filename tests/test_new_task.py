@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEVELS = 5
+PICTURES = 1600  # 480 to test with: enough to show that int8 loses less than the target allows
 
 ORDINAL = '''"""Levels in an order (calm, breezy, stormy): one number, rounded; judged by how many levels it is off.
 
@@ -163,9 +164,9 @@ data = "{task}-levels"
 threads = 1
 [network]
 file = "mlp"
-options = {{ hidden = "8" }}
+options = {{ hidden = "16" }}
 [train]
-epochs = 6
+epochs = 10
 batch_size = 16
 learning_rate = 0.02
 [quantize]
@@ -185,8 +186,8 @@ class Copy:
         for name in ("models", "calibration_data"):
             (self.work / name).mkdir(parents=True)
         rng = np.random.default_rng(0)
-        levels = np.arange(400) % LEVELS
-        pictures = 40 + 40 * levels[:, None, None, None] + rng.integers(-20, 21, (400, 1, 4, 4))  # (N, 1, H, W)
+        levels = np.arange(PICTURES) % LEVELS
+        pictures = 40 + 40 * levels[:, None, None, None] + rng.integers(-20, 21, (PICTURES, 1, 4, 4))  # (N, 1, H, W)
         np.savez(self.work / "calibration_data" / "levels.npz", x=pictures.astype(np.uint8), y=levels)
 
     def declare(self, task: str, limits: str) -> None:
@@ -213,7 +214,7 @@ class Copy:
 
 
 def document(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode in (0, 5), done.stdout + done.stderr  # so few test samples leave limits uncertain
+    assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 

@@ -68,7 +68,7 @@ def test_rgb_folders_with_awkward_names_and_mobilenet(karui: Karui) -> None:
     karui.picture_card(title="<script>alert(1)</script> [bold]x[/bold]")
     karui.recipe(data="pictures-card.toml", network="mobilenet_v2", options="width = 0.25")
     said = karui("run", "mine.toml", "--until", "export", "--set", "quantize.method=ptq")
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     assert {file.variant.key for file in outcome("mine").files} == {
         "onnx-fp32",
         "onnx-int8",
@@ -80,11 +80,11 @@ def test_rgb_folders_with_awkward_names_and_mobilenet(karui: Karui) -> None:
 
 
 def test_class_names_reach_the_report_as_text(karui: Karui) -> None:
-    draw(karui.folder / "pictures", ["<b>cat", "[red]dög"], 20, side=8)
+    draw(karui.folder / "pictures", ["<b>cat", "[red]dög"], 40, side=8)
     karui.picture_card(side=8, title="<script>alert(1)</script>")
     karui.recipe(data="pictures-card.toml")
-    said = karui("run", "mine.toml", "--set", "quantize.method=none")
-    assert said.ended, said.err
+    said = karui("run", "mine.toml", "--set", "quantize.method=none", "--set", "train.epochs=20")
+    assert said.status == 0, said.err
     page = Path("runs/mine/report.html").read_text()
     assert "&lt;b&gt;cat" in page
     assert "[red]dög" in page
@@ -108,7 +108,7 @@ def test_a_csv_table_with_the_perceptron(karui: Karui) -> None:
     # 60 rows in batches of 4 for 12 epochs: clusters 15 standard deviations apart are learned
     faster = ("--set", "train.epochs=12", "--set", "train.batch_size=4", "--set", "train.learning_rate=0.02")
     said = karui("run", "mine.toml", "--until", "export", *faster)
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     trained = outcome("mine").trained
     assert trained is not None
     assert trained.val_metric > 0.8
@@ -125,8 +125,8 @@ def test_an_npz_keeps_its_own_splits(karui: Karui) -> None:
         }
     )
     karui.recipe(data="set-card.toml", options='hidden = "16"')
-    said = karui("run", "mine.toml", "--set", "quantize.method=none", "--json")
-    assert said.ended, said.err
+    said = karui("run", "mine.toml", "--set", "quantize.method=none", "--set", "train.epochs=20", "--json")
+    assert said.status == 0, said.err
     assert outcome("mine").facts.samples == {"train": 90, "val": 30, "test": 30}
     assert outcome("mine").predicted[0].answered.samples == 30
 
@@ -140,7 +140,7 @@ def test_few_and_many_classes(classes: int, karui: Karui) -> None:
     card = karui.folder / "set-card.toml"
     card.write_text(card.read_text() + splits)
     said = karui("run", "mine.toml", "--until", "export")
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     assert all(file.signature.output.shape == (classes,) for file in outcome("mine").files)
 
 
@@ -175,7 +175,7 @@ def test_starts_from_a_weights_file(file: str, karui: Karui) -> None:
     WRITERS[file](_trained(karui), karui.folder / file)
     start = ("--set", f"finetune.start=weights:{file}", "--set", "finetune.train.learning_rate=1e-9")
     said = karui("run", "first.toml", "--until", "finetune", *NO_COMPARISON, *start)
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     finetuned = outcome("first").finetuned
     assert finetuned is not None
     assert finetuned.checkpoint.val_metric > 0.9  # of the file: the learning rate moves nothing
@@ -186,7 +186,7 @@ def test_starts_from_a_run_with_other_classes(karui: Karui) -> None:
     _trained(karui)
     _trained(karui, classes=4, name="second")
     said = karui("run", "second.toml", "--until", "finetune", *NO_COMPARISON, "--set", "finetune.start=run:first")
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     assert "from run:first, new fc.weight, fc.bias" in said.err
 
 
@@ -211,7 +211,7 @@ def test_paths_start_at_the_recipe_whatever_they_are_called(karui: Karui, monkey
     monkeypatch.chdir(karui.folder / "elsewhere")
     out = 'out ü "q"'
     said = karui("run", f"../{home}/my recipe.toml", "--out", out, "--until", "export")
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     assert sorted(path.name for path in Path(out).glob("*.onnx")) == ["mine.fp32.onnx", "mine.int8.onnx"]
     assert karui("show", out).status == 0
     monkeypatch.chdir(karui.folder)
@@ -226,7 +226,7 @@ def test_one_file_in_the_working_folder_joins_the_catalogue(karui: Karui) -> Non
     assert "mine" in karui("list", "recipes").out.split()
     assert "also brd" in karui("list", "targets").out
     said = karui("run", "mine", "--target", "brd", "--set", "network={file='wee'}", "--set", "quantize.method=none")
-    assert said.status in (0, 3), said.err
+    assert said.status == 0, said.err
     assert [target.target for target in outcome("mine").targets] == ["board"]
 
 
@@ -244,7 +244,7 @@ def test_aliases_count_once_and_own_targets_bring_their_weight_bits(karui: Karui
     karui.recipe(options='hidden = "8"')
     targets = ("raspberry-pi-4", "raspberry-pi-4b", 'my böard "x".toml')
     said = karui("run", "mine.toml", "--until", "export", *(word for name in targets for word in ("--target", name)))
-    assert said.ended, said.err
+    assert said.status == 0, said.err
     assert set(outcome("mine").quantized) == {7, 8}
     assert Path("runs/mine/mine.int8-w7.onnx").is_file()
 

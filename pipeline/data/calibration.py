@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.checks import read_npy
 from pipeline.data.files import places
+from pipeline.data.npy import read_npy
 from pipeline.data.source import Dataset, Indices
 from pipeline.data.split import stratified_draw
 from pipeline.declare.card import DatasetCard

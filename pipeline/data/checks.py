@@ -7,30 +7,32 @@ Shapes: N samples, C channels, H height, W width, K classes, T numbers to predic
 
 from __future__ import annotations
 
+import lzma
 import math
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pipeline.data.source import Indices
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import ConfigError, DataError, nearest
 
-# Arrays are read whole; no honest set of one file needs more, and a forged header must not take all memory.
+# Of arrays that are read whole; no honest set of one file needs more, and a forged header must not take all memory.
 LARGEST_ARRAY_BYTES = 2 << 30
 MOST_CLASSES = 10_000
 _FLOAT32_BYTES = 4
 
-# typed here: NumPy's own stubs leave them untyped
-_READ_MAGIC: Callable[[IO[bytes]], tuple[int, int]] = npy_format.read_magic
-_Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, Fortran order, dtype
-_READ_HEADER: Mapping[tuple[int, int], Callable[[IO[bytes]], _Header]] = {
-    (1, 0): npy_format.read_array_header_1_0,
-    (2, 0): npy_format.read_array_header_2_0,
-}
+# what zipfile raises for damaged, encrypted and forged archives, decompressors included
+UNREADABLE_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
+_VALUES_AT_ONCE = 1 << 22  # looked at together: what is compared takes memory beside what is there
 
 
 def checked_samples(samples: NDArray[Any], shape: tuple[int, ...], where: str) -> NDArray[Any]:
@@ -59,28 +61,37 @@ def checked_samples(samples: NDArray[Any], shape: tuple[int, ...], where: str) -
 
 
 def _check_fits_float32(samples: NDArray[Any], where: str) -> None:
-    with np.errstate(over="ignore"):  # what becomes infinite is refused by name
-        bad = ~np.isfinite(samples.astype(np.float32))
-    if bad.any():
-        sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
-        raise DataError(
-            f"sample {sample} holds {samples[sample, *place]:g} at {tuple(place)}, more than float32 "
-            "can hold (3.4e+38)",
-            where=where,
-            remedy="networks compute in float32: correct the value, or store the numbers in a larger unit",
-        )
+    for first, some in _in_portions(samples):
+        with np.errstate(over="ignore"):  # what becomes infinite is refused by name
+            bad = ~np.isfinite(some.astype(np.float32))
+        if bad.any():
+            sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
+            raise DataError(
+                f"sample {first + sample} holds {some[sample, *place]:g} at {tuple(place)}, more than float32 "
+                "can hold (3.4e+38)",
+                where=where,
+                remedy="networks compute in float32: correct the value, or store the numbers in a larger unit",
+            )
 
 
 def check_finite(samples: NDArray[Any], where: str) -> None:
     """Raise DataError for the first NaN or infinity of (N, …)."""
-    bad = ~np.isfinite(samples)
-    if bad.any():
-        sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
-        raise DataError(
-            f"sample {sample} holds {samples[sample, *place]} at {tuple(place)}, expected finite numbers",
-            where=where,
-            remedy="remove this sample or fill in the value",
-        )
+    for first, some in _in_portions(samples):
+        bad = ~np.isfinite(some)
+        if bad.any():
+            sample, *place = (int(axis) for axis in np.argwhere(bad)[0])
+            raise DataError(
+                f"sample {first + sample} holds {some[sample, *place]} at {tuple(place)}, expected finite numbers",
+                where=where,
+                remedy="remove this sample or fill in the value",
+            )
+
+
+def _in_portions(samples: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the number of the first sample → some samples (n, …)."""
+    at_once = max(1, _VALUES_AT_ONCE // max(1, math.prod(samples.shape[1:])))
+    for first in range(0, len(samples), at_once):
+        yield first, samples[first : first + at_once]
 
 
 def checked_labels(labels: NDArray[Any], samples: int, classes: int | None, where: str) -> NDArray[np.int64]:
@@ -145,8 +156,8 @@ def checked_masks(
             where=where,
         )
     highest = (classes if classes is not None else MOST_CLASSES) - 1
-    outside = (masks < 0) | (masks > highest)
-    if outside.any():
+    if masks.size and (masks.min() < 0 or masks.max() > highest):
+        outside = (masks < 0) | (masks > highest)
         sample, row, column = (int(axis) for axis in np.argwhere(outside)[0])
         raise DataError(
             f"sample {sample} has the class {masks[sample, row, column]} at row {row}, column {column}, "
@@ -154,7 +165,7 @@ def checked_masks(
             where=where,
             remedy="correct the mask, or the list of classes in the card",
         )
-    return masks.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.int64)
+    return masks.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.int64, copy=False)
 
 
 def class_names(card: DatasetCard, *labels: NDArray[Any]) -> tuple[str, ...]:
@@ -225,46 +236,6 @@ def check_array_bytes(size_bytes: int, where: str) -> None:
         raise DataError(
             f"declares {size_bytes:,} bytes, expected at most {LARGEST_ARRAY_BYTES:,}",
             where=where,
-            remedy='larger sets: a folder of pictures (kind = "image-folder") is read piece by piece',
+            remedy="larger sets: np.savez(…) without compression is mapped, "
+            'a folder of pictures (kind = "image-folder") is read piece by piece',
         )
-
-
-def read_npy(file: IO[bytes], size_bytes: int, where: str) -> NDArray[Any]:
-    """Return the array of a ``.npy`` stream of so many bytes; its header is believed only when the size agrees.
-
-    Raises DataError for pickled objects, other formats, truncated and too large arrays.  Format: NEP 1.
-    """
-    check_array_bytes(size_bytes, where)
-    try:
-        shape, fortran, dtype = _npy_header(file)
-        if dtype.hasobject:
-            raise DataError(
-                "holds Python objects, which could run code when read", where=where, remedy="store plain numbers"
-            )
-        content_bytes, found_bytes = math.prod(shape) * dtype.itemsize, size_bytes - file.tell()
-        if content_bytes != found_bytes:
-            raise DataError(
-                f"its header declares {content_bytes:,} bytes {shape} of {dtype}, found {found_bytes:,}",
-                where=where,
-                remedy="the file is damaged: make or fetch it again",
-            )
-        flat = np.frombuffer(_read_all(file, content_bytes), dtype=dtype)
-        return flat.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, EOFError) as error:
-        raise DataError(f"is no readable .npy array: {error}", where=where) from error
-
-
-def _npy_header(file: IO[bytes]) -> _Header:
-    version = _READ_MAGIC(file)
-    if version not in _READ_HEADER:
-        raise ValueError(f"format version {version}")
-    return _READ_HEADER[version](file)
-
-
-def _read_all(file: IO[bytes], size: int) -> bytes:
-    data = file.read(size)
-    if len(data) != size:
-        raise EOFError(f"ends after {len(data):,} of {size:,} bytes")
-    if file.read(1):  # also lets a zip member check its CRC
-        raise ValueError("goes on after its declared end")
-    return data

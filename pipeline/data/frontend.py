@@ -7,6 +7,7 @@ Shapes: N samples, n of them at once, C channels (axis 1: columns of a table, ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import StepCall, prepare, run_steps
 
-_AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit
+_AT_ONCE = 1024  # samples between two sums; part of what is measured, to the last bit …
+_BYTES = 256  # different values of a byte
+_VALUES_AT_ONCE = 1 << 20  # … and fewer of large samples: they are measured in float64
 
 
 def frontend_of(parts: Parts, train: Source, card: DatasetCard) -> dict[str, tuple[StepCall, ...]]:
@@ -54,7 +57,7 @@ def check_prepared(parts: Parts, frontend: dict[str, tuple[StepCall, ...]], card
     for split, source in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if source is not None and len(source):
             for first, raw in _to_look_at(source):
-                with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by name
+                with np.errstate(all="ignore"):  # what becomes infinite is refused by name
                     prepared = prepare(raw, frontend)
                 _check_finite(prepared, first, parts.places.get(split, f"{card.name}: {split}"))
 
@@ -69,8 +72,14 @@ def _to_look_at(source: Source) -> Iterator[tuple[int | None, Arrays]]:
     if all(array.dtype.itemsize == 1 for array in one.values()):
         yield None, {name: _extremes(array) for name, array in one.items()}
         return
-    for start in range(0, len(indices), _AT_ONCE):
-        yield start, source.read(indices[start : start + _AT_ONCE]).inputs
+    for portion in _portions(indices, sum(array.size for array in one.values())):
+        yield int(portion[0]), source.read(portion).inputs
+
+
+def _portions(indices: Indices, values: int) -> list[Indices]:
+    """Return the indices of samples cut into portions; ``values``: in one sample."""
+    at_once = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // max(values, 1)))
+    return [indices[start : start + at_once] for start in range(0, len(indices), at_once)]
 
 
 def _extremes(like: NDArray[Any]) -> NDArray[Any]:
@@ -117,9 +126,10 @@ def _check_lengths(name: str, spec: InputSpec, own: tuple[StepCall, ...], train:
 
 
 def _shape_after(steps: tuple[StepCall, ...], name: str, train: Source) -> tuple[int, ...]:
-    """Return the shape of one sample after the steps; of zeros, since only the shape is asked for."""
+    """Return the shape of one sample after the steps."""
     one = train.read(everything(train)[:1]).inputs[name]
-    return run_steps(np.zeros_like(one), steps).shape[1:]
+    with np.errstate(all="ignore"):  # of zeros: only the shape is asked for
+        return run_steps(np.zeros_like(one), steps).shape[1:]
 
 
 # ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,11 +163,14 @@ def measured(train: Source, name: str, steps: tuple[StepCall, ...]) -> tuple[tup
     as it is (mean 0, std 1): a rare category would otherwise become a value far from all others.  So does the scale of
     a channel that never changes.
     """
-    indices = everything(train)
-    portions = [indices[start : start + _AT_ONCE] for start in range(0, len(indices), _AT_ONCE)]
-    whole = _moments(train, name, steps, portions[0])
-    for portion in portions[1:]:
-        whole = whole.joined(_moments(train, name, steps, portion))
+    one = train.read(everything(train)[:1]).inputs[name]
+    portions = _portions(everything(train), math.prod(_shape_after(steps, name, train)))
+    if one.dtype == np.uint8 and [call.step for call in steps] == ["normalize"]:
+        whole = _moments_of_bytes(train, name, steps, portions)
+    else:
+        whole = _moments(train, name, steps, portions[0])
+        for portion in portions[1:]:
+            whole = whole.joined(_moments(train, name, steps, portion))
     spread = np.sqrt(whole.squares / whole.count)
     mean = np.where(whole.binary, 0.0, whole.mean).astype(np.float32)
     std = np.where(whole.binary | (spread.astype(np.float32) == 0), 1.0, spread).astype(np.float32)
@@ -173,4 +186,22 @@ def _moments(train: Source, name: str, steps: tuple[StepCall, ...], portion: Ind
         mean=mean,
         squares=((channels - mean[:, None]) ** 2).sum(1),
         binary=((channels == 0) | (channels == 1)).all(1),
+    )
+
+
+def _moments_of_bytes(train: Source, name: str, steps: tuple[StepCall, ...], portions: list[Indices]) -> _Moments:
+    """Count how often each of the 256 values occurs and prepare these alone: ten times as fast for pictures."""
+    counts = np.zeros((_shape_after((), name, train)[0], _BYTES), np.int64)  # (C, 256)
+    for portion in portions:
+        raw = train.read(portion).inputs[name]  # (n, C, …)
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(raw[:, channel].ravel(), minlength=_BYTES)
+    values = run_steps(np.arange(_BYTES, dtype=np.uint8)[:, None], steps)[:, 0].astype(np.float64)  # (256,)
+    count = int(counts[0].sum())
+    mean = counts @ values / count
+    return _Moments(
+        count=count,
+        mean=mean,
+        squares=(counts * (values - mean[:, None]) ** 2).sum(1),
+        binary=(counts[:, (values != 0) & (values != 1)] == 0).all(1),
     )

@@ -5,6 +5,9 @@ Shapes: N pictures, n of them read at once, C channels, H height, W width.
 
 from __future__ import annotations
 
+import contextlib
+import math
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,15 +15,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from pipeline.data.checks import checked_masks
 from pipeline.data.source import INPUT, Batch, Indices
 from pipeline.errors import DataError
-from pipeline.onboard.arrays import Arrays, PictureForm
+from pipeline.onboard.arrays import Arrays, PictureForm, concatenated
 from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.pictures import check_picture, read_mask, read_picture
 
+ON_DISK_FROM_BYTES = 64 << 20  # of pixels; fewer are held in memory
 _THREADS = 4
 _DECODE_AT_ONCE = 1024  # pictures between two looks at the results: keeps the queue short
 
@@ -114,6 +119,34 @@ def decoded(paths: Sequence[Path], form: PictureForm) -> NDArray[np.uint8]:
 
     _side_by_side(decode_into, len(paths))
     return pixels
+
+
+def decoded_once(source: PictureSource | MaskedPictureSource) -> tuple[Arrays, Arrays]:
+    """Return inputs and labels of all pictures; many lie in a file without a name, which goes with this process.
+
+    Raises DataError naming the file that is unreadable.
+    """
+    size_bytes = len(source) * math.prod(source.form.shape)
+    if size_bytes >= ON_DISK_FROM_BYTES:
+        with contextlib.suppress(OSError):  # no room, or no folder that can be written: memory has to do
+            return _decoded_to_disk(source)
+    batch = source.read(np.arange(len(source), dtype=np.int64))
+    return batch.inputs, batch.wanted
+
+
+def _decoded_to_disk(source: PictureSource | MaskedPictureSource) -> tuple[Arrays, Arrays]:
+    folder = platformdirs.user_cache_path("karui", appauthor=False)  # the usual one may lie in memory
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: list[Arrays] = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        at_once = max(1, min(_DECODE_AT_ONCE, ON_DISK_FROM_BYTES // math.prod(source.form.shape)))
+        for start in range(0, len(source), at_once):
+            batch = source.read(np.arange(start, min(start + at_once, len(source)), dtype=np.int64))
+            file.write(batch.inputs[INPUT].data)
+            wanted.append(batch.wanted)
+        file.flush()
+        mapped = np.memmap(file, np.uint8, "r", shape=(len(source), *source.form.shape))
+    return {INPUT: np.asarray(mapped)}, concatenated(wanted)
 
 
 def check_headers(paths: Sequence[Path], form: PictureForm) -> None:

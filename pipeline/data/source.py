@@ -6,9 +6,10 @@ Shapes: N samples, n of them read at once; a sample's input is (C, H, W) for pic
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from pipeline.onboard.about import Column
 from pipeline.onboard.arrays import Arrays, PictureForm, chosen, length
 from pipeline.onboard.frontend import StepCall
 
-# What training may hold of one source as normalised float32 inputs; a larger source is streamed, batch by batch.
-MEMORY_BUDGET_BYTES = 1 << 30
+# What may be held of one source as normalised float32 inputs; a larger source is prepared batch by batch.
+MEMORY_BUDGET_BYTES = 256 << 20
+# What may be kept of pictures as bytes: they are decoded once; in larger folders, whenever they are read.
+DECODED_BUDGET_BYTES = 768 << 20
 _FLOAT32_BYTES = 4
 INPUT = "input"  # the name of the only input of most networks
 
@@ -61,7 +64,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Samples held in memory as stored."""
+    """Samples as stored, in memory or mapped from a file."""
 
     inputs: Arrays  # name → (N, …)
     labels: Arrays = field(default_factory=dict)  # name → (N, …); {} where nothing is labelled
@@ -75,7 +78,10 @@ class ArraySource:
 
     def read(self, indices: Indices) -> Batch:
         """Return copies of the samples at ``indices``."""
-        return Batch(inputs=chosen(self.inputs, indices), wanted=chosen(self.labels, indices))
+        batch = Batch(inputs=chosen(self.inputs, indices), wanted=chosen(self.labels, indices))
+        for array in self.inputs.values():
+            let_go(array)
+        return batch
 
     def wanted(self, indices: Indices) -> Arrays:
         """Return copies of the labels at ``indices``."""
@@ -145,6 +151,15 @@ class Dataset:
     left_out: Mapping[str, int] = field(default_factory=dict)  # why files were not read → how many
 
 
+def let_go(array: NDArray[Any]) -> None:
+    """Give the memory back that a part of a mapped file takes since it was read; what is not mapped stays."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def everything(source: Source) -> Indices:
     """Return the indices of all samples."""
     return np.arange(len(source), dtype=np.int64)
@@ -155,12 +170,17 @@ def fits_in_memory(samples: int, shape: tuple[int, ...]) -> bool:
     return samples * math.prod(shape) * _FLOAT32_BYTES <= MEMORY_BUDGET_BYTES
 
 
+def decoded_fits(samples: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether so many pictures of this shape may be kept as bytes."""
+    return samples * math.prod(shape) <= DECODED_BUDGET_BYTES
+
+
 def take(source: Source, indices: Indices) -> Source:
-    """Return the samples at ``indices`` as a source of their own: held if they fit in memory, else a view."""
+    """Return the samples at ``indices`` as a source of their own: copied where all fit in memory, else a view."""
     if not isinstance(source, ArraySource):
         return Subset(whole=source, indices=indices)
     values = sum(math.prod(array.shape[1:]) for array in source.inputs.values())
-    if not fits_in_memory(len(indices), (values,)):
+    if not fits_in_memory(len(source), (values,)):
         return Subset(whole=source, indices=indices)
     return ArraySource(
         inputs=chosen(source.inputs, indices),

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from pipeline.declare.words import MOST, Classes, Seed, Spec
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
+_SAYS_HOW = {"divide", "mean", "std", "normalize"}  # keys of [input] that say how values are scaled
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
 
@@ -19,17 +20,22 @@ class FileSpec(Spec):
     path: str
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     url: str | None = None  # its public address, fetched only when the file is nowhere on disk
+    size_bytes: int | None = Field(None, ge=1)  # of what is fetched; another size is refused before it comes
 
 
 class InputSpec(Spec):
-    """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std."""
+    """Shape of one sample as the network sees it and how raw values become its input: (raw / divide - mean) / std.
+
+    Where none of divide, mean, std and normalize is given, mean and std are measured on the training split.
+    """
 
     # (C, H, W) for pictures, (F,) for tables; left out: as many columns as the table has (csv alone)
     shape: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = Field((), max_length=3)
     divide: float = Field(1.0, gt=0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one per channel (first axis)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
-    normalize: Literal["train"] | None = None  # mean and std of each channel are those of the training split
+    # "train": mean and std of each channel are those of the training split; "none": raw / divide alone
+    normalize: Literal["train", "none"] | None = None
     # of pictures in folders that have other sizes: "squash" whatever their proportions, "fit" in with a border, "crop"
     resize: Literal["squash", "fit", "crop"] | None = None
     # RGB: what transparent pixels lie on, and the border of "fit"
@@ -37,6 +43,13 @@ class InputSpec(Spec):
     clip: float | None = Field(
         None, gt=0
     )  # after that, values beyond ±clip are cut off: long tails cost int8 its steps
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured_unless_said(cls, table: object) -> object:
+        if isinstance(table, dict) and not _SAYS_HOW & table.keys():
+            return {**table, "normalize": "train"}
+        return table
 
     @model_validator(mode="after")
     def _lengths(self) -> InputSpec:
@@ -48,7 +61,8 @@ class InputSpec(Spec):
     @model_validator(mode="after")
     def _measured_or_given(self) -> InputSpec:
         if self.normalize and (self.mean, self.std) != ((0.0,), (1.0,)):
-            raise ValueError("normalize = \"train\" measures 'mean' and 'std'; take them out")
+            why = "measures 'mean' and 'std'" if self.normalize == "train" else "leaves 'mean' and 'std' away"
+            raise ValueError(f'normalize = "{self.normalize}" {why}; take them out')
         return self
 
 

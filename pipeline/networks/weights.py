@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import pickle  # only for the name of the error that torch.load raises
-import re
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,18 +13,19 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.checks import read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE
+from pipeline.data.npy import read_npy
 from pipeline.errors import DataError, ModelError
+from pipeline.networks.torch_files import read_torch
 
 WEIGHT_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt", ".bin")
-# where training scripts put the state dict inside a file; averaged weights come last, they are an extra
-_STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema")
-_LEVELS = 2  # {"model": {"state_dict": …}}
 _COUNTER = "n_averaged"  # what an average of weights (torch.optim.swa_utils) holds besides them
 _LISTED = 8  # so many tensors are named, the rest counted
 _NAMED = 4  # so many names show how a network, or a file, names its tensors
 _COMPARED = 200  # so many names of a file are compared: a hostile one may hold a million
 LARGEST_WEIGHTS_BYTES = 8 << 30
+_ALWAYS_UNPACKED_BYTES = 512 << 20
+_MOST_PACKED = 20  # trained weights hardly pack at all, pruned ones to a tenth
 
 State = Mapping[str, Tensor]  # name → tensor, as nn.Module.state_dict() has them
 
@@ -124,13 +121,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
     suffix = path.suffix.lower()
-    reader = readers.get(suffix, _read_torch) if suffix in WEIGHT_SUFFIXES else None
+    reader = readers.get(suffix, read_torch) if suffix in WEIGHT_SUFFIXES else None
     if reader is None:
         raise ModelError(
             f"'{path.suffix}' is no weights file", where=str(path), remedy=f"known: {', '.join(WEIGHT_SUFFIXES)}"
         )
     if not path.is_file():
         raise ModelError("there is no such weights file", where=str(path))
+    _check_unpacked(path)
     weights = reader(path)
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -153,25 +151,23 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         # opened here: numpy leaves the file open when it is no archive
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            _check_npz_size(archive, path)
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             return {name: _read_member(archive, member, path) for name, member in members.items()}
-    except _NPZ_ERRORS as error:
+    except (*UNREADABLE_ARCHIVE, TypeError) as error:  # TypeError: torch has no such numbers
         raise ModelError(f"no readable .npz of number arrays: {error}", where=str(path), remedy=_CORRUPT) from error
 
 
-_NPZ_ERRORS = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, AttributeError),
-    *(NotImplementedError, RuntimeError),
-)
-
-
-def _check_npz_size(archive: zipfile.ZipFile, path: Path) -> None:
-    """Refuse what would take all memory, by what the archive says of itself, before anything is unpacked."""
-    declared_bytes = sum(member.file_size for member in archive.infolist())
-    if declared_bytes > LARGEST_WEIGHTS_BYTES:
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that would take all memory, by what it says of itself, before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared_bytes = sum(member.file_size for member in archive.infolist())
+    except UNREADABLE_ARCHIVE:
+        return  # another format, or the reader says what is wrong
+    largest_bytes = min(LARGEST_WEIGHTS_BYTES, max(_ALWAYS_UNPACKED_BYTES, _MOST_PACKED * path.stat().st_size))
+    if declared_bytes > largest_bytes:
         raise ModelError(
-            f"declares {declared_bytes:,} bytes of weights, expected at most {LARGEST_WEIGHTS_BYTES:,}",
+            f"declares {declared_bytes:,} bytes of weights, expected at most {largest_bytes:,}",
             where=str(path),
             remedy="is it really the weights of a network?",
         )
@@ -186,69 +182,4 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
     return torch.from_numpy(np.array(array))
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    _refuse_torchscript(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: it is read or refused all the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _pickled_code(path, str(error)) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"no readable .pt file: {_first_line(error)}", where=str(path), remedy=_CORRUPT) from error
-    return _state_dict(content, path)
-
-
-def _refuse_torchscript(path: Path) -> None:
-    """TorchScript is a program with its weights: torch.load would say how to run it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return  # torch.load says what it is
-    if any(name.partition("/")[2] == "constants.pkl" for name in names):
-        raise ModelError(
-            "is a TorchScript file, a program with its weights; only plain tensors are read",
-            where=str(path),
-            remedy=f"where it was made: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')",
-        )
-
-
-def _pickled_code(path: Path, said: str) -> ModelError:
-    named = re.search(r"GLOBAL ([\w.]+)", said)
-    if not named:
-        what = "holds pickled code or is corrupt"
-    elif named[1].startswith(("numpy.", "_codecs.")):
-        what = f"holds more than tensors ({named[1]})"
-    else:
-        what = f"holds a whole pickled object with its code ({named[1]}), such as a module"
-    return ModelError(
-        f"{what}; only plain tensors are read",
-        where=str(path),
-        remedy="where it was made, save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors",
-    )
-
-
 _CORRUPT = "the file may be incomplete: copy or download it again"
-
-
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    for _ in range(_LEVELS):
-        if isinstance(content, Mapping):
-            inner = (content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping))
-            content = next(inner, content)
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"holds a {type(content).__name__}, not a state dict", where=str(path), remedy=_STATE_REMEDY)
-    for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(
-                f"'{name}' is a {type(value).__name__}, not a tensor", where=str(path), remedy=_STATE_REMEDY
-            )
-    return {str(name): value for name, value in content.items()}
-
-
-_STATE_REMEDY = f"a state dict is expected: name → tensor, at the top or below {', '.join(_STATE_KEYS)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

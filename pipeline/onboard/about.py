@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.onboard.arrays import PictureForm, Signature, TensorSpec
 from pipeline.onboard.faults import FileRefused
-from pipeline.onboard.frontend import STEPS, StepCall
+from pipeline.onboard.frontend import STEPS, StepCall, run_steps
 
 KEY = "karui"  # the name of this text inside a model file
 LABELS_FILE = "labels.txt"  # beside a model file, and inside TFLite ones
@@ -22,6 +24,7 @@ PICTURE, TABLE, ARRAY = "picture", "table", "array"
 SCORES, PROBABILITIES, NUMBERS = "scores", "probabilities", "numbers"
 MOST_LABELS = 100_000
 _TYPES = {str: "text", int: "a whole number", list: "a list", dict: "a table of settings"}
+MOST_VALUES = 1 << 27  # of a sample
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,12 @@ class About:
         )
 
 
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
+
+
 def labels_text(labels: tuple[str, ...]) -> str:
     """Return what stands in ``labels.txt``: one label per line, in the order of the outputs."""
     return "".join(" ".join(label.split()) + "\n" for label in labels)
@@ -137,9 +146,9 @@ def from_text(text: str, where: str) -> About:
                 remedy="use the version of karui that wrote it, or a later one",
             )
         about = _about(words)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except _DAMAGED as error:
         raise FileRefused(
-            f"what it says about itself is damaged ({type(error).__name__}: {error})",
+            f"what it says about itself is damaged ({type(error).__name__}: {error!s:.200})",
             where=where,
             remedy="export it again; if it was copied, compare its sha256",
         ) from error
@@ -164,7 +173,19 @@ def _about(words: Mapping[str, Any]) -> About:
         raise ValueError("no inputs or no outputs")
     if len(found.labels) > MOST_LABELS:
         raise ValueError(f"{len(found.labels):,} labels, at most {MOST_LABELS:,} belong there")
+    for each in found.inputs:
+        _check_steps(each)
     return found
+
+
+def _check_steps(found: Input) -> None:
+    """Take a sample of zeros through the steps: what does not fit is known before any input is read."""
+    if any(call.step not in STEPS for call in found.steps):
+        return  # told by name
+    with np.errstate(all="ignore"):
+        prepared = run_steps(np.zeros((1, *found.raw.shape), np.float32), found.steps)
+    if prepared.shape[1:] != found.shape:
+        raise ValueError(f"its steps make {prepared.shape[1:]!r:.40} of a sample, not {found.shape!r:.40}")
 
 
 def _input(words: Mapping[str, Any]) -> Input:
@@ -202,6 +223,10 @@ def _raw(words: Mapping[str, Any]) -> Raw:
         raise ValueError(f"a sample of kind {raw.kind!r:.40}")
     if len(raw.background) != 3 or (raw.kind == PICTURE and len(raw.shape) != 3):
         raise ValueError(f"{raw.named} of shape {raw.shape} on the background {raw.background}")
+    if max(raw.background) > 255 or math.prod(raw.shape) > MOST_VALUES:
+        raise ValueError(f"{raw.named} of shape {raw.shape!r:.60} on the background {raw.background!r:.60}")
+    if raw.kind == TABLE and math.prod(raw.shape) != len(raw.columns):
+        raise ValueError(f"{len(raw.columns)} columns for a row of shape {raw.shape!r:.60}")
     return raw
 
 

@@ -34,7 +34,10 @@ UNREADABLE = (  # what Pillow raises for damaged and for hostile files
     SyntaxError,
     EOFError,
     MemoryError,
-    IndexError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
     TypeError,
     RuntimeError,  # of AVIF
     struct.error,
@@ -54,11 +57,21 @@ _UPRIGHT = {
 _ON_ITS_SIDE = 5  # and all above: height and width change places
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are looked at here
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged notes: a viewer shows such pictures
 
 
 def check_picture(path: Path, form: PictureForm) -> None:
     """Read the header only.  Raises FileRefused for what is no picture, or none of this size."""
     _open(path, form).close()
+
+
+def size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
+    """Return (width, height) as viewers show a picture, and Pillow's mode; its header alone is read.
+
+    Raises FileRefused.
+    """
+    with _opened(path) as picture:
+        return _upright_size(picture), picture.mode
 
 
 def read_picture(path: Path, form: PictureForm) -> NDArray[np.uint8]:
@@ -92,12 +105,7 @@ def read_mask(path: Path, form: PictureForm) -> NDArray[Any]:
 
 def _open(path: Path, form: PictureForm) -> Image.Image:
     """Read the header only, and refuse what is not a picture of this size with 8 bits per value."""
-    try:
-        picture = Image.open(path, formats=_FORMATS)
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    if picture.format == "TIFF":  # Pillow would map the file into memory with the sides that it has once it is turned
-        picture.filename = ""
+    picture = _opened(path)
     channels, height, width = form.shape
     found = _upright_size(picture)
     if not form.resize and found != (width, height):
@@ -115,6 +123,16 @@ def _open(path: Path, form: PictureForm) -> Image.Image:
             where=str(path),
             remedy="save it with 8 bits per value",
         )
+    return picture
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        picture = Image.open(path, formats=_FORMATS)
+    except UNREADABLE as error:
+        raise _damaged(path, error) from error
+    if picture.format == "TIFF":  # Pillow would map the file into memory with the sides that it has once it is turned
+        picture.filename = ""
     return picture
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -156,7 +157,9 @@ def _rows(file: TextIO, where: str, about: About) -> Samples:
 
 def _arrays(path: Path, about: About) -> Samples:
     try:
-        with np.errstate(over="ignore"):  # numpy counts what a header declares, however much, and refuses it then
+        # numpy counts what a header declares, however much, and refuses it then
+        with np.errstate(over="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of Python 2, which are read all the same
             given = _one_array(path, about) if path.suffix.lower() == ".npy" else _named_arrays(path, about)
     except _UNREADABLE as error:
         raise InputRefused(f"is no readable {path.suffix} file: {error}", where=str(path)) from error
@@ -222,7 +225,7 @@ def _prepared(samples: Samples, about: About) -> Iterator[Samples]:
         names = samples.names[start : start + AT_ONCE]
         portion = {name: np.asarray(array[start : start + AT_ONCE]) for name, array in samples.inputs.items()}
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number afterwards is refused
+            with np.errstate(all="ignore"):  # what is no finite number afterwards is refused
                 prepared = prepare(portion, frontend)
         except _UNUSABLE as error:
             raise FileRefused(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ _PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 _REFUSALS = (ValueError, RuntimeError, SystemError, ImportError, OSError, TypeError)
 # of the largest value: float32 sums in another order; samples that run into each other differ by far more
 _FLOAT_NOISE = 1e-4
+_MOST_VALUES = 1 << 26  # of one input
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ def _loaded(path: Path, runtime: str, threads: int) -> Any:  # the packages are 
     try:
         with _quiet():
             interpreter = _interpreter_class(runtime)(model_path=str(path), num_threads=threads)
+            _check_sizes(interpreter, path)
             interpreter.allocate_tensors()
     except _REFUSALS as error:
         raise FileRefused(
@@ -262,6 +265,14 @@ def _loaded(path: Path, runtime: str, threads: int) -> Any:  # the packages are 
             remedy="export it again; if it was copied, compare its sha256",
         ) from error
     return interpreter
+
+
+def _check_sizes(interpreter: Any, path: Path) -> None:
+    """Refuse a file that declares inputs of absurd sizes: all memory would be taken for what is computed from them."""
+    for each in interpreter.get_input_details():
+        sizes = [int(size) for size in each["shape"]]
+        if math.prod(sizes) > _MOST_VALUES:
+            raise FileRefused(f"its input '{each['name']}' has the shape {sizes}, too large to mean", where=str(path))
 
 
 def _interpreter_class(runtime: str) -> Any:  # the packages are untyped

@@ -16,6 +16,17 @@ from pipeline.graph.params import QuantParams
 from pipeline.quant.fakequant import QWeighted
 
 _EXACT_IN_FLOAT32 = 2**24
+_NEAR_TIE = 0.01  # of a step: sums in another order move a quotient of 255 steps by less
+
+
+def _round(steps: Tensor, *, other_ties: bool) -> Tensor:
+    """Round half to even; with ``other_ties`` what is as near to two integers goes to the other one."""
+    rounded = steps.round()
+    if not other_ties:
+        return rounded
+    below = steps.floor()
+    tied = (steps - below - 0.5).abs() < _NEAR_TIE
+    return torch.where(tied, 2 * below + 1 - rounded, rounded)
 
 
 class FrozenQuantizer(nn.Module):
@@ -27,11 +38,12 @@ class FrozenQuantizer(nn.Module):
         # set to move a share of the values by one step, to see how much of it reaches the output
         self.disturbance: torch.Generator | None = None
         self.disturbed_share = 0.0
+        self.other_ties = False  # runtimes break ties differently
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         params = self.params
-        steps = (x / params.scale).round() + params.zero_point
+        steps = _round(x / params.scale, other_ties=self.other_ties) + params.zero_point
         if self.disturbance is not None:
             steps = self._disturbed(steps, self.disturbance)
         return (steps.clamp(*params.grid) - params.zero_point) * params.scale
@@ -87,20 +99,23 @@ class FrozenPool(nn.Module):
     def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
         super().__init__()
         self.pool, self.scale, self.round_result = pool, scale, round_result
+        self.other_ties = False
 
     def forward(self, x: Tensor) -> Tensor:
         """As the pooling it stands for."""
         mean: Tensor = self.pool((x / self.scale).round())
-        return (mean.round() if self.round_result else mean) * self.scale
+        return (_round(mean, other_ties=self.other_ties) if self.round_result else mean) * self.scale
 
 
 @torch.no_grad()
 def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: int) -> Tensor:
-    """Return the outputs (times, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
+    """Return the outputs (times + 1, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
 
+    The last are those when all ties are broken the other way: means of equal pixels are tied everywhere at once.
     How far they lie from the undisturbed outputs says how rounding grows through this network.
     """
     quantizers = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer)]
+    rounding = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer | FrozenPool)]
     found = []
     try:
         for seed in range(times):
@@ -108,7 +123,14 @@ def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: in
             for quantizer in quantizers:
                 quantizer.disturbance, quantizer.disturbed_share = generator, share
             found.append(frozen(inputs))
+        for quantizer in quantizers:
+            quantizer.disturbance = None
+        for module in rounding:
+            module.other_ties = True
+        found.append(frozen(inputs))
     finally:
         for quantizer in quantizers:
             quantizer.disturbance = None
+        for module in rounding:
+            module.other_ties = False
     return torch.stack(found)

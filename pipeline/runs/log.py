@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.progress import Progress, numbers_text
+from pipeline.runs.board import Board
 from pipeline.runs.store import storing
 from pipeline.visible import shown_text
 
@@ -19,7 +20,19 @@ class Logged:
 
     watched: Progress
     file: Path
+    board: Board | None = None  # gets the numbers of epochs, too
+    step: str = ""
     title: str = ""
+
+    def begin(self, step: str) -> None:
+        """Show that a step is at work, before it says so itself: it may load libraries first."""
+        self.step = step
+        self.start(step, 1)
+
+    def recalled(self, step: str, artifact: object) -> None:
+        """Keep the curves of a step that is not done again."""
+        if self.board is not None:
+            self.board.recalled(step, artifact)
 
     def start(self, title: str, total: int) -> None:
         """Remember what the epochs that follow belong to."""
@@ -30,6 +43,9 @@ class Logged:
         """Write a line when an epoch is over."""
         if "epoch" in numbers:
             self.write(f"{self.title:<24}  {numbers_text(numbers)}")
+            if self.board is not None:
+                curves = {name: value for name, value in numbers.items() if name not in ("epoch", "epochs")}
+                self.board.epoch(self.step, self.title, int(numbers["epoch"]), curves)
         self.watched.advance(steps, **numbers)
 
     def say(self, text: str) -> None:

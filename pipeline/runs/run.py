@@ -33,6 +33,7 @@ from pipeline.declare.recipe import Recipe
 from pipeline.errors import ConfigError, RunBusyError
 from pipeline.progress import Progress
 from pipeline.runs import journal
+from pipeline.runs.board import BOARD_FOLDER, Board
 from pipeline.runs.cache import CACHE_VARIABLE, Cache, Seen, cache_folder, hold, mark_of, place_from
 from pipeline.runs.keys import Ingredients, ingredients, library_versions
 from pipeline.runs.log import LOG_FILE, Logged
@@ -172,7 +173,7 @@ class Run:
     folder: Path
     cache: Cache
     store: Store
-    progress: Progress
+    progress: Logged
     distrusted: Seen | None  # records that are not recalled; None: all are, and so is what killed processes left
     notes: list[StageNote] = dataclasses.field(default_factory=list)  # grows by one with every step
 
@@ -195,7 +196,10 @@ class Run:
         self.notes.append(note)
         self._log("recalled" if recalled else "finished", name, made_of)
         self.progress.say(stage_line(note))
-        return cast("A", refreshed(artifact_from(record), inputs))
+        artifact = artifact_from(record)
+        if recalled:
+            self.progress.recalled(name, artifact)
+        return cast("A", refreshed(artifact, inputs))
 
     def _recall(self, name: str, made_of: Ingredients) -> tuple[Record | None, str]:
         """Return the record of a step, or None and, if there is one that is not believed, the reason."""
@@ -239,6 +243,7 @@ class Run:
             scratch.mkdir(parents=True, exist_ok=True)
         self._log("started", name, made_of)
         begin_s = time.monotonic()
+        self.progress.begin(name)
         try:
             artifact = call(Work(store=self.store, scratch=scratch, progress=self.progress))
         except BaseException as error:
@@ -290,11 +295,12 @@ def open_run(
     fresh: bool = False,
     recipe: Recipe | None = None,
     command: tuple[str, ...] = (),
+    tensorboard: bool = False,
 ) -> Iterator[Run]:
     """Hold the run folder for this process alone and write its ``run.json``.
 
-    ``fresh``: nothing that was made before is recalled.  Raises RunBusyError when another process holds the folder,
-    StorageError when it or the cache cannot be written.
+    ``fresh``: nothing that was made before is recalled; ``tensorboard``: curves are written for it.  Raises
+    RunBusyError when another process holds the folder, StorageError when it or the cache cannot be written.
     """
 
     def busy(owner: str) -> None:
@@ -315,7 +321,8 @@ def open_run(
         )
         write_atomic(folder / RUN_FILE, to_json(info, indent=2))
         cache.register(folder)
-        log = Logged(watched=progress, file=folder / LOG_FILE)
+        board = Board(folder=folder / BOARD_FOLDER) if tensorboard else None
+        log = Logged(watched=progress, file=folder / LOG_FILE, board=board)
         log.write(f"started: {' '.join(command)}")
         run = Run(
             folder=folder,
@@ -333,6 +340,8 @@ def open_run(
                 log.write(f"stopped: {type(error).__name__}: {_first_line(error)}")
             raise
         journal.append(folder, journal.RUN_FINISHED)
+        if board is not None:
+            log.say(board.how_to_look)
         log.write("finished")
 
 

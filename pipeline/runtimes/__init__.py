@@ -45,6 +45,7 @@ def open_session(
     signature: Signature | None = None,
     steps: Mapping[str, float] | None = None,
     exact: bool = False,
+    apart: bool = False,
 ) -> Session:
     """Load a model file into a runtime with so many threads.
 
@@ -52,12 +53,13 @@ def open_session(
     stand.  ``steps`` of quantized outputs are read from the file where they are not given.
     ``exact``: on x86 without VNNI, ONNX Runtime's kernels that cannot overflow in place of the fast ones: what a
     Raspberry Pi computes.
+    ``apart``: in a process of its own; runtimes of TFLite believe a file, and a damaged one takes its process with it.
     Raises ModelError, naming the file, when it is missing, corrupt, unknown to the runtime or not what is signed.
     """
     with model_errors():
         if not path.is_file():
             raise FileRefused("no such model file", where=str(path), remedy="run the export again")
-        if runtime == "tflite-runtime":
+        if runtime == "tflite-runtime" or apart:
             return GuardedSession(ChildSession(path, runtime, threads, signature))
         session = onboard.open_session(path, runtime, threads=threads, signature=signature, steps=steps, exact=exact)
         if runtime != "onnxruntime" or steps is not None:

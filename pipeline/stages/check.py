@@ -55,22 +55,27 @@ def check(
 
     Raises ModelError and UnsupportedOpError as those steps do, with the line of the user's file where one is known.
     """
+    work.progress.start("check", 2 + quantized + pruned)
     with using_threads(1), torch.random.fork_rng(devices=[]):
         module = build_network(network, seed=0)
         check_training_step(module, network)
         if start_network is not None:
             _check_start(module, network, start_network)
         module.eval()
+        work.progress.advance()
         inputs = calibration_inputs(load(data), facts.frontend, most=CHECK_SAMPLES)
         with _refused_by(network):
             folded = folded_graph(module, network.input_shape)
             _check_files(work, folded, folded, inputs, network)
+            work.progress.advance()
             if quantized:
                 prepared = prepare(folded, weight_bits=_WEIGHT_BITS)
                 calibrate(prepared, inputs, QuantizeSpec(calibration="min-max"))
                 _check_files(work, prepared.eval(), freeze(prepared), inputs, network)
+                work.progress.advance()
             if pruned:
                 plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
+                work.progress.advance()
     costs = layer_costs(folded)
     hints = tuple(_hints(folded, data))
     for hint in hints:

@@ -10,6 +10,7 @@ from pipeline.data.load import load
 from pipeline.report.document import report_json
 from pipeline.report.looked import look
 from pipeline.report.page import render
+from pipeline.report.places import passed_on, without_folders
 from pipeline.runs.run import Work, stage
 
 
@@ -17,8 +18,15 @@ from pipeline.runs.run import Work, stage
 def report(
     work: Work, *, outcome: Outcome, data: DataRef, facts: DataFacts, folder: str, command: tuple[str, ...]
 ) -> ReportFiles:
-    """Draw the page of a run; ``folder`` and ``command`` as the user typed them."""
+    """Draw the page of a run; ``folder`` and ``command`` as the user typed them.
+
+    Both files can be passed on: they name no folder of this machine.
+    """
+    work.progress.start("report", 2)
     looked = look(outcome, load(data).test, facts.classes, work.store)
-    page = render(outcome, work.store, Path(folder), looked, command=command)
-    text = report_json(outcome, Path(folder), tuple(figure for each in looked for figure in each.figures))
+    work.progress.advance()
+    shared, place = passed_on(outcome), Path(without_folders(folder))
+    page = render(shared, work.store, place, looked, command=tuple(map(without_folders, command)))
+    text = report_json(shared, place, tuple(figure for each in looked for figure in each.figures))
+    work.progress.advance()
     return ReportFiles(html=work.store.put(page.encode()), json=work.store.put((text + "\n").encode()))

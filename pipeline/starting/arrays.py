@@ -3,44 +3,61 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE
 from pipeline.data.kinds.idx import read_idx
+from pipeline.data.npy import read_npz_member
 from pipeline.errors import ConfigError, DataError
 from pipeline.starting.seen import Seen
 
 _SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}
 _CHANNELS = (1, 3)
+_OTHER_NAMES = {
+    "x": ("x", "images", "image", "data", "features", "inputs", "samples"),
+    "y": ("y", "labels", "label", "target", "targets", "classes"),
+}
 _HOW_TO_SAVE = "np.savez_compressed(file, x=samples, y=labels), or x_train, y_train, x_test, y_test"
 
 
 def look_at_npz(file: Path) -> Seen:
-    """Return what an .npz file holds.  Raises ConfigError for other names than x and y, DataError for a bad file."""
+    """Return what an .npz file holds.  Raises ConfigError where x and y cannot be told, DataError for a bad file."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
-            suffix = "_train" if "x_train" in members else ""
-            for name in (f"x{suffix}", f"y{suffix}"):
-                if name not in members:
+            called = _called(sorted(members))
+            suffix = "_train" if f"{called['x']}_train" in members else ""
+            for axis, name in called.items():
+                if f"{name}{suffix}" not in members:
                     raise ConfigError(
-                        f"{file} holds no array '{name}', found {', '.join(sorted(members)) or 'nothing'}",
+                        f"{file} holds no array '{axis}{suffix}', found {', '.join(sorted(members)) or 'nothing'}",
                         where="init",
-                        remedy=f"save it again: {_HOW_TO_SAVE}; or say in a card which arrays are meant: [arrays]",
+                        remedy=f'save it again: {_HOW_TO_SAVE}; or write a card with [arrays] x = "…", y = "…"',
                     )
-            x, y = (_member(archive, members[f"{axis}{suffix}"], file) for axis in ("x", "y"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            x, y = (read_npz_member(archive, members[f"{called[axis]}{suffix}"], file) for axis in ("x", "y"))
+    except UNREADABLE_ARCHIVE as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(file), remedy="make or fetch it again"
         ) from error
-    splits = tuple(split for split in ("val", "test") if f"x_{split}" in members) if suffix else ()
-    return _seen("npz", {"all": file}, x, y, splits)
+    splits = tuple(split for split in ("val", "test") if f"{called['x']}_{split}" in members) if suffix else ()
+    seen = _seen("npz", {"all": file}, x, y, splits)
+    return replace(seen, arrays={axis: name for axis, name in called.items() if axis != name})
+
+
+def _called(names: Sequence[str]) -> dict[str, str]:
+    """Return what x and y are called in a file: by their names, or by others that people give them."""
+    found = {}
+    for axis, words in _OTHER_NAMES.items():
+        plain = dict.fromkeys(name.removesuffix("_train") for name in names)
+        others = [name for name in plain if name.lower() in words]
+        found[axis] = others[0] if axis not in plain and len(others) == 1 else axis
+    return found
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
@@ -68,11 +85,6 @@ def look_at_idx(files: Mapping[str, Path]) -> Seen:
 def _other(role: str) -> str:
     split, what = role.split("-")
     return f"{split}-{'labels' if what == 'images' else 'images'}"
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path) -> NDArray[Any]:
-    with archive.open(member) as stream:
-        return read_npy(stream, member.file_size, f"{file}: {member.filename}")
 
 
 def _seen(kind: Any, files: Mapping[str, Path], x: NDArray[Any], y: NDArray[Any], splits: tuple[str, ...]) -> Seen:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
-
 from pipeline.data.files import Found
 from pipeline.data.kinds import image_folder
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import ConfigError, DataError
+from pipeline.onboard.faults import FileRefused
+from pipeline.onboard.pictures import size_and_mode
 from pipeline.starting.seen import Seen
 
 _SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".heic")
@@ -25,8 +25,6 @@ _MANY = {96: 5_000, 64: 20_000}  # more pictures than that take hours at this si
 _PHOTO_PX = 200
 _GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I", "F"})
 _LOOKED_AT = 500  # headers read, spread over all pictures
-_TURNED = (5, 6, 7, 8)  # EXIF orientations with width and height exchanged
-_ORIENTATION = 0x0112
 
 
 def are_in(folder: Path) -> bool:
@@ -116,11 +114,9 @@ def _sizes(paths: Sequence[Path]) -> _Sizes:
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
     try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(_ORIENTATION) in _TURNED
-            return (picture.size[::-1] if turned else picture.size), picture.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"is no readable picture: {error}", where=str(path), remedy="replace or remove it") from error
+        return size_and_mode(path)
+    except FileRefused as fault:
+        raise DataError(fault.what, where=fault.where, remedy=fault.remedy) from fault
 
 
 def _side(sizes: _Sizes, count: int) -> int:

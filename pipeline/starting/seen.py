@@ -40,6 +40,7 @@ class Seen:
     resized: bool = False  # pictures have other sizes than ``shape``
     photos: bool = False  # large colour pictures: mirrored ones are as good
     files: Mapping[str, Path] = field(default_factory=dict)  # role → file
+    arrays: Mapping[str, str] = field(default_factory=dict)  # x and y → other names that they have in an .npz file
     columns: Columns | None = None
 
     @property

@@ -5,7 +5,7 @@ Shapes: N samples of a split, n of them at once, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from pipeline.data.source import ArraySource, Batch, Indices, Source, everything
-from pipeline.onboard.arrays import Arrays
+from pipeline.onboard.arrays import Arrays, length
 from pipeline.onboard.frontend import Frontend, prepare
 from pipeline.training.augment import Inputs
+
+_AT_ONCE = 1024  # samples prepared together
 
 
 class Samples(Protocol):
@@ -139,13 +141,30 @@ def hold(source: Source, frontend: Frontend, device: torch.device) -> Samples:
     prepared = PreparedSource(whole=source, frontend=frontend)
     if not isinstance(source, ArraySource):
         return Streamed(source=prepared, device=device)
-    batch = prepared.read(everything(source))
+    indices = everything(source)
+    portions = (indices[start : start + _AT_ONCE] for start in range(0, len(indices), _AT_ONCE))
+    inputs = _filled((prepared.read(some).inputs for some in portions), len(source))
     return Held(
-        inputs=to_tensors(batch.inputs, device),
-        wanted=to_tensors(batch.wanted, device),
+        inputs={name: tensor.to(device) for name, tensor in inputs.items()},
+        wanted=to_tensors(source.wanted(everything(source)), device),
         strata=source.strata,
         groups=source.groups,
     )
+
+
+def _filled(portions: Iterable[Arrays], samples: int) -> dict[str, Tensor]:
+    """Return the portions one after the other, written to their place at once: joining them would need it all twice."""
+    whole: dict[str, Tensor] = {}
+    done = 0
+    for portion in portions:
+        count = length(portion)
+        for name, tensor in to_tensors(portion, torch.device("cpu")).items():
+            if name not in whole:
+                layout = torch.contiguous_format if tensor.is_contiguous() else torch.channels_last
+                whole[name] = torch.empty((samples, *tensor.shape[1:]), dtype=tensor.dtype, memory_format=layout)
+            whole[name][done : done + count] = tensor
+        done += count
+    return whole
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from pipeline.artifacts.networks import DataRef
 from pipeline.data.calibration import calibration_indices
-from pipeline.data.files import cache_folder
 from pipeline.data.load import load, reference
 from pipeline.declare.card import DatasetCard
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from tests.data.sets import all_of, card, labels, pictures, samples, write_npz
 
 SHAPE = (1, 4, 4)
@@ -140,156 +135,6 @@ def test_a_large_file_is_hashed_fast_and_without_torch(tmp_path: Path) -> None:
         timings_s.append(time.process_time() - start)
         (tmp_path / f"{number}.npz").rename(tmp_path / "s.npz")
     assert min(timings_s) < 0.15
-
-
-# ── fetching ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Site(http.server.BaseHTTPRequestHandler):
-    files: ClassVar[dict[str, bytes]] = {}
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        type(self).asked.append(self.path)
-        content = self.files.get(self.path)
-        if self.path == "/away":
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/hostname")
-            self.end_headers()
-            return
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content) + (1000 if self.path == "/cut" else 0)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Be quiet."""
-
-
-@pytest.fixture
-def site() -> Iterator[str]:
-    """Serve ``_Site.files`` on loopback; yield the address."""
-    _Site.files, _Site.asked = {}, []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class _Told:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def start(self, title: str, total: int) -> None:
-        """Ignore."""
-
-    def advance(self, steps: int = 1, **numbers: float) -> None:
-        """Ignore."""
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-def served(tmp_path: Path, name: str = "/s.npz") -> str:
-    """Let the site serve a data set under this name; return its sha256."""
-    sha256 = write(tmp_path / "upstream.npz")
-    _Site.files[name] = (tmp_path / "upstream.npz").read_bytes()
-    return sha256
-
-
-def test_what_is_nowhere_is_fetched_once(tmp_path: Path, beside: Path, site: str) -> None:
-    sha256, told = served(tmp_path), _Told()
-    wanted = declared(sha256, f"{site}/s.npz")
-    for _ in range(2):
-        assert len(load(reference(wanted, beside, told)).train) == 18
-    assert _Site.asked == ["/s.npz"]
-    assert told.lines == [f"fetching {site}/s.npz"]
-    assert [path.name for path in cache_folder(wanted).iterdir()] == ["s.npz"]
-
-
-def test_what_is_here_is_not_fetched(tmp_path: Path, beside: Path, site: str) -> None:
-    sha256 = served(tmp_path)
-    write(beside / "s.npz")
-    reference(declared(sha256, f"{site}/s.npz"), beside)
-    with pytest.raises(DataError, match="expected sha256"):  # nor is an altered file passed over in silence
-        reference(declared("0" * 64, f"{site}/s.npz"), beside)
-    assert not _Site.asked
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("/gone", None, "cannot be fetched: 404"),
-        ("/away", None, "cannot be fetched: No connection adapters were found for 'file:"),
-        ("/s.npz", "0" * 64, f"expected sha256 {'0' * 64}, found "),
-        ("/cut", None, "expected sha256|cannot be fetched"),
-    ],
-)
-def test_a_fetch_that_fails_leaves_nothing(
-    tmp_path: Path, beside: Path, site: str, case: tuple[str, str | None, str]
-) -> None:
-    name, sha256, says = case
-    right = served(tmp_path)
-    _Site.files["/cut"] = _Site.files["/s.npz"][:500]
-    wanted = declared(sha256 or right, site + name)
-    with pytest.raises(DataError, match=says) as caught:
-        reference(wanted, beside)
-    assert caught.value.where == site + name
-    assert caught.value.remedy
-    assert not cache_folder(wanted).exists() or not list(cache_folder(wanted).iterdir())
-
-
-def test_a_password_is_in_no_message(tmp_path: Path, beside: Path, site: str) -> None:
-    told, url = _Told(), site.replace("//", "//me:secret@") + "/gone"
-    with pytest.raises(DataError, match="cannot be fetched: 404") as caught:
-        reference(declared(write(tmp_path / "upstream.npz"), url), beside, told)
-    assert caught.value.where == f"{site}/gone"
-    assert not [text for text in (*told.lines, str(caught.value)) if "secret" in text]
-
-
-def test_an_answer_that_comes_too_slowly_is_given_up(
-    tmp_path: Path, beside: Path, site: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.data.fetch._PATIENCE_S", -1.0)
-    monkeypatch.setattr("pipeline.data.fetch._SLOWEST_BYTES_PER_S", 1e12)
-    with pytest.raises(DataError, match="comes too slowly"):
-        reference(declared(served(tmp_path), f"{site}/s.npz"), beside)
-
-
-def test_nobody_answers(tmp_path: Path, beside: Path) -> None:
-    sha256 = write(tmp_path / "upstream.npz")
-    with pytest.raises(DataError, match=r"cannot be fetched: .*refused") as caught:
-        reference(declared(sha256, "http://127.0.0.1:9/s.npz"), beside)
-    assert "KARUI_DATA" in caught.value.remedy
-
-
-def test_an_endless_answer_is_cut_off(tmp_path: Path, beside: Path, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.fetch.LARGEST_DOWNLOAD_BYTES", 100)
-    wanted = declared(served(tmp_path), f"{site}/s.npz")
-    with pytest.raises(DataError, match="more than 100 bytes came"):
-        reference(wanted, beside)
-    assert not list(cache_folder(wanted).iterdir())
-
-
-@pytest.mark.parametrize("path", ["../../evil.npz", "../s.npz"])
-def test_a_card_cannot_write_outside_of_the_cache(tmp_path: Path, beside: Path, site: str, path: str) -> None:
-    wanted = declared(served(tmp_path), f"{site}/s.npz", path=path)
-    reference(wanted, beside)
-    written = [file for file in tmp_path.rglob("*.npz") if file.name != "upstream.npz"]
-    assert written == [cache_folder(wanted) / Path(path).name]
-
-
-def test_a_url_needs_a_sha256_and_http(beside: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has a url but no sha256"):
-        reference(declared(None, "https://example.org/s.npz"), beside)
-    sha256 = write(tmp_path / "s.npz")
-    with pytest.raises(ConfigError, match="is no http or https address"):
-        reference(declared(sha256, f"file://{tmp_path}/s.npz"), beside)
 
 
 # ── calibration indices ─────────────────────────────────────────────────────────────────────────────────────────────

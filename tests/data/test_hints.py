@@ -140,7 +140,7 @@ def test_pictures_that_are_too_many_to_hold_are_compared_as_files(
 ) -> None:
     folder_of_photos(tmp_path)
     saved(tmp_path, "photos/test/a/copy.png", photo(0, 64))
-    monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 1000)
+    monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 1000)
     [hint] = hints_of_photos(tmp_path)
     assert "(a/copy.png = a/0.png)" in hint
 

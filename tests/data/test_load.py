@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipeline.data.kinds import KINDS, own_spec
 from pipeline.data.load import load, reference
+from pipeline.data.source import INPUT
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import ConfigError
-from tests.data.sets import all_of, card, labels, loaded, pictures, write_npz
+from tests.data.sets import all_of, card, labels, loaded, pictures, samples, write_npz
 
 SHAPE = (1, 4, 4)
 
@@ -55,15 +57,62 @@ def test_cards_that_differ_in_their_words_alone_are_not_mixed_up(tmp_path: Path)
     "change", [{"divide": 255}, {"mean": [0.5]}, {"std": [0.5]}, {"normalize": "train"}, {"clip": 3}]
 )
 def test_preprocessing_is_part_of_the_digest(tmp_path: Path, change: dict[str, Any]) -> None:
-    plain = stored(tmp_path)
-    changed = card("npz", SHAPE, files=all_of("s.npz"), input={"shape": SHAPE, **change})
+    stored(tmp_path)
+    plain, changed = (of_this(input={"shape": SHAPE, "divide": 16, **keys}) for keys in ({}, change))
     assert reference(changed, tmp_path).digest != reference(plain, tmp_path).digest
 
 
 def test_what_is_said_by_default_does_not_change_the_digest(tmp_path: Path) -> None:
     plain = stored(tmp_path)
-    told = card("npz", SHAPE, files=all_of("s.npz"), input={"shape": SHAPE, "divide": 1}, task="classification")
+    told = of_this(input={"shape": SHAPE, "normalize": "train", "divide": 1}, task="classification")
     assert reference(told, tmp_path).digest == reference(plain, tmp_path).digest
+
+
+def of_this(**more: Any) -> DatasetCard:
+    return card("npz", SHAPE, files=all_of("s.npz"), **more)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, "train"),
+        ({"clip": 3}, "train"),
+        ({"normalize": "train", "divide": 255}, "train"),
+        ({"normalize": "none"}, "none"),
+        ({"normalize": "none", "divide": 255}, "none"),
+        ({"divide": 255}, None),
+        ({"mean": [0.5]}, None),
+        ({"std": [1.0]}, None),
+    ],
+)
+def test_what_a_card_does_not_say_is_measured(said: dict[str, Any], expected: str | None) -> None:
+    declared = of_this(input={"shape": SHAPE, **said})
+    assert declared.input.normalize == expected
+    # a card that was written into a record and read again says the same
+    assert DatasetCard.model_validate_json(declared.model_dump_json()) == declared
+    several = of_this(input={}, inputs={"camera": {"shape": SHAPE, **said}, "speed": {"shape": [2]}})
+    assert [spec.normalize for spec in several.inputs.values()] == [expected, "train"]
+
+
+def test_raw_values_reach_the_network_where_the_card_says_so(tmp_path: Path) -> None:
+    plain = stored(tmp_path)
+    measured, raw = (
+        loaded(declared, tmp_path).frontend[INPUT][0].settings
+        for declared in (plain, of_this(input={"shape": SHAPE, "normalize": "none"}))
+    )
+    assert raw == {"divide": 1.0, "mean": [0.0], "std": [1.0]}
+    train = samples(loaded(plain, tmp_path).train).astype(np.float64)
+    assert measured == {
+        "divide": 1.0,
+        "mean": [float(np.float32(train.mean()))],
+        "std": [float(np.float32(train.std()))],
+    }
+
+
+@pytest.mark.parametrize("how", ["train", "none"])
+def test_normalize_and_numbers_of_ones_own_exclude_each_other(how: str) -> None:
+    with pytest.raises(ValueError, match=f'normalize = "{how}" .*; take them out'):
+        of_this(input={"shape": SHAPE, "normalize": how, "mean": [0.5]})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,3 +255,53 @@ def test_names_that_fit_or_never_will_stay_as_they_are() -> None:
     other = {"module.stem.weight": torch.zeros(1)}
     assert without_wrapper(other, own) == (other, "")
     assert without_wrapper({"module.model.0.weight": own["model.0.weight"]}, own)[1] == "module."
+
+
+def test_an_archive_may_not_unpack_to_many_times_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.networks.weights._ALWAYS_UNPACKED_BYTES", 1000)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(100_000, np.float32))
+    torch.save({"w": torch.zeros(100_000)}, tmp_path / "stored.pt")
+    with zipfile.ZipFile(tmp_path / "stored.pt") as stored, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as packed:
+        for member in stored.infolist():
+            packed.writestr(member.filename, stored.read(member), zipfile.ZIP_DEFLATED)
+    assert read_weights(tmp_path / "stored.pt")["w"].shape == (100_000,)
+    for name in ("bomb.npz", "bomb.pt"):
+        with pytest.raises(ModelError, match=r"declares 40\d,\d+ bytes of weights, expected at most"):
+            read_weights(tmp_path / name)
+
+
+# ── what torch would search for minutes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _pickled(path: Path, pickled: bytes) -> Path:
+    """Write a torch file whose tensors are described by these bytes."""
+    torch.save({"w": torch.zeros(1)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (b"\x80\x02c" + b"m" * 300_000 + b"\nname\n.", "a word of 300,000 characters"),
+        (b"\x80\x02ctorch\n" + b"\0" * 300_000 + b"\n.", "a word of 300,000 characters"),
+        (b"\x80\x02ctorch\nno end" + b"\0" * 300_000, "no newline found|no readable"),
+        (b"\x80\x02X" + (300_000).to_bytes(4, "little") + b"x" * 300_000 + b".", "a word of 300,000 characters"),
+    ],
+    ids=["module", "name", "no end", "text"],
+)
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+def test_endless_words_are_refused_at_once(tmp_path: Path, pickled: bytes, words: str, *, old: bool) -> None:
+    path = tmp_path / "w.pt"
+    if old:
+        path.write_bytes(pickled * 5)  # so many lie there before the tensors
+    else:
+        _pickled(path, pickled)
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=words):
+        read_weights(path)
+    assert time.monotonic() - began < 5  # measured: 0.1; torch alone takes minutes

@@ -47,6 +47,7 @@ def test_clip_cuts_both_ends() -> None:
     out = clip.apply(np.array([[-9.0, -2.0, 0.0, 2.5, np.inf]]), limit=2.5)
     assert out.dtype == np.float32
     assert out.tolist() == [[-2.5, -2.0, 0.0, 2.5, 2.5]]
+    assert clip.apply(np.array([-1e30, 7.0]), limit=1e300).tolist() == [np.float32(-1e30), 7.0]  # and says nothing
     assert np.isnan(clip.apply(np.array([NAN]), limit=1.0)).all()  # a gap is not made a number by the way
 
 

@@ -275,3 +275,14 @@ def test_what_is_no_csv_table(tmp_path: Path, content: bytes) -> None:
     error = refused(tmp_path, content)
     assert error.what.startswith("is no readable CSV table: ")
     assert (error.where, error.remedy) == ("t.csv", "save it as UTF-8 CSV")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a;b\n1,5;-2\n3;4e-1\n", "a\tb\n1.5\t-2\n3\t0.4\n", "sep=;\na;b\n1,5;-2\n3;0,4\n", "a|b\n1,5|-2\n3|,4\n"],
+    ids=["semicolons", "tabs", "said", "bars"],
+)
+def test_cells_are_separated_as_in_training(text: str) -> None:
+    lines, values = read_rows(io.StringIO(text), "t.csv", raw(Column("a"), Column("b")), may_miss=False)
+    assert lines == ([3, 4] if text.startswith("sep") else [2, 3])
+    np.testing.assert_array_equal(values, np.array([[1.5, -2], [3, 0.4]], np.float32))

@@ -15,7 +15,7 @@ from pipeline.onboard.faults import FileRefused, InputRefused, RuntimeMissing
 from pipeline.onboard.session import MODULES, Session, module_of, open_session
 from pipeline.onboard.tflite_session import TfliteSession
 from tests.onboard import odd_models
-from tests.onboard.small_models import MAPS_SHAPE, SAMPLE_SHAPE, inputs, onnx_bytes, small_net, tflite_bytes
+from tests.onboard.small_models import MAPS_SHAPE, SAMPLE_SHAPE, Flat, inputs, onnx_bytes, small_net, tflite_bytes
 
 NET = small_net()
 HERE = ("onnxruntime", "litert")  # tflite-runtime lives elsewhere: tests/runtimes
@@ -295,6 +295,14 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, runtime: str, damage:
     path.write_bytes({"empty": b"", "noise": b"\xff" * 500, "cut": whole[: len(whole) // 2]}[damage])
     with pytest.raises(FileRefused, match=r"damaged: .*cannot load this file"):
         open_session(path, runtime)
+
+
+def test_an_input_of_an_absurd_size_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    flat = Flat()
+    x, y = (flat.tensor(name, (1 << 25, 4), np.float32) for name in ("x", "y"))
+    flat.op("RELU", 1, [x], y)
+    with pytest.raises(FileRefused, match=r"its input 'x' has the shape \[33554432, 4\], too large to mean"):
+        opened(tmp_path, "litert", flat.dump([x], [y]))
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,18 +43,38 @@ class Joined(nn.Module):
         return F.relu(total) if self.how == "add, relu" else total
 
 
+class Gated(nn.Module):
+    """Channels weighed by what their means say (squeeze and excite)."""
+
+    def __init__(self, channels: int, gate: nn.Module) -> None:
+        super().__init__()
+        self.mean, self.weigh, self.gate = nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates: Tensor = self.gate(self.weigh(self.mean(x)))
+        return x * gates
+
+
 class Affine(nn.Module):
     """Arithmetic with constants."""
 
+    def __init__(self, factor: float, offset: float) -> None:
+        super().__init__()
+        self.factor, self.offset = factor, offset
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * 0.5 + 0.25
+        return x * self.factor + self.offset
 
 
 class Padded(nn.Module):
-    """Zeros around the picture."""
+    """Zeros around the last axes."""
+
+    def __init__(self, *pads: int) -> None:
+        super().__init__()
+        self.pads = pads
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, (1, 0, 0, 1))
+        return F.pad(x, self.pads)
 
 
 def draw(seed: int) -> Drawn:
@@ -83,51 +103,114 @@ def _picture(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
         return [*layers, nn.Conv2d(channels, OUTPUTS, 1)]
     pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if rng.random() < 0.6 else [nn.AvgPool2d(2)]
     body = nn.Sequential(*layers, *pool, nn.Flatten())
-    with torch.no_grad():
-        features = body(torch.zeros(2, *shape)).shape[1]
-    return [*body, nn.Linear(features, OUTPUTS), *_end(rng)]
+    return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
 
 
 def _block(rng: np.random.Generator, channels: int) -> tuple[list[nn.Module], int]:
     wide = int(rng.integers(2, 6))
     norm: list[nn.Module] = [nn.BatchNorm2d(wide)] if rng.random() < 0.4 else []
-    conv = nn.Conv2d(channels, wide, int(rng.choice([1, 3])), padding=1, bias=bool(rng.random() < 0.8))
-    layers: list[nn.Module] = [conv, *norm, *_activation(rng)]
-    what = rng.choice(["none", "pool", "join", "depthwise", "up", "pad", "deconv", "norm", "affine"])
-    if what == "pool":
-        layers.append(nn.MaxPool2d(2, 1) if rng.random() < 0.5 else nn.AvgPool2d(2, 1))
-    elif what == "join":
-        how = str(rng.choice(["add", "add, relu", "sub", "mul", "concat"]))
-        layers.append(Joined(_branch(rng, wide), _branch(rng, wide), how))
-        wide *= 2 if how == "concat" else 1
-    elif what == "depthwise":
-        layers += [nn.Conv2d(wide, wide, 3, padding=1, groups=wide), *_activation(rng)]
-    elif what == "up":
-        mode = str(rng.choice(["nearest", "bilinear"]))
-        layers.append(nn.Upsample(scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False))
-    elif what == "pad":
-        layers.append(Padded())
-    elif what == "deconv":
-        layers.append(nn.ConvTranspose2d(wide, wide, 2, stride=2))
-    elif what == "norm":
-        layers.append(nn.BatchNorm2d(wide))
-    elif what == "affine":
-        layers.append(Affine())
-    return layers, wide
+    layers: list[nn.Module] = [_conv(rng, channels, wide), *norm, *_activation(rng)]
+    extra, wide = _EXTRAS[int(rng.integers(len(_EXTRAS)))](rng, wide)
+    return [*layers, *extra], wide
+
+
+def _conv(rng: np.random.Generator, channels: int, wide: int) -> nn.Module:
+    kernel, bias = int(rng.choice([1, 3])), bool(rng.random() < 0.8)
+    if kernel == 3 and rng.random() < 0.2:
+        return nn.Conv2d(channels, wide, 3, padding=2, dilation=2, bias=bias)
+    stride = 2 if rng.random() < 0.1 else 1
+    return nn.Conv2d(channels, wide, kernel, stride=stride, padding=1, bias=bias)
+
+
+_Layers = tuple[list[nn.Module], int]
+
+
+def _nothing(rng: np.random.Generator, wide: int) -> _Layers:
+    del rng
+    return [], wide
+
+
+def _pool(rng: np.random.Generator, wide: int) -> _Layers:
+    pools: list[nn.Module] = [
+        nn.MaxPool2d(2, 1),
+        nn.MaxPool2d(3, 2, 1),
+        nn.AvgPool2d(2, 1),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=bool(rng.random() < 0.5)),
+    ]
+    return [pools[int(rng.integers(len(pools)))]], wide
+
+
+def _join(rng: np.random.Generator, wide: int) -> _Layers:
+    how = str(rng.choice(["add", "add, relu", "sub", "mul", "concat"]))
+    joined = Joined(_branch(rng, wide), _branch(rng, wide), how)
+    return [joined], wide * 2 if how == "concat" else wide
+
+
+def _gated(rng: np.random.Generator, wide: int) -> _Layers:
+    return [Gated(wide, nn.Sigmoid() if rng.random() < 0.5 else nn.Hardsigmoid())], wide
+
+
+def _depthwise(rng: np.random.Generator, wide: int) -> _Layers:
+    return [nn.Conv2d(wide, wide, 3, padding=1, groups=wide), *_activation(rng)], wide
+
+
+def _up(rng: np.random.Generator, wide: int) -> _Layers:
+    if rng.random() < 0.4:
+        return [nn.Upsample(scale_factor=2, mode="nearest")], wide
+    return [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=bool(rng.random() < 0.5))], wide
+
+
+def _padded(rng: np.random.Generator, wide: int) -> _Layers:
+    del rng
+    return [Padded(1, 0, 0, 1)], wide
+
+
+def _deconv(rng: np.random.Generator, wide: int) -> _Layers:
+    return [nn.ConvTranspose2d(wide, wide, int(rng.integers(2, 4)), stride=2, padding=int(rng.integers(2)))], wide
+
+
+def _norm(rng: np.random.Generator, wide: int) -> _Layers:
+    del rng
+    return [nn.BatchNorm2d(wide)], wide
+
+
+def _affine(rng: np.random.Generator, wide: int) -> _Layers:
+    return [Affine(float(rng.choice([-1.0, 0.0, 0.5, 100.0])), float(rng.choice([-1.0, 0.0, 0.25, 50.0])))], wide
+
+
+def _softmax(rng: np.random.Generator, wide: int) -> _Layers:
+    del rng
+    return [nn.Softmax(1)], wide
+
+
+_EXTRAS = (_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax)
 
 
 def _branch(rng: np.random.Generator, channels: int) -> nn.Module:
     if rng.random() < 0.3:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels, channels, 1), *_activation(rng))
+    conv = nn.Conv2d(channels, channels, 1)
+    if rng.random() < 0.2:  # dead: it never fires
+        nn.init.constant_(conv.bias, -1e6)  # type: ignore[arg-type]
+        return nn.Sequential(conv, nn.ReLU())
+    return nn.Sequential(conv, *_activation(rng))
 
 
 def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     wide = int(rng.integers(2, 6))
-    return [
-        nn.Conv1d(shape[0], wide, 3, padding=1), *_activation(rng), nn.MaxPool1d(2),
-        nn.Conv1d(wide, wide, 2, stride=2), *_activation(rng), nn.Flatten(), nn.Linear(2 * wide, OUTPUTS), *_end(rng),
-    ]  # fmt: skip
+    norm: list[nn.Module] = [nn.BatchNorm1d(wide)] if rng.random() < 0.4 else []
+    pad: list[nn.Module] = [Padded(2, 2)] if rng.random() < 0.3 else []
+    body = nn.Sequential(
+        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), nn.MaxPool1d(2),
+        nn.Conv1d(wide, wide, 2, stride=2), *_activation(rng),
+        *([nn.AdaptiveAvgPool1d(1)] if rng.random() < 0.3 else []), nn.Flatten(),
+    )  # fmt: skip
+    return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
+
+
+def _features(body: nn.Module, shape: Shape) -> int:
+    with torch.no_grad():
+        return int(body(torch.zeros(2, *shape)).shape[1])
 
 
 def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
@@ -135,10 +218,12 @@ def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     features = shape[0]
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
+        folded, alone = rng.random() < 0.3, rng.random() < 0.1
         layers += [
             nn.Linear(features, wide),
-            *([nn.BatchNorm1d(wide)] if rng.random() < 0.3 else []),
+            *([nn.BatchNorm1d(wide)] if folded else []),
             *_activation(rng),
+            *([nn.BatchNorm1d(wide)] if alone else []),
         ]
         features = wide
     return [*layers, nn.Linear(features, OUTPUTS), *_end(rng)]

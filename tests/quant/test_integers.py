@@ -7,14 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.graph.fold import fold
+from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
 from pipeline.quant import fakequant
+from pipeline.quant.scheme import RULES
 from tests.quant import integers
+from tests.quant.random_networks import draw
 
 
 @given(st.integers(0, 2**31 - 1))
 @settings(max_examples=100, deadline=None)
 def test_trained_integers_and_files_are_one_network(seed: int) -> None:
     assert integers.faults(seed) == []
+
+
+def test_the_random_networks_reach_every_operation_of_the_table() -> None:
+    drawn = [draw(seed) for seed in range(80)]
+    folded = [fold(each.network, each.shape) for each in drawn]
+    assert {kind_of(module_of(node)) for graph in folded for node in compute_nodes(graph)} == set(RULES)
+    types = {type(module) for each in drawn for module in each.network.modules()}
+    written = {known for known in KINDS if known.__module__.startswith("torch.nn")}
+    assert written <= types
 
 
 def test_without_the_bound_on_weight_scales_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

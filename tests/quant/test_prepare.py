@@ -16,7 +16,7 @@ from pipeline.quant import prepare as prepare_module
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.deployed import Deployed
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
-from pipeline.quant.frozen import FrozenQuantizer, FrozenWeighted, shaken_outputs
+from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted, shaken_outputs
 from pipeline.quant.grids import QUANTIZERS, input_quantizer
 from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.scheme import LARGEST_RESCALING
@@ -137,12 +137,20 @@ def test_shaken_roundings_move_the_output_and_leave_no_trace() -> None:
     with torch.no_grad():
         before = frozen(x)
         shaken = shaken_outputs(frozen, x, share=0.05, times=3)
-        assert shaken.shape == (3, *before.shape)
+        assert shaken.shape == (4, *before.shape)
         assert torch.equal(shaken, shaken_outputs(frozen, x, share=0.05, times=3))
         assert not torch.equal(shaken[0], shaken[1])
         assert torch.equal(frozen(x), before)
     little = float((shaken - before).abs().mean())
     assert 0 < little < float((shaken_outputs(frozen, x, share=0.5, times=3) - before).abs().mean())
+
+
+def test_at_last_all_ties_of_means_are_broken_the_other_way() -> None:
+    pool = FrozenPool(nn.AvgPool2d(2), 1.0, round_result=True)
+    steps = torch.tensor([[1.0, 1.0, 1.0, 1.0, 3.0, 3.0], [2.0, 2.0, 1.0, 2.0, 4.0, 4.0]])  # means 1.5, 1.25, 3.5
+    assert pool(steps[None, None]).flatten().tolist() == [2, 1, 4]
+    assert shaken_outputs(pool, steps[None, None], share=0.05, times=0).flatten().tolist() == [1, 1, 3]
+    assert pool(steps[None, None]).flatten().tolist() == [2, 1, 4]
 
 
 def test_a_shaken_value_moves_by_one_step_and_stays_on_the_grid() -> None:

@@ -1,4 +1,4 @@
-"""tflite-runtime in a process of its own: in another environment, and gone when it is no longer needed."""
+"""A runtime in a process of its own: tflite-runtime in another environment, and gone when it is no longer needed."""
 
 from __future__ import annotations
 
@@ -131,6 +131,20 @@ def test_a_file_that_kills_the_runtime_kills_nobody_else(tmp_path: Path) -> None
     path.write_bytes(odd_models.deadly_tflite())
     with pytest.raises(ModelError, match=r"deadly\.tflite: tflite-runtime .* was ended by SIG(ABRT|FPE)"):
         open_session(path, "tflite-runtime").run({"x": np.ones((1, 3), np.int8)})
+
+
+def test_litert_apart_computes_the_same(model: Path) -> None:
+    x = inputs(5)
+    apart, beside = (open_session(model, "litert", apart=where) for where in (True, False))
+    assert child_of(apart).runtime == "litert"
+    np.testing.assert_array_equal(apart.run({"x": x})["y"], beside.run({"x": x})["y"])
+
+
+def test_a_file_that_kills_litert_apart_kills_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "deadly.tflite"
+    path.write_bytes(odd_models.deadly_tflite())
+    with pytest.raises(ModelError, match=r"deadly\.tflite: litert .* was ended by SIG(ABRT|FPE|SEGV)"):
+        open_session(path, "litert", apart=True).run({"x": np.ones((1, 3), np.int8)})
 
 
 @needs_tflite

@@ -99,6 +99,25 @@ SOUND: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+def test_means_that_lie_on_ties_everywhere_pass(tmp_path: Path) -> None:
+    """ONNX Runtime rounds 1.5 to 2, LiteRT to 1; the layer behind makes much of it, in all pixels at once."""
+    shape = (1, 8, 8)
+    inputs = torch.tensor([1.0, 2.0]).repeat(SAMPLES, 1, 8, 4)
+    inputs[-1, 0, 0, 0] = 255.0  # one step is 1
+    last = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        last.weight.fill_(4.0)
+        last.bias.fill_(-4.0)  # type: ignore[union-attr]
+    prepared = prepare(fold(nn.Sequential(nn.AvgPool2d(2, 1), last, nn.ReLU6()).eval(), shape), weight_bits=8)
+    calibrate(prepared, inputs, QuantizeSpec(calibration="min-max"))
+    written = write(prepared.eval(), freeze(prepared), name="ties", signature=signature(shape, (1, 7, 7)))
+    limits = limits_of(written, inputs)
+    for file_format in (ONNX, TFLITE):
+        path = tmp_path / f"file.{file_format}"
+        path.write_bytes(written.contents[file_format])
+        check_file(written, file_format, path, inputs, limits, signature=signature(shape, (1, 7, 7)))
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_files_pass_in_every_runtime(name: str, tmp_path: Path) -> None:
     make, shape = SOUND[name]

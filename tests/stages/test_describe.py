@@ -108,6 +108,23 @@ def test_measuring_in_portions_is_measuring_at_once(tmp_path: Path, monkeypatch:
     assert settings["std"] == pytest.approx([x.astype(np.float64).std()], rel=1e-6)
 
 
+@pytest.mark.parametrize("divide", [1, 16, 255])
+def test_bytes_are_measured_as_the_numbers_that_they_are(tmp_path: Path, divide: int) -> None:
+    x = pictures(300, (3, 5, 4))
+    x[:, 1], x[:, 2] = x[:, 1] % 2, 7  # 0 and 1 alone, and one value alone
+    write_npz(tmp_path / "s.npz", x=x, y=labels(300))
+    write_npz(tmp_path / "wide.npz", x=x.astype(np.int32), y=labels(300))
+    found, wide = (
+        described(tmp_path, files=all_of(name), input={"shape": [3, 5, 4], "divide": divide, "normalize": "train"})
+        for name in ("s.npz", "wide.npz")
+    )
+    assert found.frontend == wide.frontend
+    settings = found.frontend["input"][0].settings
+    assert settings["mean"][2] == float(np.float32(np.float32(7) / np.float32(divide)))
+    assert settings["std"][2] == 1
+    assert ((settings["mean"][1], settings["std"][1]) == (0, 1)) == (divide == 1)
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_values_that_preprocessing_makes_infinite(tmp_path: Path, split: str) -> None:
     arrays: dict[str, Any] = {}

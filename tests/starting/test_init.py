@@ -177,6 +177,15 @@ def test_arrays(suffixes: tuple[str, ...], karui: Karui) -> None:
     _trains(karui, "set-1")
 
 
+@pytest.mark.parametrize("suffix", ["", "_train"])
+def test_arrays_of_other_names(suffix: str, karui: Karui) -> None:
+    x, y = squares(60, 3)
+    np.savez("set.npz", **{f"images{suffix}": x, f"labels{suffix}": y, "names": np.array(["a", "b"])})  # type: ignore[arg-type]  # as above
+    assert karui("init").status == 0
+    assert _card("set")["arrays"] == {"x": "images", "y": "labels"}
+    _trains(karui, "set")
+
+
 def test_numbers_from_columns(karui: Karui) -> None:
     x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     np.savez("set.npz", x=x, y=x[:, 0])
@@ -203,6 +212,7 @@ def test_idx_files(karui: Karui) -> None:
 
 def test_what_is_no_data_is_answered_in_words(karui: Karui) -> None:
     karui("init", "nowhere").refused(2, "there is no 'nowhere'")
+    karui("init", "~nosuchuser/data").refused(2, "there is no user 'nosuchuser'")
     Path("empty").mkdir()
     karui("init", "empty").refused(2, "no data found in 'empty'", "one folder of pictures per class")
     karui.write("notes.md", "hello")
@@ -212,8 +222,8 @@ def test_what_is_no_data_is_answered_in_words(karui: Karui) -> None:
         file.rename(Path("flat") / file.name)
     Path("flat/x").rmdir()
     karui("init", "flat").refused(2, "holds 3 pictures and no folders of classes", "one folder per class")
-    np.savez("odd.npz", data=np.zeros((3, 4)), target=np.zeros(3))
-    karui("init", "odd.npz").refused(2, "holds no array 'x', found data, target", "np.savez_compressed")
+    np.savez("odd.npz", data=np.zeros((3, 4)), features=np.zeros((3, 4)), target=np.zeros(3))
+    karui("init", "odd.npz").refused(2, "holds no array 'x', found data, features, target", "np.savez_compressed")
     np.savez("last.npz", x=np.zeros((9, 8, 8, 3)), y=np.arange(9) % 3)
     karui("init", "last.npz").refused(2, "with the channels last", "np.moveaxis")
     karui("init").refused(2, "holds several data sets: last.npz, odd.npz", "karui init last.npz")
@@ -288,3 +298,15 @@ def test_a_terminal_is_asked_three_questions(karui: Karui) -> None:
     ]
     assert "Next     karui run bugs.toml --target host" in done.stdout
     assert _card("bugs")["label_column"] == "sort"
+
+
+def test_numbers_may_have_decimal_commas(karui: Karui) -> None:
+    rows = [f"{n % 7},5;{n % 3};{n},25;{'ab'[n % 2]}" for n in range(60)]
+    karui.write("maße.csv", "länge;stufe;gewicht;label\n" + "\n".join(rows))
+    assert karui("init", "maße.csv", "--name", "mine").status == 0
+    card = _card("mine")
+    assert card["label_column"] == "label"
+    assert "categories" not in card
+    assert card.get("ignored_columns", []) == []
+    karui("init", "maße.csv", "--name", "heavy", "--label", "gewicht")
+    assert _card("heavy")["task"] == "regression"

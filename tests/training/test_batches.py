@@ -107,6 +107,21 @@ def test_the_source_of_samples_is_prepared_and_what_is_held_is_not_copied() -> N
     assert held.source is held.source
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_prepared_in_portions_is_the_same(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    x = np.random.default_rng(0).normal(size=(20, channels, 5, 4)).astype(np.float32)
+    source = ArraySource(inputs={INPUT: x}, labels={"class": np.arange(20)})
+    at_once = hold(source, {}, CPU)
+    monkeypatch.setattr("pipeline.training.batches._AT_ONCE", 7)
+    in_portions = hold(source, {}, CPU)
+    for held in (at_once, in_portions):
+        assert isinstance(held, Held)
+        assert np.array_equal(held.inputs[INPUT].numpy(), x)
+        # kernels are chosen by the order of the memory, and with them the last bits of a training
+        assert held.inputs[INPUT].stride() == torch.from_numpy(x).contiguous(memory_format=torch.channels_last).stride()
+        assert held.wanted["class"].tolist() == list(range(20))
+
+
 def test_several_inputs_keep_their_names_and_order() -> None:
     x, labels = learnable.pictures(20, 0)
     arrays = {"picture": x, "number": labels.astype(np.float32)[:, None]}

@@ -1,8 +1,8 @@
 """Pictures in folders: FOLDER/CLASS/*.png, or FOLDER/{train,val,test}/CLASS/*.png, and whatever else Pillow reads.
 
 Pictures of a class may lie in deeper folders.  Where masks are wanted: FOLDER/images/NAME.* and FOLDER/masks/NAME.png
-(the class of each pixel), or the same two folders in FOLDER/{train,val,test}.  Folders whose pixels fit in memory are
-decoded once; larger ones are decoded when read.
+(the class of each pixel), or the same two folders in FOLDER/{train,val,test}.  Pictures are decoded once; those of very
+large folders when they are read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import JsonValue
 from pipeline.data.checks import class_names, missing_shape, picture_shape, several_inputs
 from pipeline.data.files import Found, locate_folder, sha256_of_each
 from pipeline.data.folders import PictureFolder
-from pipeline.data.pictures import MaskedPictureSource, PictureSource
-from pipeline.data.source import ArraySource, Parts, Source, Wanted, everything, fits_in_memory
+from pipeline.data.pictures import MaskedPictureSource, PictureSource, decoded_once
+from pipeline.data.source import ArraySource, Parts, Source, Wanted, decoded_fits, everything
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import DataError, nearest
@@ -138,8 +138,8 @@ def _within(path: Path, folder: Path) -> str:
 
 
 def _held(source: PictureSource | MaskedPictureSource) -> Source:
-    if not fits_in_memory(len(source), source.form.shape):
+    if not decoded_fits(len(source), source.form.shape):
         source.check()  # better now than in the middle of the training
         return source
-    batch = source.read(everything(source))
-    return ArraySource(inputs=batch.inputs, labels=batch.wanted, strata=source.strata, names=source.names)
+    inputs, wanted = decoded_once(source)
+    return ArraySource(inputs=inputs, labels=wanted, strata=source.strata, names=source.names)

@@ -2,23 +2,20 @@
 
 One file with the role "all", or one file per split with the roles "train", "val", "test", each holding ``x`` and ``y``.
 Arrays of other names are named in the card: [arrays] x = "images", y = "labels".  ``groups`` (names or numbers) keeps
-samples of one speaker, subject or machine in one split.  Nothing is unpickled, and
-no array is read whose declared size is absurd or does not agree with its header.
+samples of one speaker, subject or machine in one split.  Large arrays that are not compressed stay on the disk.
 """
 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
-from pipeline.data.checks import missing_files, missing_shape, read_npy
+from pipeline.data.checks import UNREADABLE_ARCHIVE, missing_files, missing_shape
 from pipeline.data.files import Found
 from pipeline.data.named_arrays import SPLITS, Origin, names_in_use, origins_in_one, parts_of
+from pipeline.data.npy import read_npz_member
 from pipeline.data.source import Parts, Wanted
 from pipeline.declare import words
 from pipeline.declare.card import DatasetCard
@@ -75,10 +72,12 @@ def _arrays(path: Path, card: DatasetCard, own: Spec) -> tuple[Arrays, tuple[str
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             called = {name: _called(name, own) for name in sorted(names_in_use(card))}
             arrays = {
-                name: _member(archive, members[there], path) for name, there in called.items() if there in members
+                name: read_npz_member(archive, members[there], path)
+                for name, there in called.items()
+                if there in members
             }
             return arrays, tuple(sorted(members))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except UNREADABLE_ARCHIVE as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(path), remedy="the file is damaged: make or fetch it again"
         ) from error
@@ -90,8 +89,3 @@ def _called(name: str, own: Spec) -> str:
     if name not in own.arrays and split in SPLITS and base in own.arrays:
         return f"{own.arrays[base]}_{split}"
     return own.arrays.get(name, name)
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
-    with archive.open(member) as file:
-        return read_npy(file, member.file_size, f"{path}: {member.filename}")

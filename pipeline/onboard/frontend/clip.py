@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def apply(raw: NDArray[Any], *, limit: float) -> NDArray[np.float32]:
     """Return values of any shape as float32, none below -``limit`` or above ``limit``; NaN stays NaN."""
-    clipped: NDArray[np.float32] = np.clip(raw.astype(np.float32), np.float32(-limit), np.float32(limit))
+    most = np.float32(min(limit, _LARGEST))
+    clipped: NDArray[np.float32] = np.clip(raw.astype(np.float32), -most, most)
     return clipped

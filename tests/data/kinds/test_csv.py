@@ -163,7 +163,7 @@ HOUSE_KEYS = {
 
 
 def house_card(**more: Any) -> DatasetCard:
-    keys = {"files": all_of("t.csv"), **HOUSE_KEYS, **more}
+    keys = {"files": all_of("t.csv"), "input": {"normalize": "none"}, **HOUSE_KEYS, **more}
     declared = {"name": "set", "title": "", "kind": "csv", "split": {"val": 0.2, "test": 0.2}, **keys}
     return DatasetCard.model_validate({key: value for key, value in declared.items() if value is not None})
 
