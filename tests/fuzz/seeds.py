@@ -19,7 +19,7 @@ from torch import nn
 
 from pipeline.artifacts.handover import HandedFile, HandedTarget, Handover
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph.fold import fold
+from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.about import (
     ARRAY,
     KEY,
@@ -225,7 +225,7 @@ def torch_files() -> list[bytes]:
 @functools.cache
 def _model(kind: str, *, quantized: bool = False) -> onnx.ModelProto:
     shape = (3, 8, 8) if kind == "picture" else (4,)
-    graph = fold(network(kind), shape)
+    graph = folded_graph(network(kind), shape)
     if quantized:
         graph = prepare(graph, weight_bits=8)
         calibrate(graph, torch.randn(16, *shape), QuantizeSpec())

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.graph.fold import fold
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
+from pipeline.networks.from_torch import folded_graph
 from pipeline.quant import fakequant
 from pipeline.quant.scheme import RULES
 from tests.quant import integers
@@ -23,7 +23,7 @@ def test_trained_integers_and_files_are_one_network(seed: int) -> None:
 
 def test_the_random_networks_reach_every_operation_of_the_table() -> None:
     drawn = [draw(seed) for seed in range(80)]
-    folded = [fold(each.network, each.shape) for each in drawn]
+    folded = [folded_graph(each.network, each.shape) for each in drawn]
     assert {kind_of(module_of(node)) for graph in folded for node in compute_nodes(graph)} == set(RULES)
     types = {type(module) for each in drawn for module in each.network.modules()}
     written = {known for known in KINDS if known.__module__.startswith("torch.nn")}

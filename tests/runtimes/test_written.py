@@ -108,7 +108,7 @@ def test_means_that_lie_on_ties_everywhere_pass(tmp_path: Path) -> None:
     with torch.no_grad():
         last.weight.fill_(4.0)
         last.bias.fill_(-4.0)  # type: ignore[union-attr]
-    prepared = prepare(fold(nn.Sequential(nn.AvgPool2d(2, 1), last, nn.ReLU6()).eval(), shape), weight_bits=8)
+    prepared = prepare(folded_graph(nn.Sequential(nn.AvgPool2d(2, 1), last, nn.ReLU6()).eval(), shape), weight_bits=8)
     calibrate(prepared, inputs, QuantizeSpec(calibration="min-max"))
     written = write(prepared.eval(), freeze(prepared), name="ties", signature=signature(shape, (1, 7, 7)))
     limits = limits_of(written, inputs)
