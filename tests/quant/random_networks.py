@@ -77,6 +77,49 @@ class Padded(nn.Module):
         return F.pad(x, self.pads)
 
 
+class Moved(nn.Module):
+    """Elements in another place: rolled, turned round, shuffled, cut."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "roll":
+            return torch.roll(x, (1, 1), (2, 3))
+        if self.how == "flip":
+            return torch.flip(x, (3,))
+        if self.how == "shuffle":
+            return torch.stack([x, x.flip(1)], 2).flatten(1, 2)
+        return torch.cat([x[:, :1], x[:, 1:]], 1)[:, :, 1:]
+
+
+class Bounded(nn.Module):
+    """Functions of each element that only floats have, of values that they can take."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(x)
+        y = torch.sqrt(torch.abs(x) + 1) + torch.log(torch.exp(x) + 1)
+        z = torch.sin(x) * torch.cos(x) + 1 / (x * x + 1)
+        return x * (y / (z * z + 1))
+
+
+class Tokens(nn.Module):
+    """Attention over positions, as in vision transformers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.mix = nn.LayerNorm(channels), nn.Linear(channels, 3 * channels)
+        self.bend = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x.flatten(2).transpose(1, 2))  # (N, H*W, C)
+        query, key, value = self.mix(tokens).chunk(3, -1)
+        tokens = tokens + self.bend(F.scaled_dot_product_attention(query, key, value))
+        strongest = tokens.amax(1, keepdim=True) - tokens.mean(2, keepdim=True)
+        return (tokens * strongest).transpose(1, 2).reshape(x.shape)
+
+
 def draw(seed: int) -> Drawn:
     """Return the network of this seed."""
     rng = np.random.default_rng(seed)
@@ -183,7 +226,20 @@ def _softmax(rng: np.random.Generator, wide: int) -> _Layers:
     return [nn.Softmax(1)], wide
 
 
-_EXTRAS = (_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax)
+def _moved(rng: np.random.Generator, wide: int) -> _Layers:
+    how = str(rng.choice(["roll", "flip", "shuffle", "cut"]))
+    return [Moved(how)], 2 * wide if how == "shuffle" else wide
+
+
+def _floats(rng: np.random.Generator, wide: int) -> _Layers:
+    floats = [Bounded(), Tokens(wide), nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus()]
+    return [floats[int(rng.integers(len(floats)))]], wide
+
+
+_EXTRAS = (
+    *(_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax),
+    *(_moved, _moved, _floats, _floats),
+)
 
 
 def _branch(rng: np.random.Generator, channels: int) -> nn.Module:
@@ -200,8 +256,10 @@ def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     wide = int(rng.integers(2, 6))
     norm: list[nn.Module] = [nn.BatchNorm1d(wide)] if rng.random() < 0.4 else []
     pad: list[nn.Module] = [Padded(2, 2)] if rng.random() < 0.3 else []
+    pool: nn.Module = nn.AvgPool1d(2) if rng.random() < 0.2 else nn.MaxPool1d(2)
+    up: list[nn.Module] = [nn.ConvTranspose1d(wide, wide, 2)] if rng.random() < 0.1 else []
     body = nn.Sequential(
-        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), nn.MaxPool1d(2),
+        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), *up, pool,
         nn.Conv1d(wide, wide, 2, stride=2), *_activation(rng),
         *([nn.AdaptiveAvgPool1d(1)] if rng.random() < 0.3 else []), nn.Flatten(),
     )  # fmt: skip
