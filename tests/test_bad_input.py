@@ -115,7 +115,7 @@ class Net(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.fc = nn.Linear(64, classes)
-        self.odd = nn.GELU()
+        self.odd = nn.Hardshrink()
 
     def forward(self, x):
         BODY
@@ -150,8 +150,8 @@ def build(input_shape, classes):
             "return self.fc(torch.special.i0e(x.flatten(1)))",
             ["net.py:12: layer", "special_i0e is not supported", "i0e(x.flatten(1))"],
         ),
-        ("return self.fc(self.odd(x.flatten(1)))", ["net.py:12: layer 'odd': nn.GELU is not supported"]),
-        ("return self.fc(1 / (3 + x.flatten(1)))", ["net.py:12: layer 'truediv'", "division by anything but a number"]),
+        ("return self.fc(self.odd(x.flatten(1)))", ["net.py:12: layer 'odd': nn.Hardshrink is not supported"]),
+        ("return self.fc(torch.cumsum(x.flatten(1), 1))", ["net.py:12: layer 'cumsum'", "cumsum is not supported"]),
         ("return self.fc(F.relu(x.flatten(1))).detach()", ["a training step raised", "a gradient must flow back"]),
     ],
 )

@@ -116,7 +116,7 @@ class Tokens(nn.Module):
         tokens = self.norm(x.flatten(2).transpose(1, 2))  # (N, H*W, C)
         query, key, value = self.mix(tokens).chunk(3, -1)
         tokens = tokens + self.bend(F.scaled_dot_product_attention(query, key, value))
-        strongest = tokens.amax(1, keepdim=True) - tokens.mean(2, keepdim=True)
+        strongest = tokens.amax(2, keepdim=True) - tokens.mean(1, keepdim=True)
         return (tokens * strongest).transpose(1, 2).reshape(x.shape)
 
 

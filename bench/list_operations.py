@@ -1,0 +1,65 @@
+"""The page docs/operations.md: what is read from PyTorch, and what of it runs on 8-bit integers.
+
+python bench/list_operations.py > docs/operations.md
+"""
+
+from __future__ import annotations
+
+from pipeline.networks.aten import ATEN, MEANINGLESS
+from pipeline.quant.scheme import RULES, Output
+from pipeline.tflite.builders import BUILDERS
+
+_ABOUT = """# Operations
+
+Made by `python bench/list_operations.py`; a test compares it with the code.
+
+karui has `torch.export` write down which ATen functions a network calls, and reads these:
+
+{functions}
+
+In evaluation mode these hand on what they get and vanish: {vanishing}.
+
+Reshapes, transposes, views and the like cost nothing where the next layer does not ask for another order.  Whatever
+follows from parameters alone (weight norm, position tables) becomes a constant.  Anything else is refused before any
+training, all at once, each with its layer and your line.
+
+## In the files
+
+Both formats hold every operation; "int8" says whether it computes on 8-bit integers there.  A float operation between
+two integer layers has a dequantizer before it and a quantizer behind it: its neighbours stay on integers.
+
+| operation | int8 | why not |
+|---|---|---|
+{rows}
+
+The TFLite writer also reads these ONNX operations: {onnx}.
+"""
+_WIDTH = 120
+
+
+def page() -> str:
+    """Return the page."""
+    rows = [
+        f"| {kind} | {'yes' if rule.output is not Output.FLOAT else 'no'} | {rule.note} |"
+        for kind, rule in sorted(RULES.items())
+    ]
+    return _ABOUT.format(
+        functions=_wrapped(sorted(ATEN)),
+        vanishing=", ".join(f"`{name}`" for name in sorted(MEANINGLESS)),
+        rows="\n".join(rows),
+        onnx=", ".join(f"`{name}`" for name in sorted(set(BUILDERS) - set(RULES))),
+    )
+
+
+def _wrapped(names: list[str]) -> str:
+    lines = [""]
+    for name in names:
+        word = f"`{name}`"
+        if len(lines[-1]) + len(word) > _WIDTH:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{word}"
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
