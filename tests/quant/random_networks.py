@@ -117,7 +117,8 @@ class Tokens(nn.Module):
         query, key, value = self.mix(tokens).chunk(3, -1)
         tokens = tokens + self.bend(F.scaled_dot_product_attention(query, key, value))
         strongest = tokens.amax(2, keepdim=True) - tokens.mean(1, keepdim=True)
-        return (tokens * strongest).transpose(1, 2).reshape(x.shape)
+        result: Tensor = (tokens * strongest).transpose(1, 2).reshape(x.shape)
+        return result
 
 
 def draw(seed: int) -> Drawn:

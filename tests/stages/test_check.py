@@ -11,26 +11,26 @@ import torch
 from onnx import numpy_helper
 
 from pipeline.artifacts.networks import NetworkCheck, NetworkRef
-from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.errors import ModelError
 from pipeline.runtimes import written
 from pipeline.stages.check import check
 from pipeline.tflite import write_tflite
 from tests import learnable
 
 # one Linear called twice: fine in float, but its integer bias would need two scales
-TWICE = """
+HARD_CODED = """
 from torch import nn
 
-class Twice(nn.Module):
+class HardCoded(nn.Module):
     def __init__(self, classes):
         super().__init__()
-        self.square, self.fc = nn.Linear(192, 192), nn.Linear(192, classes)
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(512, classes)
 
     def forward(self, x):
-        return self.fc(self.square(self.square(x.flatten(1)).relu()))
+        return self.fc(self.conv(x).relu().view(-1, 512))
 
 def build(input_shape, classes):
-    return Twice(classes)
+    return HardCoded(classes)
 """
 
 
@@ -70,10 +70,10 @@ def test_layers_and_parameters_are_those_of_the_float_file(tmp_path: Path) -> No
 
 
 def test_only_what_the_recipe_asks_for_can_be_refused(tmp_path: Path) -> None:
-    assert checked(tmp_path, TWICE).layers
-    with pytest.raises(UnsupportedOpError, match="called more than once") as caught:
-        checked(tmp_path, TWICE, quantized=True)
-    assert caught.value.where == f"{tmp_path / 'small.py'}: layer 'square'"
+    assert checked(tmp_path, HARD_CODED, quantized=True).layers
+    with pytest.raises(ModelError, match="channels of this network cannot be followed") as caught:
+        checked(tmp_path, HARD_CODED, pruned=True)
+    assert caught.value.where.startswith(f"{tmp_path / 'small.py'}")
 
 
 def test_a_network_that_gives_numbers_goes_all_the_way(tmp_path: Path) -> None:
