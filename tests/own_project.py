@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.instruments import here
 
 KARUI = (sys.executable, "-m", "pipeline.cli")
 NO_COMPARISON = ("--set", "finetune.compare_labels_per_class=[]", "--set", "finetune.train.epochs=1")
@@ -98,7 +99,8 @@ class Karui:
 
 @pytest.fixture
 def karui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Karui:
-    """Run karui in an empty working folder."""
+    """Run karui in an empty working folder; how fast files are is measured in two sessions of each."""
+    monkeypatch.setattr(here, "SESSIONS", 2)
     monkeypatch.chdir(tmp_path)
     return Karui(folder=tmp_path, capsys=capsys)
 
