@@ -25,6 +25,12 @@ def test_fill_takes_whole_numbers_which_miss_nothing() -> None:
     assert fill.apply(np.array([[1, 2]]), values=[0.0, 0.0]).tolist() == [[1.0, 2.0]]
 
 
+def test_fill_says_nothing_of_numbers_that_float32_has_not() -> None:
+    assert fill.apply(np.array([[NAN]], np.float32), values=[1e39]).tolist() == [
+        [np.inf]
+    ]  # refused where all inputs are
+
+
 def test_one_hot_stands_where_the_column_stood() -> None:
     raw = np.array([[5.0, 0, 7.0], [6.0, 2, 8.0]], dtype=np.float32)
     out = one_hot.apply(raw, columns=[1], codes=[[0, 1, 2]])
