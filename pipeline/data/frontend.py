@@ -180,11 +180,13 @@ def measured(train: Source, name: str, steps: tuple[StepCall, ...]) -> tuple[tup
 def _moments(train: Source, name: str, steps: tuple[StepCall, ...], portion: Indices) -> _Moments:
     values = run_steps(train.read(portion).inputs[name], steps).astype(np.float64)  # (n, C, …)
     channels = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)  # (C, n*…)
-    mean = channels.mean(1)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values are refused where all inputs are
+        mean = channels.mean(1)
+        squares = ((channels - mean[:, None]) ** 2).sum(1)
     return _Moments(
         count=channels.shape[1],
         mean=mean,
-        squares=((channels - mean[:, None]) ** 2).sum(1),
+        squares=squares,
         binary=((channels == 0) | (channels == 1)).all(1),
     )
 
