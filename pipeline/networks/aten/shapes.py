@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.graph import ops
 from pipeline.networks.axes import BATCH, Value
@@ -53,14 +53,7 @@ def _expand(flat: FlatGraph, call: Call) -> Value:
 
 def gathered(flat: FlatGraph, call: Call, value: Value, axis: int, indices: Tensor) -> Value:
     """Take elements along one axis of a tensor."""
-    stored = value.stored_axis(axis)
-    if stored is None:
-        value = flat.arranged(call, value)
-        stored = value.stored_axis(axis)
-    if not stored:
-        raise Refusal(f"{call.name} along the batch")
-    dims = tuple(len(indices) if place == stored else side for place, side in enumerate(value.dims))
-    return value.with_node(flat.add(call, ops.Gather(stored, indices), [value.node], dims), dims)
+    return _taken(flat, call, value, axis, len(indices), lambda stored: ops.Gather(stored, indices))
 
 
 def sliced(flat: FlatGraph, call: Call, value: Value, axis: int, places: range) -> Value:
@@ -68,16 +61,21 @@ def sliced(flat: FlatGraph, call: Call, value: Value, axis: int, places: range) 
     axis %= len(value.axes)
     if places == range(value.shape[axis]):
         return value
+    start, stop, step = places.start, places.stop, places.step
+    return _taken(flat, call, value, axis, len(places), lambda stored: ops.Slice(stored, start, stop, step))
+
+
+def _taken(  # noqa: PLR0917
+    flat: FlatGraph, call: Call, value: Value, axis: int, count: int, make: Callable[[int], nn.Module]
+) -> Value:
     stored = value.stored_axis(axis)
     if stored is None:
         value = flat.arranged(call, value)
         stored = value.stored_axis(axis)
     if not stored:
         raise Refusal(f"{call.name} along the batch")
-    dims = tuple(len(places) if place == stored else size for place, size in enumerate(value.dims))
-    return value.with_node(
-        flat.add(call, ops.Slice(stored, places.start, places.stop, places.step), [value.node], dims), dims
-    )
+    dims = tuple(count if place == stored else side for place, side in enumerate(value.dims))
+    return value.with_node(flat.add(call, make(stored), [value.node], dims), dims)
 
 
 def padded(flat: FlatGraph, call: Call, value: Value, pads: Sequence[int], fill: float) -> Value:
