@@ -8,6 +8,8 @@ Shapes: N batch, C channels, O output channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -19,14 +21,31 @@ _EXACT_IN_FLOAT32 = 2**24
 _NEAR_TIE = 0.01  # of a step: sums in another order move a quotient of 255 steps by less
 
 
-def _round(steps: Tensor, *, other_ties: bool) -> Tensor:
-    """Round half to even; with ``other_ties`` what is as near to two integers goes to the other one."""
-    rounded = steps.round()
-    if not other_ties:
-        return rounded
-    below = steps.floor()
-    tied = (steps - below - 0.5).abs() < _NEAR_TIE
-    return torch.where(tied, 2 * below + 1 - rounded, rounded)
+@dataclass(frozen=True, kw_only=True)
+class _Shake:
+    """How values are rounded otherwise, to see how much of it reaches the output."""
+
+    generator: torch.Generator
+    moved_share: float  # (0 … 1) of all rounded values, by one step
+    tied_share: float  # (0 … 1) of the ties, broken the other way: runtimes differ there
+
+    def rounded(self, steps: Tensor) -> Tensor:
+        """Round half to even, but for what is as near to another integer: some of it goes there."""
+        rounded = steps.round()
+        below = steps.floor()
+        tied = (steps - below - 0.5).abs() < _NEAR_TIE
+        other = torch.rand(steps.shape, generator=self.generator) < self.tied_share
+        return torch.where(tied & other, 2 * below + 1 - rounded, rounded)
+
+    def moved(self, steps: Tensor) -> Tensor:
+        """Move some values up or down by one step."""
+        if not self.moved_share:
+            return steps
+        flat = steps.flatten()
+        count = max(1, round(self.moved_share * len(flat)))
+        chosen = torch.randint(len(flat), (count,), generator=self.generator)
+        flat[chosen] += 2 * torch.randint(2, (count,), generator=self.generator) - 1
+        return flat.view_as(steps)
 
 
 class FrozenQuantizer(nn.Module):
@@ -35,27 +54,14 @@ class FrozenQuantizer(nn.Module):
     def __init__(self, params: QuantParams) -> None:
         super().__init__()
         self.params = params
-        # set to move a share of the values by one step, to see how much of it reaches the output
-        self.disturbance: torch.Generator | None = None
-        self.disturbed_share = 0.0
-        self.other_ties = False  # runtimes break ties differently
+        self.shake: _Shake | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        params = self.params
-        steps = _round(x / params.scale, other_ties=self.other_ties) + params.zero_point
-        if self.disturbance is not None:
-            steps = self._disturbed(steps, self.disturbance)
+        params, shake = self.params, self.shake
+        steps = x / params.scale
+        steps = (shake.moved(shake.rounded(steps)) if shake else steps.round()) + params.zero_point
         return (steps.clamp(*params.grid) - params.zero_point) * params.scale
-
-    def _disturbed(self, steps: Tensor, generator: torch.Generator) -> Tensor:
-        """Move a share of the values up or down by one step."""
-        flat = steps.flatten()
-        count = max(1, round(self.disturbed_share * len(flat)))
-        chosen = torch.randint(len(flat), (count,), generator=generator)
-        ways = 2 * torch.randint(2, (count,), generator=generator) - 1
-        flat[chosen] += ways
-        return flat.view_as(steps)
 
 
 class FrozenWeighted(nn.Module):
@@ -99,38 +105,38 @@ class FrozenPool(nn.Module):
     def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
         super().__init__()
         self.pool, self.scale, self.round_result = pool, scale, round_result
-        self.other_ties = False
+        self.shake: _Shake | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """As the pooling it stands for."""
         mean: Tensor = self.pool((x / self.scale).round())
-        return (_round(mean, other_ties=self.other_ties) if self.round_result else mean) * self.scale
+        if self.round_result:
+            mean = self.shake.rounded(mean) if self.shake else mean.round()
+        return mean * self.scale
 
 
 @torch.no_grad()
 def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: int) -> Tensor:
     """Return the outputs (times + 1, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
 
-    The last are those when all ties are broken the other way: means of equal pixels are tied everywhere at once.
-    How far they lie from the undisturbed outputs says how rounding grows through this network.
+    Half of the ties are broken the other way then, and in the last outputs all of them and nothing else: means of equal
+    pixels are tied everywhere at once.  How far they lie from the undisturbed outputs says how rounding grows through
+    this network.
     """
-    quantizers = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer)]
     rounding = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer | FrozenPool)]
+    shakes = [_Shake(generator=_seeded(seed), moved_share=share, tied_share=0.5) for seed in range(times)]
+    shakes.append(_Shake(generator=_seeded(times), moved_share=0.0, tied_share=1.0))
     found = []
     try:
-        for seed in range(times):
-            generator = torch.Generator().manual_seed(seed)
-            for quantizer in quantizers:
-                quantizer.disturbance, quantizer.disturbed_share = generator, share
+        for shake in shakes:
+            for module in rounding:
+                module.shake = shake
             found.append(frozen(inputs))
-        for quantizer in quantizers:
-            quantizer.disturbance = None
-        for module in rounding:
-            module.other_ties = True
-        found.append(frozen(inputs))
     finally:
-        for quantizer in quantizers:
-            quantizer.disturbance = None
         for module in rounding:
-            module.other_ties = False
+            module.shake = None
     return torch.stack(found)
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -6,7 +6,8 @@
              weights and biases inside their limits, scales that every runtime's kernels take.
 
 A layer can be left float by its label: its weights stay float, and its output is quantized only if an int8 layer
-reads it.
+reads it.  Arithmetic between float operations stays float, too: integers would gain no time there, and the small
+divisors of a norm would become 0.
 """
 
 from __future__ import annotations
@@ -61,7 +62,33 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
+    for region in _regions(quantized):
+        if not any(RULES[_kind(node)].weighted for node in region) and _meets_float(region):
+            quantized -= region
     return quantized
+
+
+def _regions(quantized: Collection[fx.Node]) -> list[set[fx.Node]]:
+    """Return what hangs together without a float operation between."""
+    left, regions = set(quantized), list[set[fx.Node]]()
+    while left:
+        waiting, region = [left.pop()], set[fx.Node]()
+        while waiting:
+            node = waiting.pop()
+            region.add(node)
+            near = {*node.all_input_nodes, *node.users} & left
+            left -= near
+            waiting += near
+        regions.append(region)
+    return regions
+
+
+def _meets_float(region: Collection[fx.Node]) -> bool:
+    return any(
+        near.op == "call_module" and near not in region
+        for node in region
+        for near in (*node.all_input_nodes, *node.users)
+    )
 
 
 def _quantize_weights(node: fx.Node, weight_bits: int) -> None:

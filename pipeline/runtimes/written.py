@@ -40,7 +40,7 @@ _SHAKEN_SHARE = 0.05
 _SHAKES = 2  # times that roundings are shaken, each with draws of its own; and once all ties are broken the other way
 _FACTOR = 3.0  # a largest difference of few samples is known no better than to a small factor
 # never stricter than this, in output steps: rounding the output itself the other way, in every runtime, takes as much
-_LEAST_MEAN_STEPS, _LEAST_MOST_STEPS = 1.0, 2.0
+_LEAST_MEAN_STEPS, _LEAST_MOST_STEPS = 1.001, 2.001  # a step of float32 is no whole one
 # of the outputs' largest value: kernels approximate exp and tanh to a few units in the last place
 _LEAST_FLOAT = 2e-5
 # float32 sums in another order are as far from each other as both are from float64, but for the luck of few samples

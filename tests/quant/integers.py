@@ -124,7 +124,7 @@ def faults(seed: int) -> list[str]:
     step = quantizer_of(output_node(prepared)).params.scale
     moved = (shaken_outputs(frozen, drawn.inputs, share=SHAKEN_SHARE, times=SHAKES) - integers).abs() / step
     for name, other in {"LiteRT": litert, "fake-quantization": fake}.items():
-        apart = (other - integers).abs() / step
+        apart = ((other - integers) / step).abs().round()  # both are whole steps
         if apart.mean() > max(LEAST_MEAN_STEPS, FACTOR * float(moved.flatten(1).mean(1).max())):
             found.append(f"{name}: {float(apart.mean()):.3g} steps away on average")
         if apart.max() > max(LEAST_MOST_STEPS, FACTOR * float(moved.max())):

@@ -145,7 +145,8 @@ def _picture(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
         layers += block
     if rng.random() < 0.2:  # a map for each class
         return [*layers, nn.Conv2d(channels, OUTPUTS, 1)]
-    pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if rng.random() < 0.6 else [nn.AvgPool2d(2)]
+    whole = rng.random() < 0.6 or _rows(nn.Sequential(*layers), shape) < 2
+    pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if whole else [nn.AvgPool2d(2)]
     body = nn.Sequential(*layers, *pool, nn.Flatten())
     return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
 
@@ -265,6 +266,11 @@ def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
         *([nn.AdaptiveAvgPool1d(1)] if rng.random() < 0.3 else []), nn.Flatten(),
     )  # fmt: skip
     return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
+
+
+def _rows(body: nn.Module, shape: Shape) -> int:
+    with torch.no_grad():
+        return int(body(torch.zeros(2, *shape)).shape[2])
 
 
 def _features(body: nn.Module, shape: Shape) -> int:
