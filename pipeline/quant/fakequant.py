@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.graph.ops import Projection
 from pipeline.graph.params import INT32, Grid, QuantParams, symmetric
 from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SMALLEST_OF_LAYER, SMALLEST_SCALE
@@ -248,9 +249,14 @@ class QLinear(_QuantizedWeights, nn.Linear):
         return F.linear(input, *self.fake_parameters())
 
 
+class QProjection(QLinear, Projection):
+    """Projection with fake-quantized weights."""
+
+
 QWeighted = QConv2d | QConv1d | QLinear
 QUANTIZED_CLASS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: QConv2d,
     nn.Conv1d: QConv1d,
     nn.Linear: QLinear,
+    Projection: QProjection,
 }

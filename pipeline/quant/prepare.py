@@ -26,6 +26,8 @@ from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
 
+_SUMS = frozenset({"Add", "Sub"})
+
 
 def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collection[str] = ()) -> fx.GraphModule:
     """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float."""
@@ -62,10 +64,16 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
+    quantized -= {node for node in quantized if _kind(node) in _SUMS and _is_normed(node)}
     for region in _regions(quantized):
         if not any(RULES[_kind(node)].weighted for node in region) and _meets_float(region):
             quantized -= region
     return quantized
+
+
+def _is_normed(node: fx.Node) -> bool:
+    """Whether a layer norm reads this value: it divides by each sample's spread, and makes steps larger."""
+    return any(user.op == "call_module" and _kind(user) == "LayerNormalization" for user in node.users)
 
 
 def _regions(quantized: Collection[fx.Node]) -> list[set[fx.Node]]:

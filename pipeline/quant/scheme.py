@@ -61,6 +61,7 @@ _NO_KERNEL = "no runtime has an integer kernel for it"
 RULES: Mapping[str, OpRule] = {
     "Conv": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Gemm": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
+    "Projection": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Add": OpRule(output=Output.OWN, takes_in=_CLAMPS),
     "Mul": OpRule(output=Output.OWN),
     "Relu": OpRule(output=Output.OWN),
@@ -87,7 +88,6 @@ RULES: Mapping[str, OpRule] = {
     "Sub": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "Scale": OpRule(output=Output.FLOAT, note="arithmetic with a constant"),
     "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
-    "Projection": OpRule(output=Output.FLOAT, note="a linear layer on more than two axes"),
     "MatMul": OpRule(output=Output.FLOAT, note="a product of two computed values"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),

@@ -111,6 +111,10 @@ class Graph:
         }
         return goals.pop() if len(goals) == 1 else None
 
+    def of(self, nodes: tuple[Node, ...]) -> Graph:
+        """Return the graph with other layers in the place of its own."""
+        return replace(self, nodes=nodes, readers=_readers(nodes))
+
     def final_readers(self, value: str) -> list[Node | None]:
         """Return who reads a value, looking through quantizers; None stands for the graph's output."""
         found: list[Node | None] = [None] if value in self.outputs.values() else []

@@ -36,7 +36,8 @@ def reshape(draft: Draft, node: Node) -> Stored:
     lies_last = x.axes == layout.channels_last(x.shape.rank) and x.shape.rank > 2
     if lies_last and shape.rank > 2 and shape.dims[:2] == x.shape.dims[:2] and shape.batch == 0:
         return draft.reshape(x, draft.new(node.name, shape, layout.channels_last(shape.rank), x.params))
-    if shape.rank == 2 and shape.batch == x.shape.batch == 0 and x.axes[0] == 0 and _feeds_weights_only(draft, node):
+    whole = shape.batch == x.shape.batch == 0 and shape.dims[0] == x.shape.dims[0]
+    if shape.rank == 2 and whole and x.axes[0] == 0 and _feeds_weights_only(draft, node):
         flat = draft.reshape(x, draft.new(node.name, shape, layout.plain(2), x.params))
         return replace(flat, features=_features(x))
     x = draft.in_axes(x, layout.plain(x.shape.rank))

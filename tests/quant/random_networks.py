@@ -121,6 +121,18 @@ class Tokens(nn.Module):
         return result
 
 
+class Mixer(nn.Module):
+    """Linear layers on the channels of every position, with an activation function inside or not."""
+
+    def __init__(self, channels: int, activation: list[nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(channels, 5), *activation, nn.Linear(5, channels, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + mixed
+
+
 def draw(seed: int) -> Drawn:
     """Return the network of this seed."""
     rng = np.random.default_rng(seed)
@@ -233,6 +245,10 @@ def _moved(rng: np.random.Generator, wide: int) -> _Layers:
     return [Moved(how)], 2 * wide if how == "shuffle" else wide
 
 
+def _mixer(rng: np.random.Generator, wide: int) -> _Layers:
+    return [Mixer(wide, _activation(rng))], wide
+
+
 def _floats(rng: np.random.Generator, wide: int) -> _Layers:
     floats = [Bounded(), Tokens(wide), nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus()]
     return [floats[int(rng.integers(len(floats)))]], wide
@@ -240,7 +256,7 @@ def _floats(rng: np.random.Generator, wide: int) -> _Layers:
 
 _EXTRAS = (
     *(_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax),
-    *(_moved, _moved, _floats, _floats),
+    *(_moved, _moved, _floats, _floats, _mixer),
 )
 
 

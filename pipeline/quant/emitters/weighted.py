@@ -63,6 +63,12 @@ def _gemm(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 def _projection(out: Draft, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, ops.Projection)  # noqa: S101
     label, inputs = node.meta["label"], inputs_of(out, node)
+    if isinstance(layer, WEIGHTED):  # Gemm has an integer kernel with a bias, MatMul has none
+        rows = out.constant(f"{label}.rows", np.array([-1, layer.in_features], np.int64))
+        shape = out.constant(f"{label}.shape", np.array([-1, *node.meta["shape"][1:]], np.int64))
+        flat = out.op("Reshape", (*inputs, rows), f"{label}:rows")
+        product = out.op("Gemm", (flat, *_weights(out, node, layer)), label, transB=1)
+        return out.op("Reshape", (product, shape), f"{label}:shaped")
     weight = out.constant(f"{label}.w", array_of(layer.weight).T)
     if layer.bias is None:
         return out.op("MatMul", (*inputs, weight), label)
