@@ -25,6 +25,7 @@ from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, Follo
 from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
+from pipeline.quant.spelled import Gate, spell_out
 
 _SUMS = frozenset({"Add", "Sub"})
 
@@ -33,10 +34,14 @@ def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collectio
     """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float."""
     check_flat(folded, after="fold")
     prepared = copy.deepcopy(folded)
+    spell_out(prepared, float_layers)
     quantized = _quantized_nodes(prepared, float_layers)
     weighted = [node for node in prepared.graph.nodes if node in quantized and RULES[_kind(node)].weighted]
     for node in weighted:
         _quantize_weights(node, weight_bits)
+    for node in quantized:
+        if isinstance(module_of(node), nn.Hardsigmoid):
+            prepared.set_submodule(str(node.target), Gate())
     for node in list(prepared.graph.nodes):
         if node.op in ("placeholder", "call_module"):
             _insert_quantizer(prepared, node, quantized)

@@ -86,6 +86,8 @@ def _emit(out: Draft, node: fx.Node) -> str:
     source = node.args[0]
     if isinstance(module, QUANTIZERS):
         assert isinstance(source, fx.Node)  # noqa: S101  (quantizers are inserted after a node)
+        if out.values[source] == f"{source.meta['label']}:d":  # on this grid already
+            return out.values[source]
         return out.quantize(out.values[source], source.meta["label"], module.params)
     kind = kind_of(module)
     emitter = EMITTERS.get(kind)

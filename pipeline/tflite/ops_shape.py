@@ -27,6 +27,12 @@ def quantize(draft: Draft, node: Node) -> Stored:
     return draft.as_int8(draft.value(node), draft.graph.quantized[node.output])
 
 
+def dequantize(draft: Draft, node: Node) -> Stored:
+    """DequantizeLinear that stays: the same integers with another scale."""
+    x, params = draft.value(node), draft.graph.quantized[node.output]
+    return draft.rescaled(x, draft.like(x, node.name, params))
+
+
 def reshape(draft: Draft, node: Node) -> Stored:
     """Reshape, Flatten, Squeeze and Unsqueeze: all that counts is the shape before and after."""
     x, shape = draft.value(node), draft.shape(node)

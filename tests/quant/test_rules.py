@@ -76,12 +76,24 @@ def between(middle: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     "network",
-    [_Tokens(nn.Linear(4, 5), nn.Linear(5, 2)), _Tokens(nn.Linear(4, 5), nn.ReLU6(), nn.Linear(5, 2, bias=False))],
-    ids=["linear on tokens", "linear on tokens, relu6"],
+    [
+        _Tokens(nn.Linear(4, 5), nn.Linear(5, 2)),
+        _Tokens(nn.Linear(4, 5), nn.ReLU6(), nn.Linear(5, 2, bias=False)),
+        between(nn.Hardswish()),
+        between(nn.Hardsigmoid()),
+    ],
+    ids=["linear on tokens", "linear on tokens, relu6", "hard-swish", "hard-sigmoid"],
 )
 def test_everything_runs_on_integers(network: nn.Module, tmp_path: Path) -> None:
     for _, floats in ran(quantized(network), tmp_path).values():
         assert floats == []
+
+
+def test_a_hard_sigmoid_of_steps_that_no_sum_takes_is_computed_in_float(tmp_path: Path) -> None:
+    gate = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Hardsigmoid())
+    nn.init.constant_(gate[0].weight, 1e4)  # type: ignore[arg-type]
+    floats = ran(quantized(gate), tmp_path)["onnxruntime"][1]
+    assert "HardSigmoid" in floats
 
 
 def test_a_linear_layer_on_tokens_is_one_operator_in_tflite(tmp_path: Path) -> None:

@@ -232,3 +232,13 @@ def test_a_linear_layer_between_reshapes(after: tuple[int, ...], reshapes: int) 
     data = write_tflite(model)
     assert operators(data).count("RESHAPE") == reshapes
     assert_close(run_tflite(data, net.samples), run_ort(model, net.samples))
+
+
+def test_integers_that_are_read_with_another_scale() -> None:
+    net = Net(4)
+    zero = net.const(3, np.uint8)
+    quantized = net.op("QuantizeLinear", net.input, net.const(0.03), zero)
+    model = net.model(net.op("DequantizeLinear", quantized, net.const(0.005), zero))
+    got = run_tflite(write_tflite(model), net.samples)
+    assert got.step == pytest.approx(0.005)
+    assert_steps(got, run_ort(model, net.samples), steps=0)

@@ -41,14 +41,22 @@ class Draft:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
-    def quantize(self, value: str, label: str, params: QuantParams) -> str:
-        """Add a pair of QuantizeLinear and DequantizeLinear behind a value."""
-        parameters = (
-            self.constant(f"{label}:s", np.array(params.scale, np.float32)),
-            self.constant(f"{label}:z", np.array(params.zero_point, np.uint8)),
-        )
+    def quantize(self, value: str, label: str, params: QuantParams, *, read_as: QuantParams | None = None) -> str:
+        """Add a pair of QuantizeLinear and DequantizeLinear behind a value; ``read_as``: the latter has its own."""
+        parameters = self._parameters(label, params)
         quantized = self.op("QuantizeLinear", (value, *parameters), f"{label}:q")
+        if read_as is not None:
+            parameters = self._parameters(f"{label}:d", read_as)
         return self.op("DequantizeLinear", (quantized, *parameters), f"{label}:d")
+
+    def dequantized(self, name: str, value: NDArray[np.uint8], params: QuantParams) -> str:
+        """Add a constant that is stored as integers of one scale and return the name of the real numbers."""
+        stored = self.constant(f"{name}:q", value)
+        return self.op("DequantizeLinear", (stored, *self._parameters(name, params)), name)
+
+    def _parameters(self, name: str, params: QuantParams) -> tuple[str, str]:
+        scale = self.constant(f"{name}:s", np.array(params.scale, np.float32))
+        return scale, self.constant(f"{name}:z", np.array(params.zero_point, np.uint8))
 
 
 Emitter = Callable[[Draft, fx.Node, nn.Module], str]
