@@ -7,6 +7,7 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from pipeline.tflite.shapes import Shape
 Builder = Callable[[Draft, Node], Stored]
 
 _HALF_OPEN = QuantParams.of(1 / 256, -128, INT8)  # 0 … 255/256
+_SUMS = frozenset({"Add", "Sub"})
+_FINEST_ADDEND = 1.001 * 2**-10  # of the sum's scale
 _CLAMPS: Mapping[Activation, Opcode] = {Activation.RELU: opcodes.RELU, Activation.RELU6: opcodes.RELU6}
 _SOFTMAX_AXES = 4  # kernels take no more
 _SYMMETRIC = QuantParams.of(1 / 128, 0, INT8)  # -1 … 127/128
@@ -51,9 +54,19 @@ def binary(opcode: Opcode, kind: str, *, has_int8: bool = True) -> Builder:
         if len([axis for axis in axes if axis is not None]) != shape.rank:
             axes = layout.plain(shape.rank)  # an axis that is not stored may grow by broadcasting
         inputs = [_operand(draft, node, index, axes, as_int8=goal is not None) for index in (0, 1)]
+        if goal is not None and kind in _SUMS:
+            inputs = [_not_too_fine(draft, each, goal) for each in inputs]
         return draft.op(opcode, inputs, draft.result(node, axes, goal), options(kind, node.activation))
 
     return build
+
+
+def _not_too_fine(draft: Draft, x: Stored | int, total: QuantParams) -> Stored | int:
+    """Round what is much finer than the sum: XNNPACK refuses it, and would take the whole file apart."""
+    finest = _FINEST_ADDEND * total.scale
+    if isinstance(x, int) or x.params is None or x.params.scale >= finest:
+        return x
+    return draft.as_int8(x, replace(x.params, scales=(finest,)))
 
 
 def _all_int8(draft: Draft, node: Node, computed: list[Stored]) -> bool:
