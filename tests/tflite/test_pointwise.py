@@ -153,11 +153,11 @@ def test_batch_normalization_of_any_rank(rank: int) -> None:
     check(net, output, ["MUL", "ADD"])
 
 
-@pytest.mark.parametrize(("scale", "rescaled"), [(1e-3, 1), (1e-2, 0)])
+@pytest.mark.parametrize(("scale", "rescaled"), [(3.0, 1), (0.3, 0)])
 def test_an_addend_much_finer_than_the_sum_is_rounded_before(scale: float, rescaled: int) -> None:
     net = Net(6, int8=True)
-    net.samples[:, 0] = 900.0  # a step of the sum is 3.5
-    model = net.model(net.q(net.op("Add", net.q(net.op("Tanh", net.input), scale, 128), net.input)))
+    tanh = net.q(net.op("Tanh", net.input), 1e-3, 128)
+    model = net.model(net.q(net.op("Add", tanh, net.input), scale, 128))
     data = write_tflite(model)
     assert operators(data).count("MUL") == rescaled + 1  # tanh has a scale of its own
     assert_steps(run_tflite(data, net.samples), run_ort(model, net.samples), steps=STEPS_LITERT)
