@@ -97,4 +97,5 @@ def _soft(choice: Tensor) -> Tensor:
 
 
 def _inverse(soft: Tensor) -> Tensor:
-    return torch.logit((soft - _STRETCH_LOW) / (_STRETCH_HIGH - _STRETCH_LOW))
+    share = (soft - _STRETCH_LOW) / (_STRETCH_HIGH - _STRETCH_LOW)
+    return (share / (1 - share)).log()
