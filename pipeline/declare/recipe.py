@@ -70,6 +70,9 @@ class QuantizeSpec(Spec):
     method: Literal["qat", "ptq", "none"] = "qat"
     calibration: Literal["min-max", "percentile", "mse"] = "mse"
     percentile: float = Field(99.99, gt=50, le=100)
+    equalize: bool = True  # spread ranges over channels where that brings the integers nearer to float
+    correct_biases: bool = True  # take the mean rounding error out of biases, likewise
+    rounding: Literal["nearest", "adaround"] = "nearest"  # of weights; learned per weight: seconds per layer
     epochs: int = Field(3, ge=1, le=MOST)
     learning_rate: float = Field(1e-4, gt=0)
     ranges: Literal["ema", "lsq"] = "ema"  # moving average of min and max, or learned step size

@@ -1,6 +1,7 @@
 """quantize: calibrate (PTQ), train with fake-quantization (QAT), put layers back to float if the margin is missed.
 
-Every decision is taken on the integers that the files will hold, never on fake-quantization alone.
+Calibration tries the network as it is and equalised, each with and without corrected biases.  Every decision is taken
+on the integers that the files will hold, never on fake-quantization alone.
 
 Shapes: N calibration samples.
 """
@@ -8,7 +9,7 @@ Shapes: N calibration samples.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,16 +23,21 @@ from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
+from pipeline.quant.adaround import adaround
 from pipeline.quant.calibrate import bound_scales, calibrate
+from pipeline.quant.correct import correct_biases
 from pipeline.quant.deployed import Deployed
+from pipeline.quant.equalize import equalized
 from pipeline.quant.prepare import freeze, prepare, quantized_labels
 from pipeline.quant.samples import calibration_inputs
-from pipeline.quant.sensitivity import layer_quality
+from pipeline.quant.sensitivity import layer_quality, sqnr_db
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
 from pipeline.training.batches import Samples, hold
 from pipeline.training.devices import pick_device, using_threads
 from pipeline.training.loop import Fit, best_value, evaluate, fit
+
+_JUDGED_SAMPLES = 256  # of the validation split, for the choice between ways to calibrate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +67,7 @@ class _Job:
         return self.task.METRIC.worse_by_points(value, self.checkpoint.val_metric) <= self.spec.margin_pp
 
 
-@stage(version=1)
+@stage(version=2)
 def quantize(
     work: Work,
     *,
@@ -77,9 +83,9 @@ def quantize(
 ) -> Quantized:
     """Return the fake-quantized network; ``train`` gives batch size, optimizer and augmentation of QAT.
 
-    The validation metric of the integers decides: QAT's best epoch is taken unless plain calibration is better, then
-    the layers that hurt the output most go back to float, one by one, until the loss is within ``spec.margin_pp``
-    points.  ``threads``: of torch; ``device``: "cpu" or "cuda".
+    Calibration keeps what comes nearest to the float outputs.  The validation metric of the integers decides: QAT's
+    best epoch is taken unless plain calibration is better, then the layers that hurt the output most go back to float,
+    one by one, until the loss is within ``spec.margin_pp`` points.  ``threads``: of torch; ``device``: "cpu" or "cuda".
     """
     if spec.method == "none":
         return Quantized(
@@ -109,19 +115,48 @@ def quantize(
         return _quantize(job, calibration_inputs(dataset, facts.frontend))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Way:
+    """One way to calibrate: by a graph, equalised or not, with or without corrected biases."""
+
+    words: str
+    graph: fx.GraphModule
+    calibrated: fx.GraphModule  # biases as in the graph
+    corrected_by: Tensor | None  # calibration samples (N, …)
+    trained: bool = False  # with rounding, all layers together
+
+    def with_float(self, layers: Collection[str], *, weight_bits: int) -> fx.GraphModule:
+        """Prepare the graph anew with these layers in float: ranges and integer weights stay as they are."""
+        weights = self.calibrated.state_dict()
+        candidate = prepare(self.graph, weight_bits=weight_bits, float_layers=layers)
+        if any(name.endswith("log_scale") for name in weights):
+            learn_step_sizes(candidate)
+        if not self.trained:  # what was rounded for its integers is no float weight
+            own = {f"{layer}.{name}" for layer in layers for name in ("weight", "bias")}
+            weights = {name: tensor for name, tensor in weights.items() if name not in own}
+        candidate.load_state_dict(weights, strict=False)  # the quantizers of float layers are gone
+        bound_scales(candidate)
+        return self.finished(candidate)
+
+    def finished(self, prepared: fx.GraphModule) -> fx.GraphModule:
+        """Correct the biases of a calibrated graph, in place, if this way does, and return it."""
+        if self.corrected_by is not None:
+            correct_biases(prepared, self.graph, self.corrected_by)
+        return prepared
+
+
 def _quantize(job: _Job, calibration: Tensor) -> Quantized:
     """Quantize with the calibration samples (N, …)."""
-    prepared = prepare(job.folded, weight_bits=job.weight_bits)
-    calibrate(prepared, calibration, job.spec)
+    way, prepared = _best_way(job, calibration)
     ptq_value = job.value(prepared)
     history: list[Epoch] = []
     if job.spec.method == "qat":
-        calibrated = copy.deepcopy(prepared)
-        history = _train(job, prepared)
-        if job.task.METRIC.better(ptq_value, best_value(history, job.task.METRIC)):
-            prepared = calibrated
+        trained = copy.deepcopy(way.calibrated)
+        history = _train(job, trained)
+        if not job.task.METRIC.better(ptq_value, best_value(history, job.task.METRIC)):
+            way, prepared = replace(way, calibrated=trained, corrected_by=None, trained=True), trained
     quality = layer_quality(prepared, calibration)
-    prepared, float_layers, reached = _within_margin(job, prepared, quality)
+    prepared, float_layers, reached = _within_margin(job, way, prepared, quality)
     return Quantized(
         checkpoint=save(
             prepared,
@@ -138,6 +173,36 @@ def _quantize(job: _Job, calibration: Tensor) -> Quantized:
         layers=tuple(replace(row, precision="fp32") if row.layer in float_layers else row for row in quality),
         float_layers=tuple(float_layers),
     )
+
+
+def _best_way(job: _Job, calibration: Tensor) -> tuple[_Way, fx.GraphModule]:
+    """Calibrate in several ways, and return that whose integers come nearest to the float network's outputs."""
+    ways = list(_ways(job, calibration))
+    prepared = [way.finished(copy.deepcopy(way.calibrated)) for way in ways]
+    if len(ways) == 1:
+        return ways[0], prepared[0]
+    inputs, _ = next(job.val.batches(torch.arange(min(len(job.val), _JUDGED_SAMPLES)), _JUDGED_SAMPLES))
+    with torch.no_grad():
+        wanted = job.folded(inputs)
+        sqnr = [sqnr_db(wanted, freeze(each)(inputs)) for each in prepared]
+    best = max(range(len(ways)), key=lambda index: sqnr[index])
+    job.work.progress.say(f"calibration: {ways[best].words}, {sqnr[best]:.1f} dB; as it is {sqnr[0]:.1f} dB")
+    return ways[best], prepared[best]
+
+
+def _ways(job: _Job, calibration: Tensor) -> Iterator[_Way]:
+    graphs = {"as it is": job.folded}
+    if job.spec.equalize and (even := equalized(job.folded, calibration)) is not None:
+        graphs["equalised"] = even
+    for words, graph in graphs.items():
+        calibrated = prepare(graph, weight_bits=job.weight_bits)
+        calibrate(calibrated, calibration, job.spec)
+        if job.spec.rounding == "adaround":
+            adaround(calibrated, calibration, seed=job.seed)
+        plain = _Way(words=words, graph=graph, calibrated=calibrated, corrected_by=None)
+        yield plain
+        if job.spec.correct_biases:
+            yield replace(plain, words=f"{words}, biases corrected", corrected_by=calibration)
 
 
 def _train(job: _Job, prepared: fx.GraphModule) -> list[Epoch]:
@@ -170,7 +235,7 @@ def _train(job: _Job, prepared: fx.GraphModule) -> list[Epoch]:
 
 
 def _within_margin(
-    job: _Job, prepared: fx.GraphModule, quality: Collection[LayerQuality]
+    job: _Job, way: _Way, prepared: fx.GraphModule, quality: Collection[LayerQuality]
 ) -> tuple[fx.GraphModule, list[str], float]:
     """Put layers back to float, those that cost the network's output most first, until the margin is kept.
 
@@ -178,17 +243,11 @@ def _within_margin(
     """
     metric, labels = job.task.METRIC, quantized_labels(prepared)
     worst_first = [row.layer for row in sorted(quality, key=lambda row: row.output_sqnr_db) if row.layer in labels]
-    weights = prepared.state_dict()
-    learned = any(name.endswith("log_scale") for name in weights)
     best = prepared, list[str](), job.value(prepared)
     for count in range(1, len(worst_first) + 1):
         if job.inside_margin(best[2]):
             break
-        candidate = prepare(job.folded, weight_bits=job.weight_bits, float_layers=worst_first[:count])
-        if learned:
-            learn_step_sizes(candidate)
-        candidate.load_state_dict(weights, strict=False)  # the quantizers of float layers are gone
-        bound_scales(candidate)
+        candidate = way.with_float(worst_first[:count], weight_bits=job.weight_bits)
         reached = job.value(candidate)
         said = f"validation {metric.name} {metric.text(reached)}"
         job.work.progress.say(f"{worst_first[count - 1]} back to float: {said}")

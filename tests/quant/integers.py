@@ -23,6 +23,8 @@ from pipeline.declare.recipe import QuantizeSpec
 from pipeline.graph.kinds import compute_nodes, module_of, output_node
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import bound_scales, calibrate
+from pipeline.quant.correct import correct_biases
+from pipeline.quant.equalize import equalized
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, shaken_outputs
 from pipeline.quant.grids import quantizer_of
@@ -38,6 +40,7 @@ from tests.tflite.nets import run_tflite
 FROM_TIE = 0.01
 SHAKEN_SHARE, SHAKES, FACTOR = 0.05, 2, 3.0  # as when files are checked
 LEAST_MEAN_STEPS, LEAST_MOST_STEPS = 1.0, 2.0
+EQUALIZED_EVERY, CORRECTED_EVERY = 5, 7
 TRAINED_EVERY = 2  # every other network is trained for some steps, alternately with moving averages and LSQ
 
 
@@ -133,9 +136,14 @@ def faults(seed: int) -> list[str]:
 
 
 def _quantized(drawn: Drawn, seed: int) -> fx.GraphModule:
-    prepared = prepare(folded_graph(drawn.network, drawn.shape), weight_bits=7 if seed % 3 == 0 else 8)
+    graph = folded_graph(drawn.network, drawn.shape)
+    if seed % EQUALIZED_EVERY == 0:
+        graph = equalized(graph, drawn.inputs) or graph
+    prepared = prepare(graph, weight_bits=7 if seed % 3 == 0 else 8)
     method = ("min-max", "mse", "percentile")[seed % 5 % 3]
     calibrate(prepared, drawn.inputs, QuantizeSpec.model_validate({"calibration": method}))
+    if seed % CORRECTED_EVERY == 0:
+        correct_biases(prepared, graph, drawn.inputs)
     if seed % TRAINED_EVERY == 0:
         _train(prepared, drawn.inputs, learned=seed % (2 * TRAINED_EVERY) == 0)
     return prepared.eval()

@@ -317,3 +317,30 @@ def test_the_best_attempt_stays_where_the_margin_cannot_be_met(made: Made) -> No
     assert result.checkpoint.val_metric >= plain.checkpoint.val_metric
     assert (result.float_layers == ()) is (result.checkpoint.val_metric == plain.checkpoint.val_metric)
     assert result.checkpoint.val_metric == made.integers(result)
+
+
+# ── ways to calibrate ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_way_to_calibrate_whose_integers_come_nearest_to_float_is_taken(
+    trained: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(trained.work.progress, "say", said.append)
+    best = trained.quantized(calibration="min-max")
+    plain = trained.quantized(calibration="min-max", equalize=False, correct_biases=False)
+    (words,) = [line for line in said if line.startswith("calibration: ")]
+    found, as_it_is = (float(part.split()[-2]) for part in words.split(";"))
+    assert found >= as_it_is
+    assert any(
+        not torch.equal(mine, theirs)
+        for mine, theirs in zip(trained.restored(best).values(), trained.restored(plain).values(), strict=True)
+    )
+
+
+def test_learned_rounding_is_an_option_that_ends_in_files(trained: Made) -> None:
+    plain = trained.quantized(bits=7)
+    learned = trained.quantized(bits=7, rounding="adaround")
+    assert learned.checkpoint.weights != plain.checkpoint.weights
+    assert trained.integers(learned) >= trained.integers(plain) - 0.05
+    assert len(trained.exported(learned).files) == 2
