@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.declare.words import RuntimeName
 from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
-from pipeline.quant.fakequant import ActivationQuantizer
+from pipeline.quant.fakequant import ActivationQuantizer, QScale
 from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes.executed import executed
@@ -51,6 +52,15 @@ class _NormedStream(nn.Module):
         return result
 
 
+class _Arithmetic(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 def quantized(network: nn.Module) -> fx.GraphModule:
     torch.manual_seed(0)
     graph = prepare(folded_graph(network.eval(), SHAPE), weight_bits=8)
@@ -81,8 +91,27 @@ def between(middle: nn.Module) -> nn.Module:
         _Tokens(nn.Linear(4, 5), nn.ReLU6(), nn.Linear(5, 2, bias=False)),
         between(nn.Hardswish()),
         between(nn.Hardsigmoid()),
+        between(nn.LeakyReLU()),
+        between(_Arithmetic(lambda x: F.relu(x) * 0.5)),
+        between(_Arithmetic(lambda x: F.relu(x) - 1.5)),
+        between(_Arithmetic(lambda x: F.relu(x) * -3 + 4)),
+        between(_Arithmetic(lambda x: F.relu(x) * torch.linspace(0.1, 2, 4).view(4, 1, 1))),
+        between(_Arithmetic(lambda x: x - F.avg_pool2d(x, 3, 1, 1))),
+        between(_Arithmetic(lambda x: x * F.relu6(x + 3) / 6)),
     ],
-    ids=["linear on tokens", "linear on tokens, relu6", "hard-swish", "hard-sigmoid"],
+    ids=[
+        "linear on tokens",
+        "linear on tokens, relu6",
+        "hard-swish",
+        "hard-sigmoid",
+        "leaky relu",
+        "factor",
+        "offset",
+        "factor and offset",
+        "factors of channels",
+        "difference",
+        "hard-swish written out",
+    ],
 )
 def test_everything_runs_on_integers(network: nn.Module, tmp_path: Path) -> None:
     for _, floats in ran(quantized(network), tmp_path).values():
@@ -106,3 +135,18 @@ def test_a_sum_that_a_layer_norm_reads_is_not_rounded() -> None:
     quantizers = [str(n.target) for n in compute_nodes(graph) if isinstance(module_of(n), ActivationQuantizer)]
     assert "quantizers.mix" in quantizers
     assert "quantizers.add" not in quantizers
+
+
+@pytest.mark.parametrize("after", [nn.GELU(), nn.Identity()])
+def test_arithmetic_with_constants_beside_a_float_operation_is_not_rounded(after: nn.Module) -> None:
+    half = _Arithmetic(lambda x: F.relu(x) * 0.5)
+    graph = quantized(between(nn.Sequential(half, after)))
+    quantizers = [str(n.target) for n in compute_nodes(graph) if isinstance(module_of(n), ActivationQuantizer)]
+    assert any("mul" in each for each in quantizers) == isinstance(after, nn.Identity)
+
+
+@pytest.mark.parametrize("constant", [0.3, -7.0, 0.0])
+def test_a_single_constant_is_rounded_by_nothing(constant: float) -> None:
+    graph = quantized(between(_Arithmetic(lambda x: F.relu(x) * constant)))
+    (scale,) = [module for module in graph.modules() if isinstance(module, QScale)]
+    assert scale(torch.ones(())).item() == pytest.approx(constant, rel=1e-6)

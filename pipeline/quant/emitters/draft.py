@@ -49,7 +49,7 @@ class Draft:
             parameters = self._parameters(f"{label}:d", read_as)
         return self.op("DequantizeLinear", (quantized, *parameters), f"{label}:d")
 
-    def dequantized(self, name: str, value: NDArray[np.uint8], params: QuantParams) -> str:
+    def dequantized(self, name: str, value: NDArray[np.generic], params: QuantParams) -> str:
         """Add a constant that is stored as integers of one scale and return the name of the real numbers."""
         stored = self.constant(f"{name}:q", value)
         return self.op("DequantizeLinear", (stored, *self._parameters(name, params)), name)

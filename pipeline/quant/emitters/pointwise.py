@@ -11,6 +11,7 @@ from torch import fx, nn
 from pipeline.graph import ops
 from pipeline.graph.params import UINT8, QuantParams
 from pipeline.quant.emitters.draft import Draft, Emitter, array_of, inputs_of, plain
+from pipeline.quant.fakequant import QScale
 from pipeline.quant.grids import input_quantizer
 from pipeline.quant.scheme import COARSEST_ADDEND
 from pipeline.quant.spelled import Gate
@@ -49,6 +50,10 @@ def _gate(out: Draft, node: fx.Node) -> str:
 def _scale(out: Draft, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, ops.Scale)  # noqa: S101
     label, value = node.meta["label"], inputs_of(out, node)[0]
+    if isinstance(layer, QScale):
+        kind, name = ("Mul", "factor") if layer.has_factor else ("Add", "offset")
+        constant = out.dequantized(f"{label}.{name}", array_of(layer.integers()), layer.params)
+        return out.op(kind, (value, constant), label)
     factor, offset = array_of(layer.factor), array_of(layer.offset)
     scales, shifts = bool(np.any(factor != 1)), bool(np.any(offset != 0))
     if scales or not shifts:
