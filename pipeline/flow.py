@@ -563,7 +563,12 @@ def _unpruned_files(job: _Job, network: _Network) -> tuple[Exported, ...]:
     """Return the file before pruning that is ONNX, and that of the targets' format: timing all would take longer."""
     wanted = {
         "onnx",
-        *(each for each, names in RUNTIME_OF_FORMAT.items() for t in job.asked.targets if t.runtime in names),
+        *(
+            each
+            for each, names in RUNTIME_OF_FORMAT.items()
+            for t in job.asked.targets
+            if t.runtime in ("auto", *names)
+        ),
     }
     before = network.unpruned_export
     return tuple(file for file in before.files if file.variant.format in wanted) if before else ()

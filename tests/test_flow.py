@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,9 +13,10 @@ import pytest
 
 from pipeline.report.rows import run_rows
 from pipeline.runs.finished import load_outcome
-from tests.own_project import processor_s
+from tests import forked
+from tests.forked import run as karui
+from tests.own_project import KARUI, in_a_process, processor_s
 
-KARUI = (sys.executable, "-m", "pipeline.cli")
 # asked: 3 s on an idle machine; this is processor time, beside other tests that share the cores and their caches
 RECALL_LIMIT_S = 4.5
 STEP_NAMES = (
@@ -36,10 +36,6 @@ STEP_NAMES = (
 )
 KILL_AFTER_S = {"train": 0.3, "finetune": 1.0, "prune": 0.8, "quantize": 0.3}
 QUICK = {"judge-raspberry-pi-4b"}  # milliseconds: over before anybody can kill it
-
-
-def karui(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*KARUI, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def notes(stderr: str) -> dict[str, str]:
@@ -116,7 +112,7 @@ def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) ->
 def test_second_run_recalls_everything_without_torch(finished: Path) -> None:
     before = digests(finished / "runs/tiny")
     before_s = processor_s()
-    again = karui("run", "tiny.toml", cwd=finished)
+    again = in_a_process("run", "tiny.toml", cwd=finished)
     assert processor_s() - before_s < RECALL_LIMIT_S
     assert again.returncode == 0
     assert all("recalled" in line for line in notes(again.stderr).values())
@@ -233,13 +229,9 @@ def kill_in(step: str, recipe: Path) -> None:
     """Start the run and kill it in the middle of a step; on a machine that was faster than that, try again at once."""
     run, steps = recipe.parent / "runs/tiny", recipe.parent / "runs/.cache/steps"
     for delay_s in (KILL_AFTER_S.get(step, 0.05), 0.0):
-        process = subprocess.Popen(
-            [*KARUI, "run", recipe.name], cwd=recipe.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_for_step(run / "journal.jsonl", step, process)
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with forked.started("run", recipe.name, cwd=recipe.parent) as process:
+            wait_for_step(run / "journal.jsonl", step, process)
+            time.sleep(delay_s)
         finished = [
             record
             for name in STEP_NAMES[STEP_NAMES.index(step) :]
@@ -253,7 +245,7 @@ def kill_in(step: str, recipe: Path) -> None:
         pytest.fail(f"{step} was over before it could be killed")
 
 
-def wait_for_step(journal: Path, step: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for_step(journal: Path, step: str, process: forked.Process) -> None:
     """Wait until this process has begun the step."""
     for _ in range(6000):
         if journal.exists():
@@ -292,18 +284,8 @@ def test_two_weight_widths_make_two_int8_sets(finished: Path) -> None:
 
 
 def test_second_process_in_the_same_folder_says_so(finished: Path) -> None:
-    first = subprocess.Popen(
-        [*KARUI, "run", "tiny.toml", "--fresh", "--out", "busy"],
-        cwd=finished,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
+    with forked.started("run", "tiny.toml", "--fresh", "--out", "busy", cwd=finished) as first:
         wait_for_step(finished / "busy/journal.jsonl", "train", first)
         second = karui("run", "tiny.toml", "--out", "busy", cwd=finished)
         assert second.returncode == 1
         assert f"pid {first.pid}" in second.stderr
-    finally:
-        first.kill()
-        first.wait()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.own_project import KARUI, Karui, in_a_process
+from tests import forked
+from tests.own_project import Karui, in_a_process
 from tests.own_project import karui as karui  # noqa: PLC0414  a fixture
 
 STOPS_WITHIN_S = 5.0  # asked: 1 s; here other tests run beside it
@@ -77,8 +77,13 @@ def test_a_full_disk_then_the_same_command(karui: Karui) -> None:
 )
 def test_a_signal_is_a_message_and_no_loss(number: signal.Signals, status: int, said: str, karui: Karui) -> None:
     karui.recipe()
-    command = [*KARUI, "run", "mine.toml", "--until", "train", "--set", "train.epochs=400"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = ("run", "mine.toml", "--until", "train", "--set", "train.epochs=400")
+    out, err = Path("out"), Path("err")
+    with (
+        out.open("wb") as results,
+        err.open("wb") as words,
+        forked.started(*command, cwd=karui.folder, out=results, err=words) as process,
+    ):
         journal = Path("runs/mine/journal.jsonl")
         for _ in range(3000):
             if journal.is_file() and '"started", "step": "train"' in journal.read_text():
@@ -87,10 +92,9 @@ def test_a_signal_is_a_message_and_no_loss(number: signal.Signals, status: int, 
         time.sleep(0.3)
         process.send_signal(number)
         sent = time.monotonic()
-        out, err = process.communicate()
+        assert process.wait() == status
         assert time.monotonic() - sent < STOPS_WITHIN_S
-    assert process.returncode == status
-    assert out == ""
-    assert f"error: {said}\n  the same command goes on where this one stopped" in err
-    assert "Traceback" not in err
+    assert out.read_text() == ""
+    assert f"error: {said}\n  the same command goes on where this one stopped" in err.read_text()
+    assert "Traceback" not in err.read_text()
     assert "recalled" in karui("run", "mine.toml", "--until", "train").err.splitlines()[0]

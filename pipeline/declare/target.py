@@ -48,7 +48,7 @@ class TargetProfile(Spec):
     memory: MemorySpec
     os: str
     python: str
-    runtime: RuntimeName = "onnxruntime"
+    runtime: RuntimeName | Literal["auto"] = "auto"  # "auto": onnxruntime or litert, whichever is faster
     threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "int8"  # what to ship when it passes; fp32 otherwise
     weight_bits: Literal[7, 8] = 8  # 7 where 8-bit weights saturate: x86 AVX2 without VNNI

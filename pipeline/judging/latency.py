@@ -24,7 +24,6 @@ LOOKS_SESSIONS = (10, 20, 40)
 COMPARISON_CONFIDENCE = 0.98
 ROUNDS = 20  # bursts in one session: more would only tell the session's own speed more exactly
 _RESAMPLES = 2000
-_PORTION = 4_000_000  # resampled times held in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,11 @@ def _resampled(times_ms: Floats, share: float, seed: int) -> Floats:
     order = np.argsort(times_ms, axis=None)
     ordered, session_of = times_ms.ravel()[order], order // inferences  # (S * R,)
     draws = np.random.default_rng(seed).multinomial(sessions, np.full(sessions, 1 / sessions), _RESAMPLES)  # (B, S)
+    up_to = np.cumsum(session_of[:, None] == np.arange(sessions), axis=0, dtype=np.int32)  # (S * R, S)
     rank = np.ceil(share * times_ms.size)
-    portions = np.array_split(draws, -(-_RESAMPLES * times_ms.size // _PORTION))
-    places = [(np.cumsum(portion[:, session_of], axis=1) < rank).sum(axis=1) for portion in portions]
-    return np.asarray(ordered[np.concatenate(places)], np.float64)
+    low, high = np.zeros(_RESAMPLES, np.int64), np.full(_RESAMPLES, times_ms.size - 1)  # where the rank is reached
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = (up_to[middle] * draws).sum(axis=1) >= rank
+        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+    return np.asarray(ordered[low], np.float64)

@@ -252,7 +252,7 @@ def _layer(node: fx.Node) -> str:
     path = re.sub(r"@\d+$", "", path)
     name = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
     if str(kind).startswith("torch.nn.modules.") and "container" not in str(kind):
-        return path
+        return path or name
     return ".".join(part for part in (path, name) if part)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, Var
 from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
-from pipeline.declare.words import Precision
+from pipeline.declare.words import Precision, RuntimeName
 from pipeline.judging.case import Candidate, Case, Faster, estimated_memory, standing_for
 from pipeline.judging.latency import ratio
 from pipeline.judging.stats import Interval
@@ -25,6 +25,7 @@ class _Bench:
     """The target's files and all that was found out about them; what was found on the target itself comes first."""
 
     target: TargetProfile
+    programs: tuple[RuntimeName, ...]  # that may run them there, of one format; the first where it is usable
     files: dict[Variant, Exported]
     observed: tuple[Observed, ...]
     standing: tuple[Measurement, ...]
@@ -55,7 +56,68 @@ def judge(
     """
     if not predicted:
         raise ValueError(f"{target.name}: nothing was predicted")
-    bench = _bench(target, exports, observed)
+    benches = [_bench(target, programs, exports, observed) for programs in _competing(target)]
+    contest = [(bench, _judged(bench, limits, predicted)) for bench in _fastest_first(benches)]
+    fit = [each for each in contest if each[1].verdict.ship]
+    preferred = [each for each in fit if _ships(each[1], target.precision)]
+    bench, chosen = (*preferred, *fit, *contest)[0]
+    if not preferred:
+        return chosen
+    why = "; ".join((chosen.verdict.why, *_beside_others(bench, contest)))
+    return replace(chosen, verdict=replace(chosen.verdict, why=why))
+
+
+def _competing(target: TargetProfile) -> tuple[tuple[RuntimeName, ...], ...]:
+    """Return the runtimes of each format that may ship, the target's own or the newest first."""
+    if target.runtime == "auto":
+        return tuple(RUNTIME_OF_FORMAT.values())
+    programs = next(each for each in RUNTIME_OF_FORMAT.values() if target.runtime in each)
+    return (tuple(sorted(programs, key=lambda program: program != target.runtime)),)
+
+
+def _ships(judged: Judged, precision: Precision) -> bool:
+    return judged.verdict.ship is not None and judged.verdict.ship.variant.precision == precision
+
+
+def _fastest_first(benches: Sequence[_Bench]) -> list[_Bench]:
+    """Sort by the time of the files that are preferred; a runtime goes ahead only where it is surely faster."""
+    order = list(benches)
+    for bench in benches[1:]:
+        if _lead(bench, order[0]) is not None:
+            order.remove(bench)
+            order.insert(0, bench)
+    return order
+
+
+def _lead(bench: _Bench, other: _Bench) -> Faster | None:
+    """Say by how much the file of one runtime is surely faster than that of another."""
+    own, than = _preferred(bench), _preferred(other)
+    if own is None or than is None or own.precision != than.precision:
+        return None
+    found = _faster_ways(bench, than)
+    return next((each for each in found if each.way == own.way and each.time.high < 1), None)
+
+
+def _preferred(bench: _Bench) -> Candidate | None:
+    wanted: tuple[Precision, ...] = ("int8", "fp32") if bench.target.precision == "int8" else ("fp32", "int8")
+    return next(filter(None, (_candidate(bench, precision) for precision in wanted)), None)
+
+
+def _beside_others(chosen: _Bench, contest: Sequence[tuple[_Bench, Judged]]) -> Iterator[str]:
+    """Say why this runtime and not another."""
+    for bench, judged in contest:
+        if (lead := _lead(chosen, bench)) is not None:
+            yield f"{lead.way.program} takes {_time(lead)} as {lead.than.program} ({lead.place.text})"
+        elif (lead := _lead(bench, chosen)) is not None:
+            yield f"not {lead.way.key}, which takes {_time(lead)} as that ({lead.place.text}): {judged.verdict.why}"
+
+
+def _time(lead: Faster) -> str:
+    return f"{lead.time.value:.2f} times as long"
+
+
+def _judged(bench: _Bench, limits: RecipeLimits, predicted: Sequence[Predicted]) -> Judged:
+    target = bench.target
     fp32, int8 = _candidate(bench, "fp32"), _candidate(bench, "int8")
     compared = _compared(bench, int8)
     timings = _timings(bench, int8, fp32)
@@ -89,7 +151,12 @@ def judge(
     )
 
 
-def _bench(target: TargetProfile, exports: Iterable[ExportSet], observed: Sequence[Observed]) -> _Bench:
+def _bench(
+    target: TargetProfile,
+    programs: tuple[RuntimeName, ...],
+    exports: Iterable[ExportSet],
+    observed: Sequence[Observed],
+) -> _Bench:
     mine = [each for each in exports if each.precision == "fp32" or each.weight_bits == target.weight_bits]
     files = {file.variant: file for each in mine for file in each.files}
     there_first = tuple(sorted(observed, key=lambda each: each.place.profile != target.name))
@@ -100,7 +167,13 @@ def _bench(target: TargetProfile, exports: Iterable[ExportSet], observed: Sequen
         if each.way.variant in files or each.way.variant.unpruned  # the latter is shown, and never a candidate
     ]
     standing = standing_for(target, found)
-    return _Bench(target=target, files=files, observed=there_first, standing=(*standing, *_memory(target, found)))
+    return _Bench(
+        target=target,
+        programs=programs,
+        files=files,
+        observed=there_first,
+        standing=(*standing, *_memory(target, found)),
+    )
 
 
 def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measurement, ...]:
@@ -116,13 +189,8 @@ def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measur
 
 def _candidate(bench: _Bench, precision: Precision) -> Candidate | None:
     """Return the file for the target's runtime; where that was not usable, in the other runtime of its format."""
-    programs = next(each for each in RUNTIME_OF_FORMAT.values() if bench.target.runtime in each)
-    fitting = [
-        each
-        for each in bench.answers.values()
-        if each.way.program in programs and each.way.variant.precision == precision
-    ]
-    found = min(fitting, key=lambda each: each.way.program != bench.target.runtime, default=None)
+    fitting = {each.way.program: each for each in bench.answers.values() if each.way.variant.precision == precision}
+    found = next((fitting[program] for program in bench.programs if program in fitting), None)
     if found is None:
         return None
     numbers = {each.quantity: each for each in bench.standing if each.way == found.way}
@@ -175,18 +243,23 @@ def _timings(bench: _Bench, int8: Candidate | None, fp32: Candidate | None) -> t
 
 
 def _faster(bench: _Bench, candidate: Candidate | None) -> Faster | None:
-    """Find the fastest way that is surely faster than a candidate of the same precision, where that was timed first."""
-    if candidate is None:
+    """Find the fastest way that is surely faster than a candidate and may not ship, since the target has a runtime."""
+    if candidate is None or bench.target.runtime == "auto":
         return None
+    surely = (each for each in _faster_ways(bench, candidate) if each.time.high < 1)
+    return min(surely, key=lambda each: each.time.value, default=None)
+
+
+def _faster_ways(bench: _Bench, candidate: Candidate) -> list[Faster]:
+    """Compare all ways of a candidate's precision with it, where that was timed first."""
     for one in bench.observed:
         own = _timing(one, candidate.way, bench.target.threads)
         if own is None:
             continue
         others = [each for each in one.timings if each.threads == own.threads and each.way.variant in bench.files]
         others = [each for each in others if each.way.variant.precision == candidate.precision and each.way != own.way]
-        found = [Faster(way=each.way, than=own.way, time=_ratio(each, own), place=one.place) for each in others]
-        return min((each for each in found if each.time.high < 1), key=lambda each: each.time.value, default=None)
-    return None
+        return [Faster(way=each.way, than=own.way, time=_ratio(each, own), place=one.place) for each in others]
+    return []
 
 
 def _timing(observed: Observed, way: Way, threads: int) -> Timing | None:
@@ -199,6 +272,5 @@ def _ratio(int8: Timing, fp32: Timing) -> Interval:
 
 
 def _cannot_run(bench: _Bench) -> str:
-    programs = next(each for each in RUNTIME_OF_FORMAT.values() if bench.target.runtime in each)
-    reasons = {name: why for one in bench.observed for name, why in one.not_usable.items() if name in programs}
+    reasons = {name: why for one in bench.observed for name, why in one.not_usable.items() if name in bench.programs}
     return "; ".join(f"{runtime} cannot be used here ({why})" for runtime, why in reasons.items())

@@ -103,7 +103,7 @@ def target(
         os="Linux",
         python="3.11",
         limits=TargetLimits.model_validate(limits or {}),
-        **fields,
+        **{"runtime": "onnxruntime", **fields},
     )
 
 

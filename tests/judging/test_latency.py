@@ -205,11 +205,12 @@ def test_a_quantile_lies_in_its_interval_and_is_one_of_the_times() -> None:
     assert quantile(np.ones((4, 7)), 0.5) == Interval(value=1.0, low=1.0, high=1.0)
 
 
-def test_many_times_are_resampled_in_portions_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resampled_quantile_is_that_of_the_sessions_drawn() -> None:
     times = drawn(np.random.default_rng(4), 12)
-    whole = quantile(times, 0.95)
-    monkeypatch.setattr(latency, "_PORTION", 5000)
-    assert quantile(times, 0.95) == whole
+    found = latency._resampled(times, 0.95, seed=3)
+    draws = np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), len(found))
+    for value, draw in zip(found[:50], draws, strict=False):
+        assert value == np.quantile(np.repeat(times, draw, axis=0), 0.95, method="inverted_cdf")
 
 
 def test_one_session_says_nothing_about_others() -> None:

@@ -329,6 +329,10 @@ def test_functions_are_named_after_the_block_they_stand_in() -> None:
     assert [node.meta["label"] for node in compute_nodes(graph)] == ["before", "block.add", "block.relu", "block.add_2"]
 
 
+def test_a_network_that_is_a_single_layer_has_a_name_for_it() -> None:
+    assert [node.meta["label"] for node in compute_nodes(flat_graph(nn.Linear(2, 3), (2,)))] == ["linear"]
+
+
 def test_a_function_never_takes_the_name_of_a_layer() -> None:
     class Clash(nn.Module):
         def __init__(self) -> None:

@@ -72,6 +72,7 @@ def exports() -> tuple[ExportSet, ...]:
 def observed(
     place: Place = HERE,
     *,
+    litert: float = 1.0,
     programs: Sequence[Program] = ("onnxruntime", "litert", "tflite-runtime"),
     measurements: Sequence[Measurement] = (),
     slower: bool = False,
@@ -88,7 +89,7 @@ def observed(
         ),
         agreements=tuple(_agreement(each) for each in answers if each.way.variant.precision == "int8"),
         measurements=tuple(measurements),
-        timings=tuple(_timing(way, slower=slower) for way in ways),
+        timings=tuple(_timing(way, slower=slower, litert=litert) for way in ways),
         executed=(),
         saturation=tuple(
             Saturation(
@@ -106,8 +107,9 @@ def _agreement(each: Answered) -> Agreement:
     return Agreement(first=Way(variant=trained, program="torch"), second=each.way, same=same, max_steps=1, mean_steps=0)
 
 
-def _timing(way: Way, *, slower: bool) -> Timing:
+def _timing(way: Way, *, slower: bool, litert: float = 1.0) -> Timing:
     base = 1.0 if way.variant.precision == "fp32" else 1.5 if slower else 0.5
+    base *= litert if way.program == "litert" else 1.0
     medians = tuple(base * (1 + number / 1000) for number in range(10))
     return Timing(way=way, version="1", threads=1, session_medians_ms=medians, samples_ms="")
 
@@ -149,6 +151,29 @@ def test_the_targets_runtime_or_the_other_one_of_its_format() -> None:
     nothing = judged(profile, observed(programs=("onnxruntime",)))
     assert nothing.verdict.ship is None
     assert nothing.verdict.why == "not fit: litert cannot be used here (not installed)"
+
+
+LITERT_INT8 = Way(variant=TFLITE_INT8, program="litert")
+ONNXRUNTIME_INT8 = Way(variant=INT8_ONNX, program="onnxruntime")
+
+
+def test_without_a_runtime_of_the_target_the_faster_one_ships() -> None:
+    fast = judged(target(runtime="auto"), observed(litert=0.6))
+    assert fast.verdict.ship == LITERT_INT8
+    assert fast.candidates[-1] == LITERT_INT8
+    assert "; litert takes 0.60 times as long as onnxruntime (measured on Other, 2 cores, x86_64)" in fast.verdict.why
+    for litert in (1.0, 1.4):
+        assert judged(target(runtime="auto"), observed(litert=litert)).verdict.ship == ONNXRUNTIME_INT8
+    without = observed(litert=0.6, programs=("onnxruntime",))
+    assert judged(target(runtime="auto"), without).verdict.ship == ONNXRUNTIME_INT8
+
+
+def test_the_slower_runtime_ships_where_the_faster_one_misses_a_limit() -> None:
+    between = SIZES[INT8_ONNX] + 5_000
+    found = judged(target({"size_bytes": between}, runtime="auto"), observed(litert=0.6))
+    assert found.verdict.ship == ONNXRUNTIME_INT8
+    assert "; not tflite-int8 in litert, which takes 0.60 times as long as that" in found.verdict.why
+    assert "file size is" in found.verdict.why
 
 
 def test_another_machines_numbers_are_not_the_targets() -> None:
