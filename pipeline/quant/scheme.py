@@ -89,6 +89,7 @@ RULES: Mapping[str, OpRule] = {
     "Tanh": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 128, 128)),
     "ConvTranspose": OpRule(output=Output.FLOAT, note="ONNX Runtime has no integer ConvTranspose"),
     "BatchNormalization": OpRule(output=Output.FLOAT, note="it could not be folded into the layer before it"),
+    "PadFilled": OpRule(output=Output.FLOAT, note="its input's steps need not reach what it fills with"),
     "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "MatMul": OpRule(output=Output.FLOAT, note="integer kernels of two computed values are slower"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),

@@ -78,8 +78,8 @@ def pad_constant(draft: Draft, node: Node) -> Stored:
         raise UnsupportedOpError(f"mode '{mode}'", where=node.where, remedy="pad with a constant")
     x = draft.value(node)
     fill = float(draft.constant_of(node, 2).real().reshape(())) if node.input(2) else 0.0
-    if fill != 0.0 and draft.goal(node) is None:
-        x = draft.as_float(x)  # the fill may lie between two steps
+    if fill != 0.0 and draft.goal(node) != x.params:
+        x = draft.as_float(x)  # the fill need not lie on the input's steps
     axes = list(range(x.shape.rank))
     if node.input(3):  # from opset 18 on
         axes = [int(axis) % x.shape.rank for axis in draft.constant_of(node, 3).values.ravel()]

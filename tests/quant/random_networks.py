@@ -67,14 +67,14 @@ class Affine(nn.Module):
 
 
 class Padded(nn.Module):
-    """Zeros around the last axes."""
+    """A number around the last axes."""
 
-    def __init__(self, *pads: int) -> None:
+    def __init__(self, *pads: int, value: float = 0.0) -> None:
         super().__init__()
-        self.pads = pads
+        self.pads, self.value = pads, value
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.pads)
+        return F.pad(x, self.pads, value=self.value)
 
 
 class Moved(nn.Module):
@@ -218,8 +218,7 @@ def _up(rng: np.random.Generator, wide: int) -> _Layers:
 
 
 def _padded(rng: np.random.Generator, wide: int) -> _Layers:
-    del rng
-    return [Padded(1, 0, 0, 1)], wide
+    return [Padded(1, 0, 0, 1, value=float(rng.choice([0.0, 0.0, 1.0, -70.0])))], wide
 
 
 def _deconv(rng: np.random.Generator, wide: int) -> _Layers:

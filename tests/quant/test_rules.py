@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,14 +13,17 @@ from torch import Tensor, fx, nn
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.declare.words import RuntimeName
-from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.graph.kinds import compute_nodes, module_of, output_node
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QScale
-from pipeline.quant.prepare import prepare
+from pipeline.quant.grids import quantizer_of
+from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes.executed import executed
 from pipeline.tflite import write_tflite
+from tests.quant.exact import run_exactly
+from tests.tflite.nets import run_tflite
 
 SHAPE = (4, 6, 6)
 FILES: dict[RuntimeName, str] = {"onnxruntime": "net.onnx", "litert": "net.tflite"}
@@ -150,3 +154,12 @@ def test_a_single_constant_is_rounded_by_nothing(constant: float) -> None:
     graph = quantized(between(_Arithmetic(lambda x: F.relu(x) * constant)))
     (scale,) = [module for module in graph.modules() if isinstance(module, QScale)]
     assert scale(torch.ones(())).item() == pytest.approx(constant, rel=1e-6)
+
+
+@torch.no_grad()
+def test_a_pad_with_a_number_that_its_input_does_not_reach() -> None:
+    graph = quantized(between(_Arithmetic(lambda x: F.pad(x, (1, 0), value=70.0))))
+    x, step = torch.randn(8, *SHAPE), quantizer_of(output_node(graph)).params.scale
+    integers, model = freeze(graph)(x).numpy(), write_onnx(graph, name="net")
+    assert np.abs(run_exactly(to_bytes(model), x.numpy()) - integers).max() <= 1.01 * step
+    assert np.abs(run_tflite(write_tflite(model), x.numpy()).values - integers).max() <= 1.01 * step

@@ -93,6 +93,7 @@ WINDOWS: Mapping[str, Emitter] = {
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "Pad": _pad,
+    "PadFilled": _pad,
     "ResizeNearest": _resize,
     "ResizeLinear": _resize,
 }
