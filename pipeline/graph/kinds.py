@@ -16,7 +16,7 @@ from pipeline.graph import ops
 
 REPORT_IT = "this is a bug in karui; please report it with the network file"
 
-# module type → name of the operation (ONNX operator names, but for the two resizes and Scale)
+# module type → name of the operation (ONNX operator names, but for the two resizes, the two pads and Scale)
 KINDS: Mapping[type[nn.Module], str] = {
     nn.Conv1d: "Conv",
     nn.Conv2d: "Conv",
@@ -70,6 +70,8 @@ def kind_of(module: nn.Module) -> str:
         if isinstance(module, known):
             if isinstance(module, nn.Upsample):
                 return "ResizeNearest" if module.mode == "nearest" else "ResizeLinear"
+            if isinstance(module, ops.Pad):
+                return "Pad" if module.value == 0 else "PadFilled"
             return module.name if isinstance(module, ops.Function | ops.Reduce) else kind
     raise UnsupportedOpError(f"unknown operation {type(module).__name__}")
 

@@ -70,6 +70,16 @@ class Scale(nn.Module):
             else:
                 self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
+    @property
+    def has_factor(self) -> bool:
+        """Whether it multiplies, or may do so once it is trained."""
+        return isinstance(self.factor, nn.Parameter) or bool((self.factor != 1).any())
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether it adds, or may do so once it is trained."""
+        return isinstance(self.offset, nn.Parameter) or bool((self.offset != 0).any())
+
     def forward(self, x: Tensor) -> Tensor:
         """Scale and shift."""
         return x * self.factor + self.offset

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
-from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
+from pipeline.quant.fakequant import ActivationQuantizer, QScale, QWeighted
 from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
 from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
 
@@ -97,6 +97,9 @@ def _result_step(node: object) -> float | None:
     scales = [quantizer_of(value).params.scale for value in node.all_input_nodes if on_grid(value)]
     if len(scales) < len(node.all_input_nodes):
         return None
+    if isinstance(module, QScale):
+        scales.append(module.params.scale)
+        return math.prod(scales) if module.has_factor else max(scales)
     return math.prod(scales) if kind_of(module) == "Mul" else max(scales)
 
 
@@ -148,7 +151,7 @@ def _least_error(histogram: _Histogram, lows: Tensor, highs: Tensor) -> int:
 @contextmanager
 def unquantized(prepared: fx.GraphModule) -> Iterator[None]:
     """Compute in float for a while."""
-    parts = [module for module in prepared.modules() if isinstance(module, ActivationQuantizer | QWeighted)]
+    parts = [module for module in prepared.modules() if isinstance(module, ActivationQuantizer | QWeighted | QScale)]
     before = [part.enabled for part in parts]
     for part in parts:
         part.enabled = False

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from pipeline.graph.kinds import module_of
 from pipeline.quant.calibrate import bound_scales
@@ -36,9 +36,9 @@ def _has_bias(node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(module_of(node), WEIGHTED) and module_of(node).bias is not None
 
 
-def _mean(outputs: Tensor) -> Tensor:
-    """Return the mean of every channel, (O,)."""
-    return outputs.transpose(0, 1).flatten(1).mean(1)
+def _mean(outputs: Tensor, layer: nn.Module) -> Tensor:
+    """Return the mean of every channel of a layer's outputs, (O,)."""
+    return outputs.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1).mean(1)
 
 
 class _Means(fx.Interpreter):
@@ -51,7 +51,7 @@ class _Means(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.meta.get("label") in self.labels:
-            self.means[n.meta["label"]] = _mean(result)
+            self.means[n.meta["label"]] = _mean(result, module_of(n))
         return result
 
 
@@ -65,6 +65,6 @@ class _Correcting(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if _has_bias(n):
-            module_of(n).bias.add_(self.wanted[n.meta["label"]] - _mean(result))  # type: ignore[operator]
+            module_of(n).bias.add_(self.wanted[n.meta["label"]] - _mean(result, module_of(n)))  # type: ignore[operator]
             result = super().run_node(n)
         return result

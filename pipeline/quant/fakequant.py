@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.graph.ops import Projection, Scale
 from pipeline.graph.params import INT32, Grid, QuantParams, symmetric
 from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
-from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SMALLEST_OF_LAYER, SMALLEST_SCALE
+from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SANE_SCALE, SMALLEST_OF_LAYER, SMALLEST_SCALE
 
 _EMA_MOMENTUM = 0.05
 
@@ -112,6 +113,38 @@ class FollowingQuantizer(nn.Module):
             return x
         scale, zero_point = self.leader.scale_and_zero_point()
         return round_straight_through(x, scale.detach(), zero_point, ACTIVATIONS)
+
+
+class QScale(Scale):
+    """A factor or an offset, rounded to 8 bits with one scale."""
+
+    enabled = True
+
+    @property
+    def constant(self) -> Tensor:
+        """Return what is multiplied with or, if that is nothing, added."""
+        return self.factor if self.has_factor else self.offset
+
+    @property
+    def params(self) -> QuantParams:
+        """Return scale and zero point of the constant; what is one number lies on an end of the grid."""
+        low, high = min(float(self.constant.min()), 0.0), max(float(self.constant.max()), 0.0)
+        scale = max((high - low) / ACTIVATIONS.steps, SMALLEST_SCALE) if high > low else SANE_SCALE
+        return QuantParams.of(scale, round(-low / scale))
+
+    def integers(self) -> Tensor:
+        """Return the constant as the files hold it, uint8."""
+        params = self.params
+        steps = self.constant.detach().double() / params.scale + params.zero_point
+        return steps.round().clamp(*params.grid).to(torch.uint8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale or shift by the rounded constant."""
+        if not self.enabled:
+            return super().forward(x)
+        real = (self.integers().float() - self.params.zero_point) * self.params.scale
+        constant = self.constant + (real - self.constant).detach()  # straight through
+        return x * constant if self.has_factor else x + constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,9 +281,14 @@ class QLinear(_QuantizedWeights, nn.Linear):
         return F.linear(input, *self.fake_parameters())
 
 
+class QProjection(QLinear, Projection):
+    """Projection with fake-quantized weights."""
+
+
 QWeighted = QConv2d | QConv1d | QLinear
 QUANTIZED_CLASS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: QConv2d,
     nn.Conv1d: QConv1d,
     nn.Linear: QLinear,
+    Projection: QProjection,
 }

@@ -20,21 +20,30 @@ import torch
 from torch import fx, nn
 
 from pipeline.errors import ModelError
+from pipeline.graph import ops
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
-from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer
+from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer, QScale
 from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
+from pipeline.quant.neighbours import better_float
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
+from pipeline.quant.spelled import Gate, spell_out
 
 
 def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collection[str] = ()) -> fx.GraphModule:
     """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float."""
     check_flat(folded, after="fold")
     prepared = copy.deepcopy(folded)
-    quantized = _quantized_nodes(prepared, float_layers)
+    quantized = spell_out(prepared, _quantized_nodes(prepared, float_layers))
     weighted = [node for node in prepared.graph.nodes if node in quantized and RULES[_kind(node)].weighted]
     for node in weighted:
         _quantize_weights(node, weight_bits)
+    for node in quantized:
+        module = module_of(node)
+        if isinstance(module, nn.Hardsigmoid):
+            prepared.set_submodule(str(node.target), Gate())
+        elif isinstance(module, ops.Scale):
+            module.__class__ = QScale
     for node in list(prepared.graph.nodes):
         if node.op in ("placeholder", "call_module"):
             _insert_quantizer(prepared, node, quantized)
@@ -62,6 +71,7 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
+    quantized -= better_float(quantized)
     for region in _regions(quantized):
         if not any(RULES[_kind(node)].weighted for node in region) and _meets_float(region):
             quantized -= region

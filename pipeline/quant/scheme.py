@@ -30,7 +30,9 @@ SMALLEST_OF_LAYER = 2**-8
 # An output is at most this much finer than the steps in which its kernel's result comes: half of what kernels allow
 FINEST_OF_RESULT = 1 / 128
 LARGEST_RESCALING = 256.0  # XNNPACK's
+COARSEST_ADDEND = 64.0  # of the sum's scale: fixed-point kernels lose the other addend beyond
 SMALLEST_SCALE = 2.0**-60  # the product of two of them is still a normal float32
+GATE = QuantParams.of(1 / 255)  # of a hard-sigmoid, which reaches 1
 SANE_SCALE = 1 / ACTIVATIONS.steps  # for values that are always zero, where nothing else says what they could be
 
 
@@ -61,8 +63,13 @@ _NO_KERNEL = "no runtime has an integer kernel for it"
 RULES: Mapping[str, OpRule] = {
     "Conv": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Gemm": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
+    "Projection": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Add": OpRule(output=Output.OWN, takes_in=_CLAMPS),
     "Mul": OpRule(output=Output.OWN),
+    "Sub": OpRule(output=Output.OWN),
+    "Scale": OpRule(output=Output.OWN),
+    "HardSwish": OpRule(output=Output.OWN),
+    "LeakyRelu": OpRule(output=Output.OWN),
     "Relu": OpRule(output=Output.OWN),
     "Clip": OpRule(output=Output.OWN),
     "GlobalAveragePool": OpRule(output=Output.OWN),
@@ -77,18 +84,14 @@ RULES: Mapping[str, OpRule] = {
     "AveragePool": OpRule(output=Output.SAME_ROUNDED),
     "ResizeLinear": OpRule(output=Output.SAME_ROUNDED),
     "Sigmoid": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 256)),
+    "HardSigmoid": OpRule(output=Output.FIXED, fixed=GATE),
     "Softmax": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 256)),
     "Tanh": OpRule(output=Output.FIXED, fixed=QuantParams.of(1 / 128, 128)),
     "ConvTranspose": OpRule(output=Output.FLOAT, note="ONNX Runtime has no integer ConvTranspose"),
     "BatchNormalization": OpRule(output=Output.FLOAT, note="it could not be folded into the layer before it"),
-    "HardSwish": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
-    "HardSigmoid": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
-    "LeakyRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
-    "Sub": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
-    "Scale": OpRule(output=Output.FLOAT, note="arithmetic with a constant"),
+    "PadFilled": OpRule(output=Output.FLOAT, note="its input's steps need not reach what it fills with"),
     "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
-    "Projection": OpRule(output=Output.FLOAT, note="a linear layer on more than two axes"),
-    "MatMul": OpRule(output=Output.FLOAT, note="a product of two computed values"),
+    "MatMul": OpRule(output=Output.FLOAT, note="integer kernels of two computed values are slower"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
     **{

@@ -28,6 +28,7 @@ BUILDERS: Mapping[str, Builder] = {
     "Conv": ops_conv.conv,
     "ConvTranspose": ops_deconv.conv_transpose,
     "Cos": ops_float.function(opcodes.COS, "Cos"),
+    "DequantizeLinear": ops_shape.dequantize,
     "Div": ops_pointwise.binary(opcodes.DIV, "Div", has_int8=False),
     "Elu": ops_float.elu,
     "Exp": ops_float.function(opcodes.EXP, "Exp"),

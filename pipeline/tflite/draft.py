@@ -136,6 +136,13 @@ class Draft:
         one = self.constant(np.array([1], np.int8), QuantParams.of(1.0, 0, INT8), name="one")
         return self.op(opcodes.MUL, [x, one], result, options("Mul", activation))
 
+    def rescaled(self, x: Stored, result: Stored) -> Stored:
+        """Read int8 with the scale of ``result``: the same integers, if both have the same zero point."""
+        assert x.params is not None and result.params is not None  # noqa: S101, PT018
+        ratio = QuantParams.of(result.params.scale / x.params.scale, 0, INT8)
+        one = self.constant(np.array([1], np.int8), ratio, name="ratio")
+        return self.op(opcodes.MUL, [x, one], result, options("Mul", Activation.NONE))
+
     def in_axes(self, x: Stored, axes: Axes) -> Stored:
         """Return the value with its axes in this order."""
         if x.axes == axes:

@@ -1,8 +1,9 @@
 """Reads an ONNX graph: constants, quantization, layers with the activation function they take in; no dead ends.
 
-Guarantees: ``DequantizeLinear``, ``Identity`` and ``Dropout`` are gone (their users read the value behind them), and so
-are nodes that compute shapes only; constants are folded through ``QuantizeLinear`` and ``DequantizeLinear``; a Relu or
-Clip that alone reads a layer's unquantized output is an attribute of that layer.
+Guarantees: ``Identity`` and ``Dropout`` are gone (their users read what is behind them), and so is ``DequantizeLinear``
+unless it reads integers with another scale than they were written with, and nodes that compute shapes only; constants
+are folded through ``QuantizeLinear`` and ``DequantizeLinear``; a Relu or Clip that alone reads a layer's unquantized
+output is an attribute of that layer.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class Graph:
         }
         return goals.pop() if len(goals) == 1 else None
 
+    def of(self, nodes: tuple[Node, ...]) -> Graph:
+        """Return the graph with other layers in the place of its own."""
+        return replace(self, nodes=nodes, readers=_readers(nodes))
+
     def final_readers(self, value: str) -> list[Node | None]:
         """Return who reads a value, looking through quantizers; None stands for the graph's output."""
         found: list[Node | None] = [None] if value in self.outputs.values() else []
@@ -209,9 +214,14 @@ class _Reading:
             self.constants[proto.output[0]] = quantized_constant(integers, scale, zero_point, axis)
             return
         params = activation_params(scale, zero_point, where=f"dequantizer of '{value}'")
-        if self.quantized.get(value, params) != params:
+        written = self.quantized.get(value, params)
+        if written != params and written.zero_points == params.zero_points:
+            self.quantized[proto.output[0]] = params
+            self._append(proto, [value])
+            return
+        if written != params:
             raise ModelError(
-                "DequantizeLinear has another scale or zero point than the QuantizeLinear before it",
+                "DequantizeLinear has another zero point than the QuantizeLinear before it",
                 where=f"value '{value}'",
                 remedy="give both the same",
             )

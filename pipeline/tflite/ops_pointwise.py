@@ -7,6 +7,7 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from pipeline.tflite.shapes import Shape
 Builder = Callable[[Draft, Node], Stored]
 
 _HALF_OPEN = QuantParams.of(1 / 256, -128, INT8)  # 0 … 255/256
+_SUMS = frozenset({"Add", "Sub"})
+_FINEST_ADDEND = 1.001 * 2**-10  # of the sum's scale
 _CLAMPS: Mapping[Activation, Opcode] = {Activation.RELU: opcodes.RELU, Activation.RELU6: opcodes.RELU6}
 _SOFTMAX_AXES = 4  # kernels take no more
 _SYMMETRIC = QuantParams.of(1 / 128, 0, INT8)  # -1 … 127/128
@@ -50,7 +53,8 @@ def binary(opcode: Opcode, kind: str, *, has_int8: bool = True) -> Builder:
         axes = max(computed, key=lambda x: np.prod(x.dims)).axes
         if len([axis for axis in axes if axis is not None]) != shape.rank:
             axes = layout.plain(shape.rank)  # an axis that is not stored may grow by broadcasting
-        inputs = [_operand(draft, node, index, axes, as_int8=goal is not None) for index in (0, 1)]
+        finest = _FINEST_ADDEND * goal.scale if goal is not None and kind in _SUMS else 0.0
+        inputs = [_operand(draft, node, index, axes, as_int8=goal is not None, finest=finest) for index in (0, 1)]
         return draft.op(opcode, inputs, draft.result(node, axes, goal), options(kind, node.activation))
 
     return build
@@ -61,12 +65,25 @@ def _all_int8(draft: Draft, node: Node, computed: list[Stored]) -> bool:
     return all(x.params is not None for x in computed) and all(each.tensor_params is not None for each in constants)
 
 
-def _operand(draft: Draft, node: Node, index: int, axes: layout.Axes, *, as_int8: bool) -> Stored | int:
+def _operand(draft: Draft, node: Node, index: int, axes: layout.Axes, *, as_int8: bool, finest: float) -> Stored | int:
+    """Return an operand; ``finest``: the smallest scale, as XNNPACK refuses what is much finer than the sum."""
     if draft.is_constant(node, index):
         rank = len([axis for axis in axes if axis is not None])
-        return constant_operand(draft, draft.constant_of(node, index), rank, axes, as_int8=as_int8)
+        constant = _not_finer(draft.constant_of(node, index), finest)
+        return constant_operand(draft, constant, rank, axes, as_int8=as_int8)
     x = draft.value(node, index)
+    if x.params is not None and x.params.scale < finest:
+        x = draft.as_int8(x, replace(x.params, scales=(finest,)))
     return draft.in_axes(x if as_int8 else draft.as_float(x), axes)
+
+
+def _not_finer(constant: Constant, finest: float) -> Constant:
+    params = constant.tensor_params
+    if params is None or params.scale >= finest:
+        return constant
+    coarser = replace(params, scales=(finest,))
+    steps = np.rint(constant.real() / finest) + params.zero_point
+    return Constant(values=np.clip(steps, *INT8).astype(np.int8), params=coarser)
 
 
 def constant_operand(draft: Draft, constant: Constant, rank: int, axes: layout.Axes, *, as_int8: bool) -> int:

@@ -27,6 +27,12 @@ def quantize(draft: Draft, node: Node) -> Stored:
     return draft.as_int8(draft.value(node), draft.graph.quantized[node.output])
 
 
+def dequantize(draft: Draft, node: Node) -> Stored:
+    """DequantizeLinear that stays: the same integers with another scale."""
+    x, params = draft.value(node), draft.graph.quantized[node.output]
+    return draft.rescaled(x, draft.like(x, node.name, params))
+
+
 def reshape(draft: Draft, node: Node) -> Stored:
     """Reshape, Flatten, Squeeze and Unsqueeze: all that counts is the shape before and after."""
     x, shape = draft.value(node), draft.shape(node)
@@ -36,7 +42,8 @@ def reshape(draft: Draft, node: Node) -> Stored:
     lies_last = x.axes == layout.channels_last(x.shape.rank) and x.shape.rank > 2
     if lies_last and shape.rank > 2 and shape.dims[:2] == x.shape.dims[:2] and shape.batch == 0:
         return draft.reshape(x, draft.new(node.name, shape, layout.channels_last(shape.rank), x.params))
-    if shape.rank == 2 and shape.batch == x.shape.batch == 0 and x.axes[0] == 0 and _feeds_weights_only(draft, node):
+    whole = shape.batch == x.shape.batch == 0 and shape.dims[0] == x.shape.dims[0]
+    if shape.rank == 2 and whole and x.axes[0] == 0 and _feeds_weights_only(draft, node):
         flat = draft.reshape(x, draft.new(node.name, shape, layout.plain(2), x.params))
         return replace(flat, features=_features(x))
     x = draft.in_axes(x, layout.plain(x.shape.rank))
@@ -71,8 +78,8 @@ def pad_constant(draft: Draft, node: Node) -> Stored:
         raise UnsupportedOpError(f"mode '{mode}'", where=node.where, remedy="pad with a constant")
     x = draft.value(node)
     fill = float(draft.constant_of(node, 2).real().reshape(())) if node.input(2) else 0.0
-    if fill != 0.0 and draft.goal(node) is None:
-        x = draft.as_float(x)  # the fill may lie between two steps
+    if fill != 0.0 and draft.goal(node) != x.params:
+        x = draft.as_float(x)  # the fill need not lie on the input's steps
     axes = list(range(x.shape.rank))
     if node.input(3):  # from opset 18 on
         axes = [int(axis) % x.shape.rank for axis in draft.constant_of(node, 3).values.ravel()]

@@ -18,6 +18,7 @@ from pipeline.tflite.builders import BUILDERS
 from pipeline.tflite.draft import Draft
 from pipeline.tflite.flatbuffer import Port
 from pipeline.tflite.graph import Node, read_graph
+from pipeline.tflite.projections import with_projections
 from pipeline.tflite.shapes import infer_shapes
 
 
@@ -34,7 +35,9 @@ def write_tflite(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = 
     """
     graph = read_graph(model)
     _refuse_unknown(graph.nodes)
-    draft = Draft(graph, infer_shapes(model))
+    shapes = infer_shapes(model)
+    graph = with_projections(graph, shapes)
+    draft = Draft(graph, shapes)
     inputs = [_input(draft, name) for name in graph.inputs]
     for node in graph.nodes:
         draft.keep(node.output, BUILDERS[node.op](draft, node))

@@ -91,7 +91,7 @@ def test_files_are_byte_identical_when_repeated(name: str) -> None:
 def test_files_load_in_old_runtimes(name: str) -> None:
     model = write_onnx(prepared(name), name=name)
     assert model.ir_version == 7
-    assert model.opset_import[0].version == (14 if name == "odd" else 13)
+    assert model.opset_import[0].version == 13
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
 
 
@@ -110,7 +110,7 @@ def test_a_layer_left_float_stays_float_and_is_named() -> None:
 def test_what_stays_float_is_listed_with_its_reason() -> None:
     reasons = float_reasons(prepared("odd"))
     assert any(reason.startswith("up (ConvTranspose): ONNX Runtime has no") for reason in reasons)
-    assert any(reason.startswith("swish (HardSwish)") for reason in reasons)
+    assert not any(reason.startswith("swish") for reason in reasons)
 
 
 @pytest.mark.parametrize("calibration", ["min-max", "percentile", "mse"])

@@ -151,7 +151,7 @@ WAYS: dict[str, tuple[Function, list[str]]] = {
         ["MaxPool", "ResizeNearest"],
     ),
     "F.pad": (lambda x: F.pad(x, (1, 2, 0, 1)), ["Pad"]),
-    "F.pad, filled": (lambda x: F.pad(x, (1, 1), value=2.0), ["Pad"]),
+    "F.pad, filled": (lambda x: F.pad(x, (1, 1), value=2.0), ["PadFilled"]),
     "F.pad, cut": (lambda x: F.pad(x, (-1, 2, 0, -1)), ["Slice", "Slice", "Pad"]),
     "F.pad, reflected": (lambda x: F.pad(x, (1, 2, 3, 1), mode="reflect"), ["Gather", "Gather"]),
     "F.pad, circular": (lambda x: F.pad(x, (1, 2, 0, 1), mode="circular"), ["Gather", "Gather"]),

@@ -67,14 +67,14 @@ class Affine(nn.Module):
 
 
 class Padded(nn.Module):
-    """Zeros around the last axes."""
+    """A number around the last axes."""
 
-    def __init__(self, *pads: int) -> None:
+    def __init__(self, *pads: int, value: float = 0.0) -> None:
         super().__init__()
-        self.pads = pads
+        self.pads, self.value = pads, value
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.pads)
+        return F.pad(x, self.pads, value=self.value)
 
 
 class Moved(nn.Module):
@@ -119,6 +119,18 @@ class Tokens(nn.Module):
         strongest = tokens.amax(2, keepdim=True) - tokens.mean(1, keepdim=True)
         result: Tensor = (tokens * strongest).transpose(1, 2).reshape(x.shape)
         return result
+
+
+class Mixer(nn.Module):
+    """Linear layers on the channels of every position, with an activation function inside or not."""
+
+    def __init__(self, channels: int, activation: list[nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(channels, 5), *activation, nn.Linear(5, channels, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + mixed
 
 
 def draw(seed: int) -> Drawn:
@@ -206,8 +218,7 @@ def _up(rng: np.random.Generator, wide: int) -> _Layers:
 
 
 def _padded(rng: np.random.Generator, wide: int) -> _Layers:
-    del rng
-    return [Padded(1, 0, 0, 1)], wide
+    return [Padded(1, 0, 0, 1, value=float(rng.choice([0.0, 0.0, 1.0, -70.0])))], wide
 
 
 def _deconv(rng: np.random.Generator, wide: int) -> _Layers:
@@ -233,6 +244,10 @@ def _moved(rng: np.random.Generator, wide: int) -> _Layers:
     return [Moved(how)], 2 * wide if how == "shuffle" else wide
 
 
+def _mixer(rng: np.random.Generator, wide: int) -> _Layers:
+    return [Mixer(wide, _activation(rng))], wide
+
+
 def _floats(rng: np.random.Generator, wide: int) -> _Layers:
     floats = [Bounded(), Tokens(wide), nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus()]
     return [floats[int(rng.integers(len(floats)))]], wide
@@ -240,7 +255,7 @@ def _floats(rng: np.random.Generator, wide: int) -> _Layers:
 
 _EXTRAS = (
     *(_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax),
-    *(_moved, _moved, _floats, _floats),
+    *(_moved, _moved, _floats, _floats, _mixer),
 )
 
 

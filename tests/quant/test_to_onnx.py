@@ -20,6 +20,7 @@ from pipeline.graph.ops import FUNCTIONS
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant import to_onnx
 from pipeline.quant.calibrate import calibrate
+from pipeline.quant.emitters import EMITTERS, windows
 from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.scheme import RULES
 from pipeline.quant.to_onnx import to_bytes, write_onnx
@@ -139,7 +140,7 @@ def test_resizes_read_the_same_places(module: nn.Module, mode: str, placement: s
 @pytest.mark.parametrize("before", range(2, 40, 3))
 @pytest.mark.parametrize("after", [3, 5, 17, 48, 127])
 def test_a_resize_ends_at_the_size_that_was_asked_for(before: int, after: int) -> None:
-    factor = to_onnx._resize_factor(before, after)
+    factor = windows._resize_factor(before, after)
     assert int(before * float(factor)) == after
     assert int(np.float32(before) * factor) == after
     assert float(factor) == pytest.approx(after / before, rel=1e-6)
@@ -251,8 +252,8 @@ def test_the_same_network_gives_the_same_bytes() -> None:
 
 
 def test_an_operation_without_an_emitter_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    emitters = {kind: emitter for kind, emitter in to_onnx._EMITTERS.items() if kind != "Tanh"}
-    monkeypatch.setattr(to_onnx, "_EMITTERS", emitters)
+    emitters = {kind: emitter for kind, emitter in EMITTERS.items() if kind != "Tanh"}
+    monkeypatch.setattr(to_onnx, "EMITTERS", emitters)
     with pytest.raises(UnsupportedOpError, match="Tanh cannot be written as ONNX") as caught:
         written(nn.Sequential(nn.Tanh()))
     assert "Sigmoid" in caught.value.remedy
@@ -263,6 +264,7 @@ def test_every_known_operation_is_written_and_ruled() -> None:
         "Resize": {"ResizeNearest", "ResizeLinear"},
         "Function": set(FUNCTIONS),
         "Reduce": {"ReduceMean", "ReduceMax"},
+        "Pad": {"Pad", "PadFilled"},
     }
     kinds = {each for kind in KINDS.values() for each in several.get(kind, {kind})}
-    assert kinds == set(to_onnx._EMITTERS) == set(RULES)
+    assert kinds == set(EMITTERS) == set(RULES)

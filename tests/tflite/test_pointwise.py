@@ -151,3 +151,13 @@ def test_batch_normalization_of_any_rank(rank: int) -> None:
     statistics = [net.rng.normal(1, 0.3, 3), *net.rng.normal(0, 1, (2, 3)), net.rng.uniform(0.5, 2, 3)]
     output = net.op("BatchNormalization", net.input, *map(net.const, statistics), epsilon=1e-3)
     check(net, output, ["MUL", "ADD"])
+
+
+@pytest.mark.parametrize(("scale", "rescaled"), [(3.0, 1), (0.3, 0)])
+def test_an_addend_much_finer_than_the_sum_is_rounded_before(scale: float, rescaled: int) -> None:
+    net = Net(6, int8=True)
+    tanh = net.q(net.op("Tanh", net.input), 1e-3, 128)
+    model = net.model(net.q(net.op("Add", tanh, net.input), scale, 128))
+    data = write_tflite(model)
+    assert operators(data).count("MUL") == rescaled + 1  # tanh has a scale of its own
+    assert_steps(run_tflite(data, net.samples), run_ort(model, net.samples), steps=STEPS_LITERT)

@@ -222,3 +222,23 @@ def test_steps_are_counted() -> None:
     wanted = run_ort(model, net.samples)
     with pytest.raises(AssertionError):
         assert_steps(replace(got, values=wanted + np.float32(1.5 * got.step)), wanted, steps=STEPS_LITERT)
+
+
+@pytest.mark.parametrize(("after", "reshapes"), [((-1, 4, 5), 0), ((-1, 2, 10), 2), ((-1, 20), 2)])
+def test_a_linear_layer_between_reshapes(after: tuple[int, ...], reshapes: int) -> None:
+    net = Net(4, 6)
+    rows = net.op("Reshape", net.input, net.const([-1, 6], np.int64))
+    model = net.model(net.op("Reshape", net.gemm(rows, 5, 6), net.const(after, np.int64)))
+    data = write_tflite(model)
+    assert operators(data).count("RESHAPE") == reshapes
+    assert_close(run_tflite(data, net.samples), run_ort(model, net.samples))
+
+
+def test_integers_that_are_read_with_another_scale() -> None:
+    net = Net(4)
+    zero = net.const(3, np.uint8)
+    quantized = net.op("QuantizeLinear", net.input, net.const(0.03), zero)
+    model = net.model(net.op("DequantizeLinear", quantized, net.const(0.005), zero))
+    got = run_tflite(write_tflite(model), net.samples)
+    assert got.step == pytest.approx(0.005)
+    assert_steps(got, run_ort(model, net.samples), steps=0)

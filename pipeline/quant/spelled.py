@@ -1,0 +1,94 @@
+"""Operations that have no integer kernel in both runtimes, put together from some that have one.
+
+``spell_out``  needs a copy of a folded graph and what of it is to be quantized; guarantees a flat graph in which those
+               hard-swishes are x * hard-sigmoid(x), those differences a + -b, and no such Scale has both a factor and
+               an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, fx, nn
+
+from pipeline.graph import ops
+from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.graph.params import QuantParams
+from pipeline.quant.scheme import GATE
+
+
+class Gate(nn.Hardsigmoid):
+    """Hard-sigmoid as the files compute it: a sum that the quantizer behind it clamps, read with another scale.
+
+    Half way up lies between two of its 255 steps, and zero is a frequent input: so everything lies an eighth higher.
+    """
+
+    params = GATE
+    summed = QuantParams.of(6 * GATE.scale)  # the sum's own, 0 ... 6
+    shift = summed.scale / 8
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
+        """Any shape."""
+        return F.hardsigmoid(input + self.shift)
+
+
+def spell_out(graph: fx.GraphModule, quantized: Collection[fx.Node]) -> set[fx.Node]:
+    """Rewrite a graph in place and return what is to be quantized now."""
+    result = set(quantized)
+    for node in compute_nodes(graph):
+        spell = _SPELLED.get(type(module_of(node))) if node in quantized else None
+        parts = spell(_Place(graph, node)) if spell else []
+        if parts:
+            node.replace_all_uses_with(parts[-1])
+            graph.graph.erase_node(node)
+            result = {*result - {node}, *parts}
+    graph.delete_all_unused_submodules()
+    return result
+
+
+class _Place:
+    """Where one operation stands, and what is put there for it; the last part takes its name."""
+
+    def __init__(self, graph: fx.GraphModule, node: fx.Node) -> None:
+        self.graph, self.node, self.module = graph, node, module_of(node)
+        self.inputs = tuple(each for each in node.args if isinstance(each, fx.Node))
+
+    def add(self, name: str, module: nn.Module, *inputs: fx.Node) -> fx.Node:
+        """Add a part; ``name`` is empty for the last one."""
+        target = f"spelled.{self.node.name}.{name or 'last'}"
+        self.graph.add_submodule(target, module)
+        with self.graph.graph.inserting_before(self.node):
+            part = self.graph.graph.call_module(target, inputs)
+        label = self.node.meta["label"]
+        shape = (inputs[0] if name else self.node).meta["shape"]
+        part.meta.update(label=f"{label}:{name}" if name else label, shape=shape)
+        return part
+
+
+def _hard_swish(place: _Place) -> list[fx.Node]:
+    (x,) = place.inputs
+    gate = place.add("gate", nn.Hardsigmoid(), x)
+    return [gate, place.add("", ops.Mul(), x, gate)]
+
+
+def _difference(place: _Place) -> list[fx.Node]:
+    a, b = place.inputs
+    negative = place.add("negative", ops.Scale(-1.0, 0.0), b)
+    return [negative, place.add("", ops.Add(), a, negative)]
+
+
+def _factor_and_offset(place: _Place) -> list[fx.Node]:
+    scale = place.module
+    assert isinstance(scale, ops.Scale)  # noqa: S101
+    if not (scale.has_factor and scale.has_offset):
+        return []
+    scaled = place.add("scaled", ops.Scale(scale.factor, 0.0), *place.inputs)
+    return [scaled, place.add("", ops.Scale(1.0, scale.offset), scaled)]
+
+
+_SPELLED: Mapping[type[nn.Module], Callable[[_Place], list[fx.Node]]] = {
+    nn.Hardswish: _hard_swish,
+    ops.Sub: _difference,
+    ops.Scale: _factor_and_offset,
+}
