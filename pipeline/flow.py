@@ -470,6 +470,7 @@ def _export(job: _Job, network: _Network) -> list[ExportSet]:
             facts=job.facts,
             weights=each,
             runtimes=_runtimes(),
+            spec=job.recipe.export,
         )
         for step, each in weights.items()
     ]

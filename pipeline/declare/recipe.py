@@ -80,6 +80,12 @@ class QuantizeSpec(Spec):
     margin_pp: float = Field(1.0, ge=0)  # worst layers go back to float until the validation metric is inside
 
 
+class ExportSpec(Spec):
+    """What the files take."""
+
+    input: Literal["float", "uint8"] = "float"  # of int8 files; "uint8": raw bytes, with no preprocessing outside
+
+
 class MetricLimits(Spec):
     """What one metric of the task must reach on the test split, in the metric's own unit (shares: 0 … 1)."""
 
@@ -131,4 +137,5 @@ class Recipe(Spec):
     finetune: FinetuneSpec | None = None
     prune: PruneSpec = PruneSpec()
     quantize: QuantizeSpec = QuantizeSpec()
+    export: ExportSpec = ExportSpec()
     limits: RecipeLimits = RecipeLimits()
