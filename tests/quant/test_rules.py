@@ -18,7 +18,7 @@ from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.fakequant import ActivationQuantizer, QScale
 from pipeline.quant.grids import quantizer_of
-from pipeline.quant.prepare import freeze, prepare
+from pipeline.quant.prepare import float_reasons, freeze, prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes.executed import executed
 from pipeline.tflite import write_tflite
@@ -146,7 +146,9 @@ def test_arithmetic_with_constants_beside_a_float_operation_is_not_rounded(after
     half = _Arithmetic(lambda x: F.relu(x) * 0.5)
     graph = quantized(between(nn.Sequential(half, after)))
     quantizers = [str(n.target) for n in compute_nodes(graph) if isinstance(module_of(n), ActivationQuantizer)]
-    assert any("mul" in each for each in quantizers) == isinstance(after, nn.Identity)
+    rounded = isinstance(after, nn.Identity)
+    assert any("mul" in each for each in quantizers) == rounded
+    assert any("beside float operations" in reason for reason in float_reasons(graph)) != rounded
 
 
 @pytest.mark.parametrize("constant", [0.3, -7.0, 0.0])
