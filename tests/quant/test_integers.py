@@ -22,7 +22,7 @@ def test_trained_integers_and_files_are_one_network(seed: int) -> None:
 
 
 def test_the_random_networks_reach_every_operation_of_the_table() -> None:
-    drawn = [draw(seed) for seed in range(80)]
+    drawn = [draw(seed) for seed in range(105)]
     folded = [folded_graph(each.network, each.shape) for each in drawn]
     assert {kind_of(module_of(node)) for graph in folded for node in compute_nodes(graph)} == set(RULES)
     types = {type(module) for each in drawn for module in each.network.modules()}
