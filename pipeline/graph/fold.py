@@ -1,10 +1,13 @@
-"""Fold batch norms and constant factors into the layers before them: the float graph that the float files hold.
+"""Fold batch norms and constant factors into the layers beside them: the float graph that the float files hold.
 
 Needs: a flat graph.  Guarantees: a flat graph in which no batch norm over channels of a picture or series is left, and
-none after a convolution or linear layer that feeds nothing else; all weights are finite numbers.
+none after a convolution or linear layer that feeds nothing else, or that a linear layer alone reads; all weights are
+finite numbers.
 """
 
 from __future__ import annotations
+
+import copy
 
 import torch
 from torch import Tensor, fx, nn
@@ -40,6 +43,30 @@ def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
         _take_out(graph, node, before)
     elif isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and len(node.meta["shape"]) > 2:
         graph.set_submodule(str(node.target), _as_depthwise(norm, axes=len(node.meta["shape"]) - 2))
+    elif isinstance(norm, nn.BatchNorm1d) and isinstance(before, fx.Node) and _feeds_linear(node):
+        after = next(iter(node.users))
+        graph.set_submodule(str(after.target), _linear_behind(norm, module_of(after)))  # type: ignore[arg-type]
+        _take_out(graph, node, before)
+
+
+def _feeds_linear(norm: fx.Node) -> bool:
+    """Whether a linear layer alone reads this; the network's input stays normed, as its columns may differ much."""
+    users = list(norm.users)
+    if len(users) != 1 or users[0].op != "call_module" or norm.all_input_nodes[0].op == "placeholder":
+        return False
+    return isinstance(module_of(users[0]), nn.Linear)
+
+
+@torch.no_grad()
+def _linear_behind(norm: nn.BatchNorm1d, layer: nn.Linear) -> nn.Linear:
+    """Return the linear layer that does what a batch norm of features and the layer behind it do."""
+    identity = nn.Linear(norm.num_features, norm.num_features, bias=False).eval()
+    nn.init.eye_(identity.weight)
+    before, joined = fuse_linear_bn_eval(identity, norm), copy.deepcopy(layer)
+    bias = layer.weight @ before.bias
+    joined.bias = nn.Parameter(bias if layer.bias is None else layer.bias + bias)
+    joined.weight = nn.Parameter(layer.weight @ before.weight)
+    return joined
 
 
 def _takes_norm(before: fx.Node) -> bool:

@@ -71,10 +71,13 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
+    possible = set(quantized)
     quantized -= better_float(quantized)
     for region in _regions(quantized):
         if not any(RULES[_kind(node)].weighted for node in region) and _meets_float(region):
             quantized -= region
+    for node in possible - quantized:
+        node.meta["beside_float"] = RULES[_kind(node)].output is not Output.SAME
     return quantized
 
 
@@ -246,6 +249,8 @@ def float_reasons(prepared: fx.GraphModule) -> tuple[str, ...]:
         note = rule.note
         if rule.weighted and not isinstance(module, WEIGHTED):
             note = "left float to keep the margin"
+        elif node.meta.get("beside_float"):
+            note = "beside float operations, where integers would round and save no time"
         if note:
             reasons.append(f"{node.meta['label']} ({kind_of(module)}): {note}")
     return tuple(reasons)

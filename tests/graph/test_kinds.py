@@ -166,6 +166,19 @@ def test_a_norm_after_a_layer_that_others_read_stays_apart() -> None:
         torch.testing.assert_close(graph(x), network(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_norm_of_features_becomes_weights_of_the_linear_layer_behind_it(*, bias: bool) -> None:
+    first = [nn.BatchNorm1d(5), nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4)]
+    network = nn.Sequential(*first, nn.Linear(4, 3, bias=bias), nn.Sigmoid(), nn.BatchNorm1d(3), nn.Tanh())
+    x = torch.randn(32, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    network.train()(x)
+    graph = folded_graph(network.eval(), (5,))
+    kinds = [kind_of(module_of(node)) for node in compute_nodes(graph)]
+    assert kinds == ["BatchNormalization", "Gemm", "Relu", "Gemm", "Sigmoid", "BatchNormalization", "Tanh"]
+    with torch.no_grad():
+        torch.testing.assert_close(graph(x), network(x), rtol=1e-4, atol=1e-5)
+
+
 def test_weights_that_overflow_when_they_are_folded_are_refused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, eps=0.0)).eval()
     assert isinstance(network[1], nn.BatchNorm2d)

@@ -255,7 +255,7 @@ def _floats(rng: np.random.Generator, wide: int) -> _Layers:
 
 _EXTRAS = (
     *(_nothing, _pool, _join, _join, _gated, _depthwise, _up, _padded, _deconv, _norm, _affine, _softmax),
-    *(_moved, _moved, _floats, _floats, _mixer),
+    *(_moved, _moved, _floats, _floats, _floats, _mixer),
 )
 
 
@@ -294,8 +294,8 @@ def _features(body: nn.Module, shape: Shape) -> int:
 
 
 def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
-    layers: list[nn.Module] = []
     features = shape[0]
+    layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.1 else []
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
         folded, alone = rng.random() < 0.3, rng.random() < 0.1

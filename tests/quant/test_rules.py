@@ -15,10 +15,11 @@ from pipeline.declare.recipe import QuantizeSpec
 from pipeline.declare.words import RuntimeName
 from pipeline.graph.kinds import compute_nodes, module_of, output_node
 from pipeline.networks.from_torch import folded_graph
-from pipeline.quant.calibrate import calibrate
+from pipeline.quant.calibrate import calibrate, unquantized
 from pipeline.quant.fakequant import ActivationQuantizer, QScale
 from pipeline.quant.grids import quantizer_of
-from pipeline.quant.prepare import freeze, prepare
+from pipeline.quant.prepare import float_reasons, freeze, prepare
+from pipeline.quant.spelled import Gate
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes.executed import executed
 from pipeline.tflite import write_tflite
@@ -88,38 +89,45 @@ def between(middle: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(4, 4, 1), middle, nn.Conv2d(4, 3, 1))
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        _Tokens(nn.Linear(4, 5), nn.Linear(5, 2)),
-        _Tokens(nn.Linear(4, 5), nn.ReLU6(), nn.Linear(5, 2, bias=False)),
-        between(nn.Hardswish()),
-        between(nn.Hardsigmoid()),
-        between(nn.LeakyReLU()),
-        between(_Arithmetic(lambda x: F.relu(x) * 0.5)),
-        between(_Arithmetic(lambda x: F.relu(x) - 1.5)),
-        between(_Arithmetic(lambda x: F.relu(x) * -3 + 4)),
-        between(_Arithmetic(lambda x: F.relu(x) * torch.linspace(0.1, 2, 4).view(4, 1, 1))),
-        between(_Arithmetic(lambda x: x - F.avg_pool2d(x, 3, 1, 1))),
-        between(_Arithmetic(lambda x: x * F.relu6(x + 3) / 6)),
-    ],
-    ids=[
-        "linear on tokens",
-        "linear on tokens, relu6",
-        "hard-swish",
-        "hard-sigmoid",
-        "leaky relu",
-        "factor",
-        "offset",
-        "factor and offset",
-        "factors of channels",
-        "difference",
-        "hard-swish written out",
-    ],
-)
+ON_INTEGERS: dict[str, nn.Module] = {
+    "linear on tokens": _Tokens(nn.Linear(4, 5), nn.Linear(5, 2)),
+    "linear on tokens, relu6": _Tokens(nn.Linear(4, 5), nn.ReLU6(), nn.Linear(5, 2, bias=False)),
+    "hard-swish": between(nn.Hardswish()),
+    "hard-sigmoid": between(nn.Hardsigmoid()),
+    "leaky relu": between(nn.LeakyReLU()),
+    "factor": between(_Arithmetic(lambda x: F.relu(x) * 0.5)),
+    "offset": between(_Arithmetic(lambda x: F.relu(x) - 1.5)),
+    "factor and offset": between(_Arithmetic(lambda x: F.relu(x) * -3 + 4)),
+    "factors of channels": between(_Arithmetic(lambda x: F.relu(x) * torch.linspace(0.1, 2, 4).view(4, 1, 1))),
+    "difference": between(_Arithmetic(lambda x: x - F.avg_pool2d(x, 3, 1, 1))),
+    "hard-swish written out": between(_Arithmetic(lambda x: x * F.relu6(x + 3) / 6)),
+}
+
+
+@pytest.mark.parametrize("network", ON_INTEGERS.values(), ids=ON_INTEGERS)
 def test_everything_runs_on_integers(network: nn.Module, tmp_path: Path) -> None:
     for _, floats in ran(quantized(network), tmp_path).values():
         assert floats == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", ON_INTEGERS.values(), ids=ON_INTEGERS)
+def test_what_is_put_together_computes_the_same(network: nn.Module) -> None:
+    graph, x = quantized(network), torch.randn(8, *SHAPE)
+    with unquantized(graph):
+        # a hard-sigmoid lies an eighth of its 255 steps higher
+        torch.testing.assert_close(graph(x), network(x), rtol=1e-5, atol=2e-3)
+
+
+def test_a_hard_swish_that_is_left_float_stays_one() -> None:
+    folded = folded_graph(between(nn.Hardswish()).eval(), SHAPE)
+    graph = prepare(folded, weight_bits=8, float_layers=("1",))
+    assert "HardSwish" in [node.op_type for node in write_onnx(graph, name="net").graph.node]
+
+
+def test_half_a_hard_sigmoid_lies_on_no_tie() -> None:
+    steps = Gate()(torch.zeros(())) / Gate.params.scale
+    assert abs(steps.item() - 127.5) == pytest.approx(0.125, abs=1e-3)
 
 
 def test_a_hard_sigmoid_of_steps_that_no_sum_takes_is_computed_in_float(tmp_path: Path) -> None:
@@ -146,7 +154,9 @@ def test_arithmetic_with_constants_beside_a_float_operation_is_not_rounded(after
     half = _Arithmetic(lambda x: F.relu(x) * 0.5)
     graph = quantized(between(nn.Sequential(half, after)))
     quantizers = [str(n.target) for n in compute_nodes(graph) if isinstance(module_of(n), ActivationQuantizer)]
-    assert any("mul" in each for each in quantizers) == isinstance(after, nn.Identity)
+    rounded = isinstance(after, nn.Identity)
+    assert any("mul" in each for each in quantizers) == rounded
+    assert any("beside float operations" in reason for reason in float_reasons(graph)) != rounded
 
 
 @pytest.mark.parametrize("constant", [0.3, -7.0, 0.0])
