@@ -14,7 +14,7 @@ WORK = frozenset({"data", "source", "judging", "networks", "quant", "runtimes", 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"onboard"}),
     frozenset({"artifacts", "declare", "errors", "paths", "progress", "refusal", "shipped", "visible"}),
-    frozenset({"catalog", "graph", "host", "runs"}),
+    frozenset({"catalog", "elsewhere", "graph", "host", "runs"}),
     WORK,
     frozenset({"instruments", "remote"}),
     frozenset({"console", "report", "stages"}),
