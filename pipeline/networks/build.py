@@ -34,7 +34,7 @@ _OPTIONS_REMEDY = "options stand in the recipe's [network.options]"
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def build_network(ref: NetworkRef, *, seed: int) -> nn.Module:
+def build_network(ref: NetworkRef, *, seed: int, checked: bool = True) -> nn.Module:
     """Return the network that the file's ``build(input_shape, classes, **options)`` makes, seeded, in training mode.
 
     ``classes`` is the first axis of the output: for regression the number of targets.  A ``build`` whose first
@@ -43,10 +43,10 @@ def build_network(ref: NetworkRef, *, seed: int) -> nn.Module:
     What is named (``timm:resnet18``) is asked of its package.  A network that returns more than it is asked for, as
     auxiliary heads do, gives its main output (``networks.outputs``).
 
-    A batch of two samples has gone through it, and outputs of the signature's shapes have come out.  torch's global
-    random state is left as it was.  Raises ModelError with the line of the user's file for whatever goes wrong in it:
-    import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that it imports
-    from its folder, is no longer the one of ``ref``.
+    If ``checked``, a batch of two samples has gone through it, and outputs of the signature's shapes have come out.
+    torch's global random state is left as it was.  Raises ModelError with the line of the user's file for whatever goes
+    wrong in it: import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that
+    it imports from its folder, is no longer the one of ``ref``.
     """
     with contextlib.ExitStack() as stack:
         if package_of(ref.name):
@@ -58,7 +58,10 @@ def build_network(ref: NetworkRef, *, seed: int) -> nn.Module:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(seed)
         network = make()
-        _check_forward(network, ref)
+        if checked:
+            _check_forward(network, ref)
+        if len(ref.signature.outputs) == 1:
+            give_main_output(network)
     return network
 
 
@@ -152,8 +155,6 @@ def _check_forward(network: nn.Module, ref: NetworkRef) -> None:
             remedy=contract,
         )
     settle(network, batch)
-    if not several:
-        give_main_output(network)
 
 
 def _wanted(signature: Signature) -> str:

@@ -6,6 +6,7 @@ The packages are imported when one of their networks is asked for; the extra ``z
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
 import warnings
@@ -76,8 +77,16 @@ def maker(ref: NetworkRef) -> Maker:
     return made
 
 
+def knows(package: str, name: str) -> bool:
+    """Whether a package is installed and has a network of this name.  Raises ModelError where importing it does."""
+    if importlib.util.find_spec(package) is None:
+        return False
+    found = _imported(package, package)
+    return name in found.list_models() if package == "timm" else name in found.models.list_models()
+
+
 def _of_timm(ref: NetworkRef, name: str) -> Maker:
-    timm = _imported("timm", ref)
+    timm = _imported("timm", ref.name)
     if not timm.is_model(name):
         raise _unknown(ref, timm.list_models())
     sized = timm.get_pretrained_cfg(name, allow_unregistered=True)
@@ -87,7 +96,7 @@ def _of_timm(ref: NetworkRef, name: str) -> Maker:
 
 
 def _of_torchvision(ref: NetworkRef, name: str) -> Maker:
-    models = _imported("torchvision", ref).models
+    models = _imported("torchvision", ref.name).models
     if name not in models.list_models():
         raise _unknown(ref, models.list_models())
     if ref.input_shape[0] != 3:
@@ -114,14 +123,14 @@ def _unknown(ref: NetworkRef, known: list[str]) -> ModelError:
 # ── importing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _imported(package: str, ref: NetworkRef) -> ModuleType:
+def _imported(package: str, where: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _import(package)
         except (Exception, SystemExit) as error:
             raise ModelError(
-                f"importing {package} raised {type(error).__name__}: {error}", where=ref.name, remedy=INSTALL
+                f"importing {package} raised {type(error).__name__}: {error}", where=where, remedy=INSTALL
             ) from error
 
 
