@@ -133,5 +133,6 @@ def _bars(axes: Axes, layers: Sequence[Layer], values: Sequence[int], title: str
     axes.set_title(title, fontsize="medium", loc="left")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))  # type: ignore[operator]
     axes.grid(axis="y", visible=False)
+    axes.margins(y=0.5 / max(len(layers), 1))
     axes.locator_params(axis="x", nbins=4)
     quiet_axes(axes)

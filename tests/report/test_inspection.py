@@ -97,5 +97,5 @@ def test_the_chart_is_an_svg_file_with_every_costly_layer(found: Inspected) -> N
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     said = "".join(root.itertext())
     assert all(f"{layer.name} ({layer.op})" in said for layer in odd.layers if layer.macs)
-    assert "--ink: #101011" in text
+    assert "<style>svg { --ink: #101011" in text
     assert inspected_svg(odd) == text
