@@ -178,14 +178,11 @@ def _plan(job: _Job, current: _Network, index: int) -> tuple[Edit, ...]:
     network = current.module.cpu()
     share_left = (1 - job.spec.amount) ** (1 / job.spec.steps)
 
-    def by_macs(module: nn.Module) -> float:
-        return float(sum(row.macs for row in job.costs(module)))
-
     def by_latency(module: nn.Module) -> float:
         return 1.0 if module is network else _compared(job, module, network, budget_s=_COST_BUDGET_S).ratio
 
     timed = job.spec.of == "latency" and not job.counts_only
-    cost = by_latency if timed else by_macs
+    cost = by_latency if timed else None  # None: multiply-accumulates
 
     def make() -> Planned:
         return Planned(
