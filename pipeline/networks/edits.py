@@ -1,4 +1,4 @@
-"""Structural changes of a network, replayed from what they take away: a checkpoint is readable without torch-pruning.
+"""Structural changes of a network, replayed from what they take away: a plan is no code, and fits into a record.
 
 Shapes: O output channels, I input channels; weights (O, I, …).
 """

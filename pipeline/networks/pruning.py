@@ -152,6 +152,13 @@ def plan_for(
     return best
 
 
+def most_gone(network: nn.Module, sample_shape: tuple[int, ...], *, round_to: int) -> float:
+    """Return which share of the multiply-accumulates can go at most; raises ModelError as ``prunable`` does."""
+    found = prunable(network, sample_shape)
+    bare = copy.deepcopy(found.network).to("meta")
+    return 1 - found.macs(apply(bare, chosen(found, channel_share=1.0, round_to=round_to))) / found.macs(network)
+
+
 # ── importance ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

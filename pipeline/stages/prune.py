@@ -25,7 +25,7 @@ from pipeline.instruments import INSTRUMENTS, Contender, Instrument, counts
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
-from pipeline.networks.pruning import plan_for, sparsify
+from pipeline.networks.pruning import most_gone, plan_for, sparsify
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import write_atomic
@@ -195,6 +195,7 @@ def _plan(job: _Job, current: _Network, index: int) -> tuple[Edit, ...]:
 def _nothing_can_go(job: _Job, current: _Network, index: int) -> PruneStep:
     """Record a step that could not even be tried: the network, and so its file, stays the same."""
     costs = job.costs(current.module)
+    most = most_gone(current.module, job.sample_shape, round_to=job.spec.round_to)
     macs, parameters = sum(row.macs for row in costs), sum(row.parameters for row in costs)
     return PruneStep(
         index=index,
@@ -206,7 +207,8 @@ def _nothing_can_go(job: _Job, current: _Network, index: int) -> PruneStep:
         val_metric_before=current.val_metric,
         val_metric_after=current.val_metric,
         kept=False,
-        why=f"so many channels cannot go while their counts stay multiples of {job.spec.round_to}",
+        why=f"so many channels cannot go while their counts stay multiples of {job.spec.round_to}: at most {most:.0%} "
+        "of the multiply-accumulates",
     )
 
 

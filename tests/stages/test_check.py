@@ -71,7 +71,7 @@ def test_layers_and_parameters_are_those_of_the_float_file(tmp_path: Path) -> No
 
 def test_only_what_the_recipe_asks_for_can_be_refused(tmp_path: Path) -> None:
     assert checked(tmp_path, HARD_CODED, quantized=True).layers
-    with pytest.raises(ModelError, match="channels of this network cannot be followed") as caught:
+    with pytest.raises(ModelError, match="its own code counts on the number of channels") as caught:
         checked(tmp_path, HARD_CODED, pruned=True)
     assert caught.value.where.startswith(f"{tmp_path / 'small.py'}")
 
