@@ -72,7 +72,22 @@ def coupled_channels(network: nn.Module, flat: fx.GraphModule) -> tuple[tuple[Co
         follower.take(node)
     last = output_node(flat)
     follower.fix(follower.values[last], f"layer '{last.meta['label']}' makes the network's output")
-    return follower.groups(), tuple(dict.fromkeys(follower.reasons.values()))
+    return follower.groups(), tuple(dict.fromkeys([*follower.reasons.values(), *follower.notes]))
+
+
+def owner_of(layers: Mapping[str, nn.Module], node: fx.Node) -> str:
+    """Return the network's own layer whose weights a node has, or computes its own from; "" where there is none.
+
+    ``layers``: name → module of the network.
+    """
+    weight = getattr(module_of(node), "weight", None)
+    for name in (str(node.meta.get("owner", "")), str(node.meta.get("called", "")).rpartition(".")[0]):
+        layer = layers.get(name)
+        own = None if layer is None else layer._parameters.get("weight")
+        shapes = [None if each is None else each.shape for each in (own, weight)]
+        if layer is not None and name and shapes[0] == shapes[1]:
+            return name
+    return ""
 
 
 def _all_fixed(axes: int) -> Atoms:
@@ -102,6 +117,7 @@ class _Follower:
         self.read: dict[tuple[str, Side], Atoms] = {}  # what edits of a layer's side are told by
         self.parents: list[int] = []
         self.reasons: dict[int, str] = {}  # atom → why it is fixed
+        self.notes: list[str] = []  # why layers have no atoms
 
     # ── atoms ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,12 +188,11 @@ class _Follower:
         return np.where(first == FIXED, second, first)
 
     def _owned(self, node: fx.Node, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> str:
-        """Return the network's own layer whose weights a node has; "" where edits cannot reach them."""
-        owner = str(node.meta.get("owner", ""))
-        layer, weight = self.layers.get(owner), getattr(module_of(node), "weight", None)
-        own = getattr(layer, "weight", None)
-        fits = isinstance(layer, kinds) and (own is None) == (weight is None)
-        return owner if fits and (own is None or weight is None or own.shape == weight.shape) else ""
+        owner = owner_of(self.layers, node)
+        if owner and isinstance(self.layers[owner], kinds):
+            return owner
+        self.notes.append(f"the weights of layer '{node.meta['label']}' are no parameter of a layer of torch.nn")
+        return ""
 
     def _convolution(self, node: fx.Node, inputs: list[Atoms], why: str) -> Atoms | None:
         module, atoms = module_of(node), inputs[0]

@@ -123,7 +123,7 @@ class FlatGraph:
         label = self._free(call.layer)
         _attach(self._root, label, module.eval())
         node = self._graph.create_node("call_module", label, tuple(inputs))
-        node.meta.update(label=label, shape=tuple(dims), owner=call.owner)
+        node.meta.update(label=label, shape=tuple(dims), owner=call.owner, called=call.layer)
         return node
 
     def _before_reshapes(self, node: fx.Node) -> fx.Node:

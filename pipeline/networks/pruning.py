@@ -27,7 +27,7 @@ from pipeline.artifacts.training import Edit
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
 from pipeline.graph.kinds import compute_nodes, module_of
-from pipeline.networks.coupling import Coupled, Member, Side, coupled_channels
+from pipeline.networks.coupling import Coupled, Member, Side, coupled_channels, owner_of
 from pipeline.networks.edits import Convolution, apply
 from pipeline.networks.from_torch import flat_graph
 from pipeline.networks.outputs import auxiliary_outputs
@@ -91,10 +91,10 @@ def _weights(network: nn.Module, layer: str) -> int:
 
 def _uses(network: nn.Module, flat: fx.GraphModule) -> tuple[dict[str, int], int]:
     uses: dict[str, int] = {}
-    other_macs = 0
+    layers, other_macs = dict(network.named_modules()), 0
     for node, cost in zip(compute_nodes(flat), layer_costs(flat), strict=True):
-        owner, weight = str(node.meta.get("owner", "")), getattr(module_of(node), "weight", None)
-        if owner and isinstance(weight, Tensor) and weight.numel() == _weights(network, owner):
+        owner, weight = owner_of(layers, node), getattr(module_of(node), "weight", None)
+        if owner and isinstance(weight, Tensor):
             uses[owner] = uses.get(owner, 0) + cost.macs // weight.numel()
         else:
             other_macs += cost.macs

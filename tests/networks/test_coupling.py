@@ -162,3 +162,32 @@ def test_tokens_have_their_channels_last() -> None:
     groups, _ = found(Mixer())
     assert set(groups) == {("up",)}
     assert readers(groups["up",]) == {"down": list(range(12))}
+
+
+class Standardized(nn.Conv2d):
+    """A convolution that computes with its weights less their mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+def test_layers_that_compute_their_weights_from_their_own() -> None:
+    layers = [Standardized(3, 8, 3), nn.ReLU(inplace=True), Standardized(8, 4, 3), nn.ReLU(inplace=True)]
+    groups, _ = found(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)))
+    assert set(groups) == {("0",), ("2",)}
+
+
+def test_weights_that_no_layer_holds_are_told() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.ones(8, 3, 1, 1))
+            self.fc = nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.fc(F.conv2d(x, self.kernel).mean((2, 3)))
+            return logits
+
+    groups, reasons = found(Bare())
+    assert groups == {}
+    assert "the weights of layer 'conv2d' are no parameter of a layer of torch.nn" in reasons
