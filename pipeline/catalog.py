@@ -27,6 +27,7 @@ from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import NetworkSpec, Recipe
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Spec
+from pipeline.elsewhere import is_elsewhere, reference
 from pipeline.errors import ConfigError, nearest
 from pipeline.host import host_profile
 from pipeline.onboard.arrays import Signature
@@ -195,8 +196,11 @@ def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Sig
     """Return the reference to a network file: its place, what is in it, and what it is built with.
 
     Its digests are those of the code, comments and docstrings left out: of the file, and of all that it imports from
-    its own folder.  ``signature``: what the data's task asks of it.  Raises ConfigError when there is no such file.
+    its own folder.  ``signature``: what the data's task asks of it.  Raises ConfigError when there is no such file, and
+    for a name from elsewhere (``timm:NAME``, ``MODULE:FUNCTION``) when that is not installed.
     """
+    if is_elsewhere(spec.file):
+        return reference(spec, beside=beside, signature=signature)
     path = find("network", spec.file, beside=beside)
     imports = {name: code_digest(_read_bytes(file)) for name, file in local_imports(path).items()}
     return NetworkRef(

@@ -117,6 +117,15 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     return values
 
 
+def _is_shape(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    sides = value.replace("x", ",").split(",")
+    if not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter(f"'{value}' is no shape, for example 3,64,64")
+    return tuple(map(int, sides))
+
+
 @karui.command(short_help="Train, prune, quantize, export and validate a recipe.")
 @click.argument("recipe", default=DEFAULT_RECIPE, shell_complete=_complete("recipe"))
 @click.option(
@@ -353,6 +362,45 @@ def predict(
     if out is not None:
         write_masks(answered, out)
     click.echo(_safe(answers_text(answered, style), style))
+
+
+@karui.command(short_help="Show the layers of a network or model file and what they cost.")
+@click.argument("subject", metavar="NAME|FILE", shell_complete=_complete("recipe"))
+@click.option(
+    "--input", "shape", metavar="C,H,W", callback=_is_shape,
+    help="Shape of one input.  [default: the recipe's; 3,224,224 for networks of packages, else 3,32,32]",
+)  # fmt: skip
+@click.option(
+    "--classes", type=click.IntRange(1), metavar="N", help="Number of outputs.  [default: the recipe's, or 10]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a chart of the costs, too."
+)
+@_debug_option
+def inspect(
+    *, subject: str, shape: tuple[int, ...] | None, classes: int | None, as_json: bool, svg: Path | None
+) -> None:
+    """Show each layer's output, parameters, multiply-accumulates and memory, and whether it runs on integers.
+
+    NAME|FILE is a recipe, a network file or name (resnet, timm:resnet18, torchvision:resnet50, mypackage.nets:build),
+    or an .onnx or .tflite file. No data is read and nothing is trained.
+    """
+    from pipeline.console import result_console, results_alone
+    from pipeline.inspecting.subject import Asked
+    from pipeline.inspecting.subject import inspect as inspect_subject
+    from pipeline.report.inspection import inspected_json, inspected_svg, print_inspected
+
+    with results_alone():
+        found = inspect_subject(Asked(subject=subject, shape=shape, classes=classes))
+    if svg is not None:
+        from pipeline.runs.store import write_atomic
+
+        write_atomic(svg, inspected_svg(found).encode())
+    if as_json:
+        _print_json(inspected_json(found))
+    else:
+        print_inspected(found, result_console())
 
 
 @karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")

@@ -23,6 +23,7 @@ from pipeline.data.load import reference
 from pipeline.declare.recipe import Recipe, TrainSpec
 from pipeline.declare.settings import settings_of
 from pipeline.declare.target import TargetProfile
+from pipeline.elsewhere import is_elsewhere
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.git import commit_of
 from pipeline.host import is_this_machine, machine_name, training_device, usable_cores
@@ -210,7 +211,8 @@ def _asked(request: RunRequest, progress: Progress) -> _Asked:
     file = catalog.find("recipe", request.recipe)
     data = _data(recipe, file, request.overrides, progress)
     with catalog.said_in(file, "network.file", recipe.network.file, request.overrides):
-        catalog.find("network", recipe.network.file, beside=file.parent)
+        if not is_elsewhere(recipe.network.file):
+            catalog.find("network", recipe.network.file, beside=file.parent)
     task = named(data.card.task)
     _check_limits(recipe, task, file)
     until = request.until or STAGES[-1]

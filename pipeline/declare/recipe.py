@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
-    """Which network file to build and with which options: ``models/networks/NAME.py`` or a path."""
+    """Which network to build and with which options: ``models/networks/NAME.py``, a path, or a name from elsewhere.
+
+    ``timm:NAME`` and ``torchvision:NAME`` are networks of these packages, ``MODULE:FUNCTION`` is a function of the
+    user's own.  ``network = "…"`` is short for a table with ``file`` alone.
+    """
 
     file: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_file(cls, value: object) -> object:
+        return {"file": value} if isinstance(value, str) else value
 
 
 class AugmentSpec(Spec):

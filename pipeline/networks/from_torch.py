@@ -37,17 +37,22 @@ _CHECKED_BATCHES = (3, 2)
 _TOLERANCE = 1e-4  # of the largest output
 
 
-def flat_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+def flat_graph(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bool = True) -> fx.GraphModule:
     """Return the flat graph of a copy of ``network``, on the CPU, in evaluation mode, for samples of this shape.
 
+    ``checked``: whether it is run to see that it computes what the network does; unchecked, its weights may be on
+    torch's meta device, which knows shapes alone.
     Raises ModelError where the network's code cannot be followed, and UnsupportedOpError with all operations that are
     not known, each with its layer and the user's line.
     """
-    network = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(network).eval()
+    if not any(parameter.is_meta for parameter in network.parameters()):
+        network.cpu()
     exported = _export(network, sample_shape)
     flat = _read(exported, sample_shape)
     check_flat(flat, after="from_torch")
-    _check_same(network, flat, sample_shape)
+    if checked:
+        _check_same(network, flat, sample_shape)
     return flat
 
 
