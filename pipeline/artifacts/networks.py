@@ -61,7 +61,10 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """A network file, what it imports of its own folder, and what its ``build()`` is called with."""
+    """A network file, what it imports of its own folder, and what its ``build()`` is called with.
+
+    An ONNX file is a network, too: ``imports`` are then the files beside it in which its weights lie.
+    """
 
     sha256: Digest
     imports: dict[str, Digest] = field(default_factory=dict)  # own modules that the file imports → sha256

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
-    """Which network file to build and with which options: ``models/networks/NAME.py`` or a path."""
+    """Which network file to build and with which options: ``models/networks/NAME.py``, or the path of a .py or .onnx.
+
+    ``network = "…"`` is short for a table with ``file`` alone.
+    """
 
     file: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_file(cls, value: object) -> object:
+        return {"file": value} if isinstance(value, str) else value
 
 
 class AugmentSpec(Spec):
@@ -26,9 +34,9 @@ class AugmentSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """How to train from scratch."""
+    """How to train; 0 epochs: the network is taken with the weights that it comes with."""
 
-    epochs: int = Field(10, ge=1, le=MOST)
+    epochs: int = Field(10, ge=0, le=MOST)
     batch_size: int = Field(128, ge=1, le=MOST)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -40,12 +48,16 @@ class TrainSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
 
 
+class _FinetuneTrainSpec(TrainSpec):
+    epochs: int = Field(10, ge=1, le=MOST)
+
+
 class FinetuneSpec(Spec):
     """Start from weights that exist: ``recipe:NAME``, ``run:FOLDER`` or ``weights:FILE`` (.safetensors, .npz, .pt)."""
 
     start: str = Field(pattern=r"^(recipe|run|weights):.+")
     mode: Literal["head", "all", "gradual"] = "all"
-    train: TrainSpec = TrainSpec()
+    train: _FinetuneTrainSpec = _FinetuneTrainSpec()
     compare_labels_per_class: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = (10, 30, 100)
 
 

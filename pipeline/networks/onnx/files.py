@@ -118,7 +118,7 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     location = entries.get("location", "")
     file: Path = (path.parent / location).resolve()
     name = shown_text(f"weights '{tensor.name}' in '{location}'")
-    if not location or not file.is_relative_to(path.parent.resolve()) or not file.is_file():
+    if not location or file.parent != path.parent.resolve() or not file.is_file():
         raise ModelError(
             f"{name}: no file in the folder of the model", where=str(path), remedy="put its data file beside it"
         )
