@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
 from pipeline.errors import ModelError, nearest
 from pipeline.networks.onnx.constants import MOST_ELEMENTS
-from pipeline.networks.onnx.files import OnnxFile, name_of
+from pipeline.networks.onnx.files import OnnxFile, name_of, read_file
 from pipeline.visible import shown_text
 
 _TAKEN_INPUTS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
@@ -42,6 +43,11 @@ class Input:
             return self.shape[1:]
         height, width, channels = self.shape[1:]
         return channels, height, width
+
+
+def input_names(path: Path) -> tuple[str, ...]:
+    """Return what the inputs of a file are called.  Raises ModelError."""
+    return tuple(each.name for each in read_file(path).inputs)
 
 
 def input_of(file: OnnxFile, sample_shape: Sequence[int] | None, *, whole: bool) -> Input:
