@@ -29,9 +29,10 @@ from pipeline.networks.onnx.constants import array_of, constant_node, folded
 from pipeline.networks.onnx.ends import input_of, output_of
 from pipeline.networks.onnx.files import OnnxFile, name_of, read_file
 from pipeline.networks.onnx.fusions import fused
+from pipeline.networks.onnx.linear import LINEAR, as_matrix
 from pipeline.networks.onnx.modules import OnnxNetwork
-from pipeline.networks.onnx.nodes import Array, Node
-from pipeline.networks.onnx.values import Refusal, TouchesBatch, Value
+from pipeline.networks.onnx.nodes import Array, Handler, Node
+from pipeline.networks.onnx.values import Doubtful, Refusal, TouchesBatch, Value
 from pipeline.visible import shown_text
 
 _OWN_DOMAINS = ("", "ai.onnx")
@@ -110,7 +111,7 @@ class _Reading:
                 continue
             if any(name in self.unread for name in node.input):
                 self.unread.update(node.output)
-                if node.op_type not in ONNX and node.op_type not in _INNER:
+                if node.op_type not in {*ONNX, *LINEAR, *_INNER}:
                     self.refusals.append((name_of(node), _kind(node), "is not supported"))
                 continue
             try:
@@ -140,8 +141,8 @@ class _Reading:
             return [inputs[0].astype(np.float32)]  # what is computed is float
         if not any(isinstance(each, Value) for each in inputs):
             return folded(node, arrays, self.file.opset)
-        handler = ONNX.get(node.op_type) if node.domain in _OWN_DOMAINS else None
-        if handler is None:
+        known = node.op_type in ONNX or node.op_type in LINEAR
+        if not known or node.domain not in _OWN_DOMAINS:
             raise Refusal("is not supported")
         seen = Node(
             op=node.op_type,
@@ -154,19 +155,37 @@ class _Reading:
             lifted=any(isinstance(each, Value) and each.shape[:1] != (1,) for each in inputs),
             bias=self._bias(node, inputs, following) if node.op_type == "MatMul" else None,
         )
-        result = self._handled(handler, seen)
+        result = self._handled(node, seen)
         results = result if isinstance(result, tuple) else (result,)
         if seen.bias is not None:
             self._take_along(node, following, results[0])
         return results
 
-    def _handled(self, handler: Any, node: Node) -> Any:
+    def _handled(self, written: onnx.NodeProto, node: Node) -> Any:
+        """Let the operation's handler add its modules; where it has none that can, a linear one is a matrix."""
+        handler = ONNX.get(node.op)
+        if handler is None:
+            return self._lifted_if_needed(lambda each: as_matrix(each, written), node)
+        try:
+            return self._lifted_if_needed(handler, node)
+        except Refusal as refusal:
+            if node.op not in LINEAR or isinstance(refusal, Doubtful):
+                raise
+            try:
+                return self._lifted_if_needed(lambda each: as_matrix(each, written), node)
+            except Refusal:
+                raise refusal from None
+
+    def _lifted_if_needed(self, handler: Handler, node: Node) -> Any:
         mark = self.building.mark()
         try:
             return handler(node)
         except TouchesBatch:
             self.building.back(mark)
             return handler(replace(node, lifted=True))
+        except Refusal:
+            self.building.back(mark)
+            raise
 
     def _branch(self, node: onnx.NodeProto, inputs: Sequence[Value | Array | None]) -> list[Value | Array | None]:
         """Follow the branch that a constant condition chooses."""

@@ -17,6 +17,7 @@ from pipeline.networks.onnx.values import Refusal
 from pipeline.onboard.onnx_session import options
 
 Array = NDArray[Any]
+_PROVIDERS = ["CPUExecutionProvider"]
 MOST_ELEMENTS = 1 << 26  # of one tensor
 
 
@@ -52,9 +53,7 @@ def folded(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> 
     named = {name: each for name, each in zip(node.input, inputs, strict=False) if each is not None}
     model = _alone(node, named, opset)
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options(1), providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options(1), providers=_PROVIDERS)
         results = session.run(None, named)
     except Exception:  # noqa: BLE001  what ONNX Runtime has no kernel for, the reference may know
         try:
@@ -62,6 +61,28 @@ def folded(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> 
         except Exception as error:
             raise Refusal(f"of {len(arrays)} constants cannot be computed") from error
     return [np.asarray(each) for each in results]
+
+
+def evaluator(node: onnx.NodeProto, inputs: Sequence[Array | None], place: int, opset: int) -> Callable[[Array], Array]:
+    """Return a node as a function of one of its inputs, the others being constants.  Raises Refusal."""
+    given = onnx.NodeProto()
+    given.CopyFrom(node)
+    given.input[place] = "computed"  # it may be read in several places
+    named = {name: each for name, each in zip(given.input, inputs, strict=False) if each is not None}
+    sessions: dict[tuple[int, ...], onnxruntime.InferenceSession] = {}
+
+    def compute(array: Array) -> Array:
+        try:
+            if array.shape not in sessions:
+                model = _alone(given, {**named, "computed": array}, opset)
+                content = model.SerializeToString()
+                sessions[array.shape] = onnxruntime.InferenceSession(content, options(1), providers=_PROVIDERS)
+            result = sessions[array.shape].run([given.output[0]], {**named, "computed": array})[0]
+        except Exception as error:  # the library's own classes come straight from it
+            raise Refusal("is not supported") from error
+        return np.asarray(result)
+
+    return compute
 
 
 def _alone(node: onnx.NodeProto, named: Mapping[str, Array], opset: int) -> onnx.ModelProto:

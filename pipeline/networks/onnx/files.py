@@ -15,7 +15,7 @@ from pipeline.visible import shown_text
 
 MOST_BYTES = 2**31 - 1  # protobuf reads no more; weights of larger networks lie beside the file
 _MOST_NODES = 200_000
-_OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
+OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
 _LONGEST_REASON = 300  # characters
 
 
@@ -106,8 +106,8 @@ def _refused(path: Path, what: str, error: Exception) -> ModelError:
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
-    if opset not in _OPSETS:
-        remedy = f"export it with an opset from {_OPSETS[0]} to {_OPSETS[-1]}"
+    if opset not in OPSETS:
+        remedy = f"export it with an opset from {OPSETS[0]} to {OPSETS[-1]}"
         raise ModelError(f"is written in opset {opset}", where=str(path), remedy=remedy)
     return opset
 

@@ -5,6 +5,7 @@ Shapes: C channels in, O channels out, G groups, K kernel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.networks.onnx.modules import Stacked
 from pipeline.networks.onnx.nodes import Array, Handler, Node, filled, tensor_of
-from pipeline.networks.onnx.values import Refusal, Value
+from pipeline.networks.onnx.values import Refusal, TouchesBatch, Value
 from pipeline.networks.onnx.windows import evened, sides_of, window_pads
 
+_MOST_MATRICES = 256
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -160,9 +163,27 @@ def _matmul(node: Node) -> Value:
 def _matrix_product(node: Node, a: Value | Array, b: Value | Array) -> Value:
     if min(len(a.shape), len(b.shape)) < 2:
         return _with_vectors(node, a, b)
+    if isinstance(a, Value) and isinstance(b, np.ndarray) and b.ndim > 2:
+        return _stacked(node, a, b)
+    if isinstance(b, Value) and isinstance(a, np.ndarray) and a.ndim > 2:  # (A b) = (b^T A^T)^T
+        turned = node.run(lambda y: y.transpose(-1, -2), b, part="turned")
+        return node.run(lambda y: y.transpose(-1, -2), _stacked(node, turned, np.swapaxes(a, -1, -2)))
     if not node.lifted and min(len(each.shape) for each in (a, b) if isinstance(each, Value)) < 3:
         node.axis(0, 2)  # rows of a matrix are no samples here
     return node.broadcast(torch.matmul, a, b)
+
+
+def _stacked(node: Node, x: Value, matrices: Array) -> Value:
+    """Multiply each matrix of a value by a constant one of its own."""
+    if not node.lifted:
+        raise TouchesBatch
+    lead = np.broadcast_shapes(x.shape[:-2], matrices.shape[:-2])
+    if math.prod(lead) > _MOST_MATRICES:
+        raise Refusal(f"multiplies by {math.prod(lead):,} constant matrices")
+    each = np.broadcast_to(matrices, (*lead, *matrices.shape[-2:])).reshape(-1, *matrices.shape[-2:])
+    missing = (1,) * (len(lead) + 2 - len(x.shape))
+    raised = node.run(lambda y: y.reshape(y.shape[0], *missing, *x.shape), x, part="raised") if missing else x
+    return node.run(Stacked([tensor_of(one) for one in each], lead), raised, part="each")
 
 
 def _with_vectors(node: Node, a: Value | Array, b: Value | Array) -> Value:

@@ -6,7 +6,7 @@ lies in memory as (n, …), as it does in the file with n samples; any other as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,3 +122,18 @@ class Selected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Select."""
         return x.index_select(self.axis, self.indices)
+
+
+class Stacked(nn.Module):
+    """Matrices of a value, each times a constant one of its own."""
+
+    def __init__(self, matrices: Sequence[Tensor], lead: tuple[int, ...]) -> None:
+        super().__init__()
+        self.lead = lead
+        self.matrices = nn.ParameterList(nn.Parameter(each) for each in matrices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *lead, I, J) → (n, *lead, I, K)."""
+        rows = x.expand(x.shape[0], *self.lead, *x.shape[-2:]).flatten(1, -3)
+        products = [rows[:, place] @ matrix for place, matrix in enumerate(self.matrices)]
+        return torch.stack(products, 1).reshape(x.shape[0], *self.lead, x.shape[-2], products[0].shape[-1])

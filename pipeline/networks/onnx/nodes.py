@@ -22,6 +22,7 @@ from pipeline.networks.onnx.modules import Computed
 from pipeline.networks.onnx.values import Refusal, TouchesBatch, Value
 
 Array = NDArray[Any]
+_HIDDEN = 1e9
 
 
 Handler = Callable[["Node"], Value | tuple[Value | None, ...]]
@@ -168,10 +169,10 @@ def _with_numbers(function: Callable[..., Tensor], constants: Mapping[int, Tenso
 
 
 def tensor_of(array: Array) -> Tensor:
-    """Return a constant as float32."""
+    """Return a constant as float32; infinity, with which masks are written, becomes a large number."""
     if array.dtype.kind not in "fiub":
         raise Refusal(f"has a constant of type {array.dtype}")
-    return torch.from_numpy(np.array(array, np.float32))
+    return torch.from_numpy(np.nan_to_num(np.array(array, np.float32), nan=np.nan, posinf=_HIDDEN, neginf=-_HIDDEN))
 
 
 def filled(layer: nn.Module, weight: Array, bias: Array | Sequence[float] | None = None) -> nn.Module:

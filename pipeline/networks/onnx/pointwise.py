@@ -180,7 +180,7 @@ def _mean(node: Node) -> Value:
 
 
 def _where(node: Node) -> Value:
-    """Constant masks choose by arithmetic; infinity, with which attention is masked, becomes a large number."""
+    """Let constant masks choose by arithmetic."""
     mask = node.needed(0).astype(np.float32)
     parts: list[Value | Array | None] = []
     for place, chosen in ((1, mask), (2, 1 - mask)):

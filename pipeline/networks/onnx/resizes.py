@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.networks.onnx.constants import MOST_ELEMENTS, folded
 from pipeline.networks.onnx.modules import Mixed, Selected
 from pipeline.networks.onnx.nodes import Array, Handler, Node
-from pipeline.networks.onnx.values import Refusal, Value
+from pipeline.networks.onnx.values import Doubtful, Refusal, Value
 
 _WHOLE = 1e-3  # of an element
 _SAME_WEIGHTS = 1e-5
@@ -82,7 +82,7 @@ def _matrix(node: Node, side: int, scale: float | None, size: int | None) -> Arr
     if mode == "tf_crop_and_resize":
         raise Refusal("crops before it resizes")
     if mode == "align_corners" and scale is not None and abs(side * scale - after) > _WHOLE:
-        raise Refusal(f"resizes {side} elements by {scale:g}, which runtimes do in different ways")
+        raise Doubtful(f"resizes {side} elements by {scale:g}, which runtimes do in different ways")
     kept = {
         name: value
         for name, value in node.attributes.items()

@@ -9,6 +9,10 @@ class Refusal(Exception):  # noqa: N818  (collected, then raised as one Unsuppor
     """A node that cannot be taken; says why in the words that follow its name."""
 
 
+class Doubtful(Refusal):
+    """Runtimes do not agree on what a node gives."""
+
+
 class TouchesBatch(Exception):  # noqa: N818  (the node is taken again, lifted)
     """A node works along the axis of samples."""
 

@@ -164,6 +164,11 @@ FILES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, list[str]]] = 
         {"s": ints(1, 4, 11, 4)}, 13, ["ResizeLinear"],
     ),
     "dropout": ([node("Dropout", "x", "a"), node("Relu", "a", "y")], {}, 13, ["Relu"]),
+    "masked attention": (
+        [node("Add", "x m", "a"), node("Softmax", "a", "b"), node("MatMul", "b v", "y")],
+        {"m": np.triu(np.full((6, 8), -np.inf, np.float32), 1), "v": random(1, 4, 8, 2)}, 13,
+        ["Scale", "Softmax", *["Slice", "Reshape", "Projection"] * 4, *["Reshape"] * 4, "Concat"],
+    ),
     "constants folded": (
         [node("Mul", "c c", "d"), node("Add", "d c", "e"), node("Add", "x e", "y")], {"c": random(8)}, 13, ["Scale"],
     ),
@@ -195,6 +200,43 @@ ROWS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str]]] = {
 def test_products_with_weights_are_linear_layers(name: str, tmp_path: Path) -> None:
     nodes, constants, wanted = ROWS[name]
     assert kinds(write(model(nodes, (1, 6), constants), tmp_path)) == wanted
+
+
+GRID = np.random.default_rng(0).uniform(-1, 1, (1, 5, 3, 2)).astype(np.float32)
+MATRICES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, list[str]]] = {
+    "grid sample": ([node("GridSample", "x g", "y")], {"g": GRID}, 16, ["Reshape", "Gemm", "Reshape"]),
+    "scatter": (
+        [node("ScatterElements", "x i u", "y", axis=1)],
+        {"i": np.full((1, 1, 6, 8), 2), "u": random(1, 1, 6, 8)}, 13,
+        ["Reshape", "Gemm", "Scale", "Reshape"],
+    ),
+    "elements": (
+        [node("GatherElements", "x i", "y", axis=3)], {"i": np.full((1, 4, 6, 2), 3)}, 13,
+        ["Reshape", "Gather", "Reshape"],
+    ),
+    "mean over gaps": (
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2])], {}, 19, ["Reshape", "Gemm", "Reshape"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_small_linear_nodes_are_matrices(name: str, tmp_path: Path) -> None:
+    nodes, constants, opset, wanted = MATRICES[name]
+    assert kinds(write(model(nodes, MAP, constants, opset=opset), tmp_path)) == wanted
+
+
+def test_what_only_looks_linear_is_refused(tmp_path: Path) -> None:
+    constants = {"i": np.full((1, 1, 6, 8), 2), "u": np.full((1, 1, 6, 8), 50, np.float32)}
+    nodes = [node("ScatterElements", "x i u", "y", axis=1, reduction="max")]
+    with pytest.raises(UnsupportedOpError, match="only where it is linear"):
+        network_from(write(model(nodes, MAP, constants, opset=18), tmp_path))
+
+
+def test_a_resize_that_runtimes_do_in_different_ways_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Resize", "x - s", "y", mode="linear", coordinate_transformation_mode="align_corners")]
+    with pytest.raises(UnsupportedOpError, match=r"resizes 8 elements by 0\.6, which runtimes do in different ways"):
+        network_from(write(model(nodes, MAP, {"s": np.array([1, 1, 1, 0.6], np.float32)}), tmp_path))
 
 
 def test_a_file_for_any_batch_is_tried_with_three(tmp_path: Path) -> None:
@@ -296,11 +338,11 @@ def test_all_nodes_that_cannot_be_taken_are_told_at_once(tmp_path: Path) -> None
         node("Relu", "a", "c"),
         node("NonZero", "c", "d"),
         node("Add", "b c", "e"),
-        node("Compress", "e d", "y"),
+        node("Mod", "e d", "y"),
     ]
     with pytest.raises(UnsupportedOpError) as refused:
         network_from(write(model(nodes, MAP, {"w": W3}), tmp_path))
-    for name, op in (("the_b", "Det"), ("the_d", "NonZero"), ("the_y", "Compress")):
+    for name, op in (("the_b", "Det"), ("the_d", "NonZero"), ("the_y", "Mod")):
         assert f"node '{name}' ({op}) is not supported" in str(refused.value)
 
 
