@@ -47,8 +47,9 @@ These, where they are linear in their only computed input and small, are written
 
 {matrices}
 
-Constants, `Shape`, `Size` and whatever follows from them alone are computed while the file is read, and an `If` that they decide is
-followed. `python bench/bench_onnx_nodes.py` takes the onnx package's own cases of each node through import, graph and files.
+Constants, `Shape`, `Size` and whatever follows from them alone are computed while the file is read, and an `If` that
+they decide is followed. `python bench/bench_onnx_nodes.py` takes the onnx package's own cases of each node through
+import, graph and files.
 """
 _WIDTH = 120
 

@@ -280,6 +280,46 @@ def quantize(
     return _status_of(outcome.state, allow_open=allow_open)
 
 
+@karui.command(short_help="Judge a model file as it is, quantized or not.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, metavar="CARD|FOLDER|FILE", shell_complete=_complete("data"),
+    help="A card (its test split counts), a folder of pictures, or an .npz file with x (and y).",
+)  # fmt: skip
+@click.option(
+    "--float", "beside", type=click.Path(path_type=Path), metavar="FILE",
+    help="The float file that it was made from; without labels it says what is right.",
+)  # fmt: skip
+@click.option(
+    "--target", default="", metavar="NAME|FILE", shell_complete=_complete("target"),
+    help="Device whose limits it has to keep.",
+)  # fmt: skip
+@click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
+@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@_debug_option
+def validate(
+    *, model: Path, data: str, beside: Path | None, target: str, runtime: str, output: str, as_json: bool
+) -> int:
+    """Say what MODEL, an .onnx or .tflite file, answers on DATA, what of it runs on integers, and how long it takes.
+
+    Exit status: 0 every limit of the target is met (or there is none), 3 one is missed, others as of `karui run`.
+    """
+    from pipeline.console import results_alone
+    from pipeline.runs.records import to_json
+    from pipeline.validating import Question, validate
+
+    question = Question(model=model, data=data, beside=beside, target=target, runtime=runtime, output=output)
+    with results_alone():
+        found = validate(question)
+    if as_json:
+        _print_json(to_json(found).decode())
+    else:
+        for line in found.lines():
+            click.echo(shown_text(line))
+    return 0 if found.met else EXIT_LIMIT_MISSED
+
+
 def _shape_in(assignment: str) -> tuple[int, ...]:
     """Read ``images=1,3,320,320``."""
     sides = assignment.partition("=")[2].replace("x", ",").split(",")

@@ -64,7 +64,7 @@ def quantizing(
         what = f"'{name}' is no name: small letters, digits, '-', '_' and '.' alone"
         raise ConfigError(what, where="--name", remedy="the files and the run folder are called like that")
     recipe = Path(f"{name}.toml")
-    card = _card_named(data)
+    card = card_named(data)
     network = network_from(model, sample_shape=_asked(model, card, shapes or {}), output=output)
     files: dict[Path, bytes] = {}
     given: Given | None = None
@@ -95,7 +95,7 @@ def _told(given: Given | None) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _card_named(data: str) -> Path | None:
+def card_named(data: str) -> Path | None:
     """Return the card that is meant; None for samples."""
     if data.endswith(".toml") or data in catalog.names("data"):
         return catalog.find("data", data)
