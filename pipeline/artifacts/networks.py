@@ -63,7 +63,8 @@ class DataFacts:
 class NetworkRef:
     """A network file, what it imports of its own folder, and what its ``build()`` is called with.
 
-    A network may also be named: ``timm:NAME`` of a package of networks, or ``MODULE:FUNCTION``.
+    A network may also be named: ``timm:NAME`` of a package of networks, or ``MODULE:FUNCTION``.  An ONNX file is a
+    network, too: ``imports`` are then the files beside it in which its weights lie.
     """
 
     sha256: Digest  # of the file's code; of what is named, of its name and version

@@ -10,7 +10,7 @@ from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
-    """Which network to build and with which options: ``models/networks/NAME.py``, a path, or a name from elsewhere.
+    """Which network to build, and how: ``models/networks/NAME.py``, the path of a .py or .onnx, or a name from elsewhere.
 
     ``timm:NAME`` and ``torchvision:NAME`` are networks of these packages, ``MODULE:FUNCTION`` is a function of the
     user's own.  ``network = "…"`` is short for a table with ``file`` alone.
@@ -35,9 +35,9 @@ class AugmentSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """How to train from scratch."""
+    """How to train; 0 epochs: the network is taken with the weights that it comes with."""
 
-    epochs: int = Field(10, ge=1, le=MOST)
+    epochs: int = Field(10, ge=0, le=MOST)
     batch_size: int = Field(128, ge=1, le=MOST)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -49,12 +49,16 @@ class TrainSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
 
 
+class _FinetuneTrainSpec(TrainSpec):
+    epochs: int = Field(10, ge=1, le=MOST)
+
+
 class FinetuneSpec(Spec):
     """Start from weights that exist: ``recipe:NAME``, ``run:FOLDER`` or ``weights:FILE`` (.safetensors, .npz, .pt)."""
 
     start: str = Field(pattern=r"^(recipe|run|weights):.+")
     mode: Literal["head", "all", "gradual"] = "all"
-    train: TrainSpec = TrainSpec()
+    train: _FinetuneTrainSpec = _FinetuneTrainSpec()
     compare_labels_per_class: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = (10, 30, 100)
 
 

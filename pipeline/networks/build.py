@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts.networks import NetworkRef
+from pipeline.artifacts.networks import Digest, NetworkRef
+from pipeline.catalog import ONNX_SUFFIX, file_digest
 from pipeline.elsewhere import package_of
 from pipeline.errors import ModelError, nearest
 from pipeline.networks import zoo
+from pipeline.networks.from_onnx import network_from
 from pipeline.networks.memory import settle
+from pipeline.networks.onnx.modules import OnnxNetwork
 from pipeline.networks.outputs import auxiliary_outputs, give_main_output, named_output
 from pipeline.networks.own_code import OwnCode, line_in, load_code, user_error
 from pipeline.onboard.arrays import Signature, TensorSpec
@@ -40,14 +45,17 @@ def build_network(ref: NetworkRef, *, seed: int, checked: bool = True) -> nn.Mod
     ``classes`` is the first axis of the output: for regression the number of targets.  A ``build`` whose first
     parameter is called ``signature`` is given the ``Signature`` in place of both.
 
-    What is named (``timm:resnet18``) is asked of its package.  A network that returns more than it is asked for, as
-    auxiliary heads do, gives its main output (``networks.outputs``).
+    What is named (``timm:resnet18``) is asked of its package; an ONNX file is read with its weights
+    (``networks.from_onnx``).  A network that returns more than it is asked for, as auxiliary heads do, gives its main
+    output (``networks.outputs``).
 
     If ``checked``, a batch of two samples has gone through it, and outputs of the signature's shapes have come out.
     torch's global random state is left as it was.  Raises ModelError with the line of the user's file for whatever goes
     wrong in it: import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that
     it imports from its folder, is no longer the one of ``ref``.
     """
+    if ref.path.suffix == ONNX_SUFFIX:
+        return _of_onnx_file(ref)
     with contextlib.ExitStack() as stack:
         if package_of(ref.name):
             make = zoo.maker(ref)
@@ -77,6 +85,44 @@ def _built(build: FunctionType, ref: NetworkRef) -> nn.Module:
             remedy=f"{ref.function}(input_shape, classes, **options) must return a torch.nn.Module",
         )
     return network
+
+
+def _of_onnx_file(ref: NetworkRef) -> nn.Module:
+    """Return the network that stands in an ONNX file, with the weights that stand there."""
+    digests = ((ref.path.name, ref.sha256), *sorted(ref.imports.items()))
+    network = copy.deepcopy(_read(ref.path, digests, ref.input_shape, _output_of(ref)))
+    wanted = ref.signature.output.shape
+    if network.result_shape != wanted:
+        raise ModelError(
+            f"gives {network.result_shape} for each sample, and the data ask for {wanted}",
+            where=str(ref.path),
+            remedy="the data need the classes, or numbers, that the network was made for",
+        )
+    settle(network, example(ref.signature))
+    return network
+
+
+def _output_of(ref: NetworkRef) -> str:
+    unknown = [option for option in ref.options if option != "output"]
+    if unknown:
+        raise ModelError(
+            f"a network in an ONNX file has no option '{unknown[0]}'{nearest(unknown[0], ['output'])}",
+            where=str(ref.path),
+            remedy=_OPTIONS_REMEDY,
+        )
+    return str(ref.options.get("output", ""))
+
+
+@functools.lru_cache(maxsize=1)  # the stages of a run ask for the same network in turn
+def _read(
+    path: Path, digests: tuple[tuple[str, Digest], ...], sample_shape: tuple[int, ...], output: str
+) -> OnnxNetwork:
+    for name, digest in digests:
+        if file_digest(path.parent / name) != digest:
+            what = "the network file has changed since it was read"
+            where = str(path.parent / name)
+            raise ModelError(what, where=where, remedy="run again; stages that depend on the file will be redone")
+    return network_from(path, sample_shape=sample_shape, output=output)
 
 
 def _build_function(code: OwnCode, ref: NetworkRef) -> FunctionType:

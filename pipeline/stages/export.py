@@ -175,7 +175,7 @@ def _export(
 def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature: Signature, prepared: bool) -> About:
     """Return what a file says about itself to whoever gets it; ``prepared``: it does not take raw values."""
     card, raws = dataset.card, raws_of(dataset)
-    numbers = tasks.named(card.task).WANTED == "number"
+    numbers = tasks.named(card.task).WANTED in ("number", "output")
     return About(
         recipe=name,
         task=card.task,
