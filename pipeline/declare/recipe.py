@@ -10,7 +10,7 @@ from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
-    """Which network to build, and how: ``models/networks/NAME.py``, the path of a .py or .onnx, or a name from elsewhere.
+    """Which network, and how it is built: ``models/networks/NAME.py``, a path of a .py or .onnx, or a name.
 
     ``timm:NAME`` and ``torchvision:NAME`` are networks of these packages, ``MODULE:FUNCTION`` is a function of the
     user's own.  ``network = "…"`` is short for a table with ``file`` alone.
