@@ -151,7 +151,7 @@ FILES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, list[str]]] = 
     ),
     "slice of old": ([node("Slice", "x", "y", starts=[1], ends=[3], axes=[2])], {}, 9, ["Slice"]),
     "gather": ([node("Gather", "x i", "y", axis=1)], {"i": ints(2, 0, -1)}, 13, ["Gather"]),
-    "pad of old": ([node("Pad", "x", "y", pads=[0, 0, 1, 2, 0, 0, 0, 1], value=0.5)], {}, 9, ["Pad"]),
+    "pad of old": ([node("Pad", "x", "y", pads=[0, 0, 1, 2, 0, 0, 0, 1], value=0.5)], {}, 9, ["PadFilled"]),
     "depth to space": ([node("DepthToSpace", "x", "y", blocksize=2)], {}, 13, ["Reshape", "Transpose", "Reshape"]),
     "expand": ([node("GlobalMaxPool", "x", "a"), node("Expand", "a s", "y")], {"s": ints(1, 4, 2, 2)}, 13,
                ["ReduceMax", "Gather", "Gather"]),
