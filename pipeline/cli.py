@@ -6,21 +6,17 @@ Imports stand inside the functions here, and only here: ``karui --help`` must no
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from pipeline.ending import Stopped, ending_of, tell
 from pipeline.errors import ConfigError, KaruiError, nearest
+from pipeline.process import close_results, is_utf8, listen_to_signals, nobody_listens, usable_streams
 from pipeline.visible import shown_json, shown_text
 
 if TYPE_CHECKING:
@@ -118,12 +114,17 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
 
 
 def _is_shape(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    sides = value.replace("x", ",").split(",")
-    if not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+    sides = None if value is None else _sides_of(value)
+    if value is not None and sides is None:
         raise click.BadParameter(f"'{value}' is no shape, for example 3,64,64")
-    return tuple(map(int, sides))
+    return sides
+
+
+def _sides_of(text: str) -> tuple[int, ...] | None:
+    """Read ``3,64,64`` or ``3x64x64``; None for anything else."""
+    sides = text.replace("x", ",").split(",")
+    right = all(side.strip().isdecimal() and len(side) < 10 and int(side) for side in sides)
+    return tuple(map(int, sides)) if right else None
 
 
 @karui.command(short_help="Train, prune, quantize, export and validate a recipe.")
@@ -331,10 +332,10 @@ def validate(
 
 def _shape_in(assignment: str) -> tuple[int, ...]:
     """Read ``images=1,3,320,320``."""
-    sides = assignment.partition("=")[2].replace("x", ",").split(",")
-    if not all(side.strip().isdecimal() and len(side) < 10 and int(side) for side in sides) or len(sides) < 2:
+    sides = _sides_of(assignment.partition("=")[2])
+    if sides is None or len(sides) < 2:
         raise ConfigError(f"'{assignment}' is no shape", where="--input", remedy="write for example images=1,3,320,320")
-    return tuple(map(int, sides))
+    return sides
 
 
 @karui.command(short_help="Write a recipe and a card for data of your own.")
@@ -575,7 +576,7 @@ def _safe(text: str, style: Style) -> str:
 
 def _print_json(text: str) -> None:
     # a terminal or pipe that knows ASCII alone gets \u00fc instead of a question mark
-    click.echo(shown_json(text) if _is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
+    click.echo(shown_json(text) if is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
 def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
@@ -609,76 +610,31 @@ def main(args: Sequence[str] | None = None) -> int:
         return _status(args)
     finally:
         if args is None:  # else somebody calls this from Python, who goes on
-            _close_results()
-
-
-def _close_results() -> None:
-    """Send what is printed from now on to stderr: a network's code may print while the process ends."""
-    if sys.stdout is None:
-        return
-    with contextlib.suppress(OSError, ValueError):
-        try:
-            sys.stdout.flush()
-        except OSError:  # nobody listens: what is left must not come out elsewhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+            close_results()
 
 
 def _status(args: Sequence[str] | None) -> int:
-    _usable_streams()
-    _listen_to_signals()
+    usable_streams()
+    listen_to_signals()
     arguments = list(sys.argv[1:] if args is None else args)
     try:
         _refuse_zero_bytes(arguments)
         status = karui.main(args=arguments, prog_name="karui", standalone_mode=False, obj=arguments)
         return status if isinstance(status, int) else 0
     except (BrokenPipeError, _NobodyListensError):
-        return _nobody_listens()
+        return nobody_listens()
     except (Exception, KeyboardInterrupt, Stopped) as error:  # noqa: BLE001  the user gets a message, the traceback with --debug
         try:
             return tell(error, debug="--debug" in arguments, as_json="--json" in arguments)
         except BrokenPipeError:
-            _nobody_listens()
+            nobody_listens()
             return ending_of(error).exit_status
-
-
-def _nobody_listens() -> int:
-    sys.stdout = None  # nobody listens any more, which is their right; nothing is to be flushed at exit either
-    return 0
 
 
 def _refuse_zero_bytes(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if "\0" in argument:
             raise ConfigError(f"the argument {argument!a} holds a zero byte", remedy="take it out")
-
-
-def _listen_to_signals() -> None:
-    """Let SIGTERM and SIGHUP end a run in words, with nothing half-written; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
-            signal.signal(getattr(signal, name), _stop)
-
-
-def _stop(number: int, _frame: object) -> None:
-    raise Stopped(number)
-
-
-def _usable_streams() -> None:
-    """Let what is printed never raise: a closed stream swallows it, one without UTF-8 shows question marks."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  until the process ends
-        elif not _is_utf8(stream) and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _is_utf8(stream: TextIO) -> bool:
-    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 if __name__ == "__main__":
