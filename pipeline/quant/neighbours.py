@@ -16,11 +16,12 @@ def better_float(quantized: Collection[fx.Node]) -> set[fx.Node]:
     """Return what should not become int8 after all, given what else does.
 
     A sum that a layer norm reads: it divides by each sample's spread, and makes steps larger.  Arithmetic with
-    constants beside a float operation: to convert after it takes no longer than before, and rounds once.
+    constants beside a float operation: to convert after it takes no longer than before, and rounds once.  A softmax
+    inside the network: a step of 1/256 is more than a share of many has, and float kernels are faster.
     """
     left = set(quantized)
     while True:
-        dropped = {node for node in left if _is_normed(node) or _is_beside_float(node, left)}
+        dropped = {node for node in left if _is_normed(node) or _is_beside_float(node, left) or _is_inner_softmax(node)}
         if not dropped:
             return set(quantized) - left
         left -= dropped
@@ -36,6 +37,10 @@ def _is_beside_float(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
     source, readers = _source(node), _readers(node)
     from_integers = source.op == "placeholder" or source in quantized
     return not from_integers or not any(reader.op == "output" or reader in quantized for reader in readers)
+
+
+def _is_inner_softmax(node: fx.Node) -> bool:
+    return _kind(node) == "Softmax" and all(reader.op == "call_module" for reader in _readers(node))
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

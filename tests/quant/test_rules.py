@@ -159,6 +159,26 @@ def test_arithmetic_with_constants_beside_a_float_operation_is_not_rounded(after
     assert any("beside float operations" in reason for reason in float_reasons(graph)) != rounded
 
 
+class _Shares(nn.Module):
+    """Every position's share of the sum over all positions, as efficient attention takes it of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.last = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = self.keys(x).flatten(2).softmax(2).view(x.shape)
+        result: Tensor = self.last(x * shares)
+        return result
+
+
+def test_a_softmax_inside_the_network_has_a_scale_of_its_own() -> None:
+    graph = quantized(_Shares())
+    after = {str(node.args[0]): module_of(node) for node in compute_nodes(graph)}
+    (quantizer,) = [each for name, each in after.items() if "softmax" in name and isinstance(each, ActivationQuantizer)]
+    assert quantizer.params.scale < 1 / 256
+
+
 @pytest.mark.parametrize("constant", [0.3, -7.0, 0.0])
 def test_a_single_constant_is_rounded_by_nothing(constant: float) -> None:
     graph = quantized(between(_Arithmetic(lambda x: F.relu(x) * constant)))
