@@ -1,4 +1,4 @@
-"""The page docs/operations.md: what is read from PyTorch, and what of it runs on 8-bit integers.
+"""The page docs/operations.md: what is read from PyTorch and from ONNX files, and what of it runs on 8-bit integers.
 
 python bench/list_operations.py > docs/operations.md
 """
@@ -6,6 +6,9 @@ python bench/list_operations.py > docs/operations.md
 from __future__ import annotations
 
 from pipeline.networks.aten import ATEN, MEANINGLESS
+from pipeline.networks.onnx import ONNX
+from pipeline.networks.onnx.files import OPSETS
+from pipeline.networks.onnx.linear import LINEAR
 from pipeline.quant.scheme import RULES, Output
 from pipeline.tflite.builders import BUILDERS
 
@@ -35,6 +38,20 @@ only float operations read, arithmetic between float operations.
 {rows}
 
 The TFLite writer also reads these ONNX operations: {onnx}.
+
+## From ONNX files
+
+Nodes of these operations are read (opset {first} to {last}); what they become is listed above:
+
+{nodes}
+
+These, where they are linear in their only computed input and small, are written as one matrix:
+
+{matrices}
+
+Constants, `Shape`, `Size` and whatever follows from them alone are computed while the file is read, and an `If` that
+they decide is followed. `python bench/bench_onnx_nodes.py` takes the onnx package's own cases of each node through
+import, graph and files.
 """
 _WIDTH = 120
 
@@ -49,6 +66,10 @@ def page() -> str:
         functions=_wrapped(sorted(ATEN)),
         vanishing=", ".join(f"`{name}`" for name in sorted(MEANINGLESS)),
         rows="\n".join(rows),
+        first=OPSETS[0],
+        last=OPSETS[-1],
+        nodes=_wrapped(sorted(ONNX)),
+        matrices=_wrapped(sorted(LINEAR)),
         onnx=", ".join(f"`{name}`" for name in sorted(set(BUILDERS) - set(RULES))),
     )
 

@@ -2,14 +2,16 @@
 
 Content is found by file name: first in the working folder (``models/NAME.toml``, ``targets/NAME.toml``,
 ``calibration_data/NAME.toml``, ``models/networks/NAME.py``), then among the shipped copies.  What contains a path
-separator or ends in ``.toml`` or ``.py`` is a path; relative paths inside a recipe start at the recipe's folder, then
-at the working folder.  Whatever is wrong becomes a ConfigError with file, table, key and the nearest valid key.
+separator or ends in ``.toml``, ``.py`` or ``.onnx`` is a path; relative paths inside a recipe start at the recipe's
+folder, then at the working folder.  Whatever is wrong becomes a ConfigError with file, table, key and the nearest
+valid key.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -27,6 +29,7 @@ from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import NetworkSpec, Recipe
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Spec
+from pipeline.elsewhere import is_elsewhere, reference
 from pipeline.errors import ConfigError, nearest
 from pipeline.host import host_profile
 from pipeline.onboard.arrays import Signature
@@ -36,8 +39,10 @@ from pipeline.runs.sources import code_digest, local_imports
 from pipeline.shipped import shipped_folder
 
 Kind = Literal["recipe", "target", "data", "network"]
+ONNX_SUFFIX = ".onnx"
 HOST = "host"  # the target that is this machine, filled by detection
 
+_NO_WEIGHTS = frozenset({".onnx", ".py", ".toml", ".md", ".html", ".json"})
 _LONGEST_FILE_BYTES = 4 << 20
 _LONGEST_LINE = 200  # characters of a wrong line that are shown
 _DEEPEST_KEY = 32
@@ -126,7 +131,7 @@ def said_in(recipe: Path, key: str, value: str, overrides: Sequence[str] = ()) -
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith((".toml", ".py")) or "/" in name or os.sep in name
+    return name.endswith((".toml", ".py", ".onnx")) or "/" in name or os.sep in name
 
 
 def _folders(kind: Kind) -> tuple[Path, ...]:
@@ -195,9 +200,21 @@ def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Sig
     """Return the reference to a network file: its place, what is in it, and what it is built with.
 
     Its digests are those of the code, comments and docstrings left out: of the file, and of all that it imports from
-    its own folder.  ``signature``: what the data's task asks of it.  Raises ConfigError when there is no such file.
+    its own folder; of an ONNX file those of its bytes, and of the files beside it in which its weights lie.
+    ``signature``: what the data's task asks of it.  Raises ConfigError when there is no such file, and for a name from
+    elsewhere (``timm:NAME``, ``MODULE:FUNCTION``) when that is not installed.
     """
+    if is_elsewhere(spec.file):
+        return reference(spec, beside=beside, signature=signature)
     path = find("network", spec.file, beside=beside)
+    if path.suffix == ONNX_SUFFIX:
+        return NetworkRef(
+            sha256=file_digest(path),
+            imports={file.name: file_digest(file) for file in _data_beside(path)},
+            options=dict(spec.options),
+            signature=signature,
+            path=path,
+        )
     imports = {name: code_digest(_read_bytes(file)) for name, file in local_imports(path).items()}
     return NetworkRef(
         sha256=code_digest(_read_bytes(path)),
@@ -206,6 +223,22 @@ def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Sig
         signature=signature,
         path=path,
     )
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes.  Raises ConfigError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=shown(path)) from error
+
+
+def _data_beside(model: Path) -> list[Path]:
+    """Return the files in an ONNX file's folder that its bytes name: its weights may lie in them."""
+    content = _read_bytes(model)
+    others = (file for file in sorted(model.parent.iterdir()) if file.suffix not in _NO_WEIGHTS and file.is_file())
+    return [file for file in others if file.name.encode() in content] if b"location" in content else []
 
 
 def _read_bytes(path: Path) -> bytes:

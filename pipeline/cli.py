@@ -117,6 +117,15 @@ def _is_assignment(_context: click.Context, _parameter: click.Parameter, values:
     return values
 
 
+def _is_shape(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    sides = value.replace("x", ",").split(",")
+    if not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter(f"'{value}' is no shape, for example 3,64,64")
+    return tuple(map(int, sides))
+
+
 @karui.command(short_help="Train, prune, quantize, export and validate a recipe.")
 @click.argument("recipe", default=DEFAULT_RECIPE, shell_complete=_complete("recipe"))
 @click.option(
@@ -198,6 +207,134 @@ def run(
     else:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
     return _status_of(outcome.state, allow_open=allow_open)
+
+
+@karui.command(short_help="Quantize an ONNX file: no training code, only samples.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, metavar="CARD|FOLDER|FILE", shell_complete=_complete("data"),
+    help="A card, a folder of pictures (one folder per class, or without classes), or an .npz file with x (and y).",
+)  # fmt: skip
+@click.option(
+    "--target", "targets", multiple=True, default=[DEFAULT_TARGET], show_default=True, metavar="NAME|FILE",
+    shell_complete=_complete("target"),
+    help="Device to make the model for; repeat it for several.",
+)  # fmt: skip
+@click.option("--name", default="", metavar="NAME", help="What recipe and run are called.  [default: as the file]")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=SHAPE", callback=_is_assignment,
+    help="Shape of an input whose axes the file leaves free, for example images=1,3,320,320.",
+)  # fmt: skip
+@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", callback=_is_named,
+    help="Folder of the run.  [default: runs/NAME]",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Write over a recipe, card or samples of this name.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables, nothing else.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
+@_debug_option
+def quantize(
+    *,
+    model: Path,
+    data: str,
+    targets: tuple[str, ...],
+    name: str,
+    inputs: tuple[str, ...],
+    output: str,
+    out: Path | None,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    allow_open: bool,
+) -> int:
+    """Make int8 and float files, ONNX and TFLite, of MODEL, an .onnx file, and say what was lost.
+
+    A recipe is written that `karui run` takes: to train it, or to prune it, change a line there. Where the samples have
+    no labels that fit, int8 is compared with what the float network gives. Exit status: as of `karui run`.
+    """
+    from pipeline.console import results_alone, shown_progress
+    from pipeline.flow import RunRequest, run_recipe
+    from pipeline.paths import expanded
+    from pipeline.runs.finished import RUNS
+    from pipeline.starting.models import quantizing
+
+    with results_alone():
+        shapes = {each.partition("=")[0].strip(): _shape_in(each) for each in inputs}
+        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output)
+    if made.in_the_way and not yes:
+        there = ", ".join(map(str, made.in_the_way))
+        raise ConfigError(f"{there} is there already", where="quantize", remedy="choose another --name, or say --yes")
+    made.write()
+    for each in () if quiet or as_json else (*made.said, f"written: {', '.join(map(str, made.files))}"):
+        click.echo(shown_text(each))
+    told = [part for target in targets if targets != (DEFAULT_TARGET,) for part in ("--target", target)]
+    request = RunRequest(
+        recipe=str(made.recipe),
+        targets=targets,
+        out=out,
+        device="cpu",
+        command=("karui", "run", str(made.recipe), *told, *(("--out", str(out)) if out else ())),
+    )
+    with results_alone(), shown_progress(quiet=quiet) as progress:
+        outcome = run_recipe(request, progress)
+    folder = out or RUNS / outcome.run
+    if as_json:
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
+    else:
+        _print_tables(outcome, folder, request.command)
+    return _status_of(outcome.state, allow_open=allow_open)
+
+
+@karui.command(short_help="Judge a model file as it is, quantized or not.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, metavar="CARD|FOLDER|FILE", shell_complete=_complete("data"),
+    help="A card (its test split counts), a folder of pictures, or an .npz file with x (and y).",
+)  # fmt: skip
+@click.option(
+    "--float", "beside", type=click.Path(path_type=Path), metavar="FILE",
+    help="The float file that it was made from; without labels it says what is right.",
+)  # fmt: skip
+@click.option(
+    "--target", default="", metavar="NAME|FILE", shell_complete=_complete("target"),
+    help="Device whose limits it has to keep.",
+)  # fmt: skip
+@click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
+@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@_debug_option
+def validate(
+    *, model: Path, data: str, beside: Path | None, target: str, runtime: str, output: str, as_json: bool
+) -> int:
+    """Say what MODEL, an .onnx or .tflite file, answers on DATA, what of it runs on integers, and how long it takes.
+
+    Exit status: 0 every limit of the target is met (or there is none), 3 one is missed, others as of `karui run`.
+    """
+    from pipeline.console import results_alone
+    from pipeline.runs.records import to_json
+    from pipeline.validating import Question, validate
+
+    question = Question(model=model, data=data, beside=beside, target=target, runtime=runtime, output=output)
+    with results_alone():
+        found = validate(question)
+    if as_json:
+        _print_json(to_json(found).decode())
+    else:
+        for line in found.lines():
+            click.echo(shown_text(line))
+    return 0 if found.met else EXIT_LIMIT_MISSED
+
+
+def _shape_in(assignment: str) -> tuple[int, ...]:
+    """Read ``images=1,3,320,320``."""
+    sides = assignment.partition("=")[2].replace("x", ",").split(",")
+    if not all(side.strip().isdecimal() and len(side) < 10 and int(side) for side in sides) or len(sides) < 2:
+        raise ConfigError(f"'{assignment}' is no shape", where="--input", remedy="write for example images=1,3,320,320")
+    return tuple(map(int, sides))
 
 
 @karui.command(short_help="Write a recipe and a card for data of your own.")
@@ -353,6 +490,45 @@ def predict(
     if out is not None:
         write_masks(answered, out)
     click.echo(_safe(answers_text(answered, style), style))
+
+
+@karui.command(short_help="Show the layers of a network or model file and what they cost.")
+@click.argument("subject", metavar="NAME|FILE", shell_complete=_complete("recipe"))
+@click.option(
+    "--input", "shape", metavar="C,H,W", callback=_is_shape,
+    help="Shape of one input.  [default: the recipe's; 3,224,224 for networks of packages, else 3,32,32]",
+)  # fmt: skip
+@click.option(
+    "--classes", type=click.IntRange(1), metavar="N", help="Number of outputs.  [default: the recipe's, or 10]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a chart of the costs, too."
+)
+@_debug_option
+def inspect(
+    *, subject: str, shape: tuple[int, ...] | None, classes: int | None, as_json: bool, svg: Path | None
+) -> None:
+    """Show each layer's output, parameters, multiply-accumulates and memory, and whether it runs on integers.
+
+    NAME|FILE is a recipe, a network file or name (resnet, timm:resnet18, torchvision:resnet50, mypackage.nets:build),
+    or an .onnx or .tflite file. No data is read and nothing is trained.
+    """
+    from pipeline.console import result_console, results_alone
+    from pipeline.inspecting.subject import Asked
+    from pipeline.inspecting.subject import inspect as inspect_subject
+    from pipeline.report.inspection import inspected_json, inspected_svg, print_inspected
+
+    with results_alone():
+        found = inspect_subject(Asked(subject=subject, shape=shape, classes=classes))
+    if svg is not None:
+        from pipeline.runs.store import write_atomic
+
+        write_atomic(svg, inspected_svg(found).encode())
+    if as_json:
+        _print_json(inspected_json(found))
+    else:
+        print_inspected(found, result_console())
 
 
 @karui.command(short_help="Print verdicts, sizes, stages and layers of a run.")

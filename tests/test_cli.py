@@ -404,3 +404,21 @@ sys.exit(main())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["error"]["exit_status"] == done.returncode == 2
     assert done.stderr.endswith("bye\nraw bye")
+
+
+# ── inspect ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_inspect_prints_layers_and_writes_a_chart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chart = tmp_path / "costs.svg"
+    assert cli.main(["inspect", "mlp", "--input", "16", "--classes", "3", "--svg", str(chart)]) == 0
+    assert "would run on 8-bit integers" in capsys.readouterr().out
+    assert chart.read_text().startswith("<svg ")
+    assert cli.main(["inspect", "mlp", "--input", "16", "--classes", "3", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["layers"][-1]["output_shape"] == [3]
+
+
+def test_inspect_refuses_what_is_no_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", "cnn", "--input", "3,-1,8"]) == 2
+    assert "'3,-1,8' is no shape, for example 3,64,64" in capsys.readouterr().err

@@ -10,11 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # lowest first; a unit is a file or a folder of pipeline/; what is not named here counts as WORK
-WORK = frozenset({"data", "source", "judging", "networks", "quant", "runtimes", "tasks", "tflite", "training"})
+WORK = frozenset(
+    {"data", "source", "inspecting", "judging", "networks", "quant", "runtimes", "tasks", "tflite", "training"}
+)
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"onboard"}),
     frozenset({"artifacts", "declare", "errors", "paths", "progress", "refusal", "shipped", "visible"}),
-    frozenset({"catalog", "graph", "host", "runs"}),
+    frozenset({"catalog", "elsewhere", "graph", "host", "runs"}),
     WORK,
     frozenset({"instruments", "remote"}),
     frozenset({"console", "report", "stages"}),

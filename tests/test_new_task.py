@@ -206,7 +206,7 @@ class Copy:
         (self.project / "pipeline" / "tasks" / "ordinal.py").write_text(ORDINAL)
         registry = self.project / "pipeline" / "tasks" / "__init__.py"
         before = registry.read_text()
-        after = before.replace("import binary, classification,", "import binary, classification, ordinal,").replace(
+        after = before.replace("binary, classification,", "binary, classification, ordinal,").replace(
             '    "regression": regression,\n', '    "ordinal": ordinal,\n    "regression": regression,\n'
         )
         registry.write_text(after)

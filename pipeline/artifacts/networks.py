@@ -61,13 +61,24 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """A network file, what it imports of its own folder, and what its ``build()`` is called with."""
+    """A network file, what it imports of its own folder, and what its ``build()`` is called with.
 
-    sha256: Digest
+    A network may also be named: ``timm:NAME`` of a package of networks, or ``MODULE:FUNCTION``.  An ONNX file is a
+    network, too: ``imports`` are then the files beside it in which its weights lie.
+    """
+
+    sha256: Digest  # of the file's code; of what is named, of its name and version
     imports: dict[str, Digest] = field(default_factory=dict)  # own modules that the file imports → sha256
     options: dict[str, OptionValue]
     signature: Signature
-    path: Path = field(metadata=NOT_IN_KEY)
+    path: Path = field(metadata=NOT_IN_KEY)  # of what is named: its name, in the folder that its modules lie in
+    name: str = ""  # "timm:resnet18", "mypackage.nets:build"; "" for a file
+    version: str = ""  # of the distribution that it is named in; "" for what lies in the user's own folder
+
+    @property
+    def function(self) -> str:
+        """Return the name of the function that makes the network."""
+        return self.name.rpartition(":")[2] or "build"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -121,6 +121,18 @@ def checked_labels(labels: NDArray[Any], samples: int, classes: int | None, wher
     return labels.astype(np.int64)
 
 
+def checked_outputs(outputs: NDArray[Any], samples: int, where: str) -> NDArray[np.float32]:
+    """Return what a network gave for each sample, (N, …) float32.  Raises DataError as ``checked_numbers`` does."""
+    if outputs.ndim == 0 or len(outputs) != samples or outputs.dtype.kind != "f":
+        raise DataError(
+            f"the outputs to agree with are {outputs.dtype} of shape {outputs.shape}, expected real numbers "
+            f"({samples}, …)",
+            where=where,
+        )
+    check_finite(outputs.reshape(samples, -1), where)
+    return outputs.astype(np.float32)
+
+
 def checked_numbers(numbers: NDArray[Any], samples: int, divide: float, where: str) -> NDArray[np.float32]:
     """Return the numbers to predict, each divided by ``divide``, as (N, T) float32; (N,) is one number per sample.
 

@@ -18,6 +18,7 @@ from pipeline.data.checks import (
     checked_labels,
     checked_masks,
     checked_numbers,
+    checked_outputs,
     checked_samples,
     class_names,
     numbered_groups,
@@ -144,5 +145,7 @@ def _labels(origin: Origin, card: DatasetCard, wanted: Wanted | None, samples: i
         return {wanted: checked_labels(raw, samples, classes, where)}
     if wanted == "number":
         return {wanted: checked_numbers(raw, samples, card.target_divide, where)}
+    if wanted == "output":
+        return {wanted: checked_outputs(raw, samples, where)}
     size = next(iter(card.inputs.values()), card.input).shape[-2:]
     return {wanted: checked_masks(raw, samples, size, classes, where)}

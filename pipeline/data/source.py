@@ -27,7 +27,7 @@ _FLOAT32_BYTES = 4
 INPUT = "input"  # the name of the only input of most networks
 
 Indices = NDArray[np.int64]
-Wanted = Literal["class", "number", "mask"]  # what a sample is labelled with, and the name of that array
+Wanted = Literal["class", "number", "mask", "output"]  # what a sample is labelled with, and the name of that array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.declare.words import MOST, Fraction, OptionValue, Seed, Spec
 
 
 class NetworkSpec(Spec):
-    """Which network file to build and with which options: ``models/networks/NAME.py`` or a path."""
+    """Which network, and how it is built: ``models/networks/NAME.py``, a path of a .py or .onnx, or a name.
+
+    ``timm:NAME`` and ``torchvision:NAME`` are networks of these packages, ``MODULE:FUNCTION`` is a function of the
+    user's own.  ``network = "…"`` is short for a table with ``file`` alone.
+    """
 
     file: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_file(cls, value: object) -> object:
+        return {"file": value} if isinstance(value, str) else value
 
 
 class AugmentSpec(Spec):
@@ -26,9 +35,9 @@ class AugmentSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """How to train from scratch."""
+    """How to train; 0 epochs: the network is taken with the weights that it comes with."""
 
-    epochs: int = Field(10, ge=1, le=MOST)
+    epochs: int = Field(10, ge=0, le=MOST)
     batch_size: int = Field(128, ge=1, le=MOST)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -40,12 +49,16 @@ class TrainSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
 
 
+class _FinetuneTrainSpec(TrainSpec):
+    epochs: int = Field(10, ge=1, le=MOST)
+
+
 class FinetuneSpec(Spec):
     """Start from weights that exist: ``recipe:NAME``, ``run:FOLDER`` or ``weights:FILE`` (.safetensors, .npz, .pt)."""
 
     start: str = Field(pattern=r"^(recipe|run|weights):.+")
     mode: Literal["head", "all", "gradual"] = "all"
-    train: TrainSpec = TrainSpec()
+    train: _FinetuneTrainSpec = _FinetuneTrainSpec()
     compare_labels_per_class: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = (10, 30, 100)
 
 
@@ -78,6 +91,12 @@ class QuantizeSpec(Spec):
     ranges: Literal["ema", "lsq"] = "ema"  # moving average of min and max, or learned step size
     distill: float = Field(0.0, ge=0, le=1)  # weight of the float model's outputs against the labels
     margin_pp: float = Field(1.0, ge=0)  # worst layers go back to float until the validation metric is inside
+
+
+class ExportSpec(Spec):
+    """What the files take."""
+
+    input: Literal["float", "uint8"] = "float"  # of int8 files; "uint8": raw bytes, with no preprocessing outside
 
 
 class MetricLimits(Spec):
@@ -131,4 +150,5 @@ class Recipe(Spec):
     finetune: FinetuneSpec | None = None
     prune: PruneSpec = PruneSpec()
     quantize: QuantizeSpec = QuantizeSpec()
+    export: ExportSpec = ExportSpec()
     limits: RecipeLimits = RecipeLimits()

@@ -126,7 +126,7 @@ def _check(folded: fx.GraphModule) -> None:
         if isinstance(module, nn.BatchNorm1d) and isinstance(before, fx.Node) and _takes_norm(before):
             raise broken_promise("fold", f"the batch norm '{node.meta['label']}' is still there")
     for name, tensor in folded.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
             raise ModelError(
                 f"'{name}' holds values that are no finite numbers once batch norms are folded into the weights",
                 where="network",

@@ -24,6 +24,7 @@ from pipeline.instruments.protocol import Contender
 from pipeline.judging.latency import ROUNDS
 from pipeline.judging.latency import compare as compare_sessions
 from pipeline.onboard.arrays import Arrays, Signature
+from pipeline.onboard.frontend import prepare
 from pipeline.onboard.session import Session, Timer
 from pipeline.onboard.timing import Opener, measure
 from pipeline.runs.store import Store
@@ -46,6 +47,11 @@ class FileWay:
     def way(self) -> Way:
         """Name the pair."""
         return Way(variant=self.file.variant, program=self.runtime)
+
+    def prepared(self, inputs: Arrays) -> Arrays:
+        """Return raw inputs as the file takes them; as they are where it does not say how."""
+        about = self.file.about
+        return prepare(inputs, {} if about is None else {each.name: each.steps for each in about.inputs})
 
     def open(self, *, threads: int, exact: bool = False) -> Session:
         """Open a fresh session, for times, or an ``exact`` one, for outputs: they must be those of the target.
@@ -90,7 +96,7 @@ def ways_of(files: Sequence[Exported], store: Store) -> tuple[tuple[FileWay, ...
 
 
 def time_ways(ways: Sequence[FileWay], sample: Arrays, *, threads: int, seed: int) -> dict[Way, NDArray[np.float64]]:
-    """Time all ways together on one sample (1, …): (S, R) ms of each, with so many threads; {} for no ways."""
+    """Time all ways together on one raw sample (1, …): (S, R) ms of each, with so many threads; {} for no ways."""
     if not ways:
         return {}
     openers = {each.way.key: _opener(each, sample, threads) for each in ways}
@@ -135,7 +141,8 @@ def compare_speed(
 
 
 def _opener(each: FileWay, sample: Arrays, threads: int) -> Opener:
-    return lambda: _timer(each.open(threads=threads), sample)
+    prepared = each.prepared(sample)
+    return lambda: _timer(each.open(threads=threads), prepared)
 
 
 def _opener_of(path: Path, runtime: RuntimeName, threads: int) -> Opener:

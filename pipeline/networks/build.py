@@ -5,17 +5,27 @@ Shapes: N batch; a sample is (C, H, W) or (F,).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts.networks import NetworkRef
+from pipeline.artifacts.networks import Digest, NetworkRef
+from pipeline.catalog import ONNX_SUFFIX, file_digest
+from pipeline.elsewhere import package_of
 from pipeline.errors import ModelError, nearest
+from pipeline.networks import zoo
+from pipeline.networks.from_onnx import network_from
 from pipeline.networks.memory import settle
+from pipeline.networks.onnx.modules import OnnxNetwork
+from pipeline.networks.outputs import auxiliary_outputs, give_main_output, named_output
 from pipeline.networks.own_code import OwnCode, line_in, load_code, user_error
 from pipeline.onboard.arrays import Signature, TensorSpec
 
@@ -29,42 +39,100 @@ _OPTIONS_REMEDY = "options stand in the recipe's [network.options]"
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def build_network(ref: NetworkRef, *, seed: int) -> nn.Module:
+def build_network(ref: NetworkRef, *, seed: int, checked: bool = True) -> nn.Module:
     """Return the network that the file's ``build(input_shape, classes, **options)`` makes, seeded, in training mode.
 
     ``classes`` is the first axis of the output: for regression the number of targets.  A ``build`` whose first
     parameter is called ``signature`` is given the ``Signature`` in place of both.
 
-    A batch of two samples has gone through it, and outputs of the signature's shapes have come out.  torch's global
-    random state is left as it was.  Raises ModelError with the line of the user's file for whatever goes wrong in it:
-    import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that it imports
-    from its folder, is no longer the one of ``ref``.
+    What is named (``timm:resnet18``) is asked of its package; an ONNX file is read with its weights
+    (``networks.from_onnx``).  A network that returns more than it is asked for, as auxiliary heads do, gives its main
+    output (``networks.outputs``).
+
+    If ``checked``, a batch of two samples has gone through it, and outputs of the signature's shapes have come out.
+    torch's global random state is left as it was.  Raises ModelError with the line of the user's file for whatever goes
+    wrong in it: import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that
+    it imports from its folder, is no longer the one of ``ref``.
     """
-    code = load_code(ref)
-    build = _build_function(code, ref)
-    with torch.random.fork_rng(devices=[]), code.importable():
+    if ref.path.suffix == ONNX_SUFFIX:
+        return _of_onnx_file(ref)
+    with contextlib.ExitStack() as stack:
+        if package_of(ref.name):
+            make = zoo.maker(ref)
+        else:
+            code = load_code(ref)
+            make = partial(_built, _build_function(code, ref), ref)
+            stack.enter_context(code.importable())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(seed)
-        try:
-            network = build(*_asked(build, ref), **ref.options)
-        except (Exception, SystemExit) as error:
-            raise user_error(error, ref, "build() raised") from error
-        if not isinstance(network, nn.Module):
-            raise ModelError(
-                f"build() returned {_kind(network)}",
-                where=str(ref.path),
-                remedy="build(input_shape, classes, **options) must return a torch.nn.Module",
-            )
-        _check_forward(network, ref)
+        network = make()
+        if checked:
+            _check_forward(network, ref)
+        if len(ref.signature.outputs) == 1:
+            give_main_output(network)
     return network
 
 
+def _built(build: FunctionType, ref: NetworkRef) -> nn.Module:
+    try:
+        network = build(*_asked(build, ref), **ref.options)
+    except (Exception, SystemExit) as error:
+        raise user_error(error, ref, f"{ref.function}() raised") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"{ref.function}() returned {_kind(network)}",
+            where=str(ref.path),
+            remedy=f"{ref.function}(input_shape, classes, **options) must return a torch.nn.Module",
+        )
+    return network
+
+
+def _of_onnx_file(ref: NetworkRef) -> nn.Module:
+    """Return the network that stands in an ONNX file, with the weights that stand there."""
+    digests = ((ref.path.name, ref.sha256), *sorted(ref.imports.items()))
+    network = copy.deepcopy(_read(ref.path, digests, ref.input_shape, _output_of(ref)))
+    wanted = ref.signature.output.shape
+    if network.result_shape != wanted:
+        raise ModelError(
+            f"gives {network.result_shape} for each sample, and the data ask for {wanted}",
+            where=str(ref.path),
+            remedy="the data need the classes, or numbers, that the network was made for",
+        )
+    settle(network, example(ref.signature))
+    return network
+
+
+def _output_of(ref: NetworkRef) -> str:
+    unknown = [option for option in ref.options if option != "output"]
+    if unknown:
+        raise ModelError(
+            f"a network in an ONNX file has no option '{unknown[0]}'{nearest(unknown[0], ['output'])}",
+            where=str(ref.path),
+            remedy=_OPTIONS_REMEDY,
+        )
+    return str(ref.options.get("output", ""))
+
+
+@functools.lru_cache(maxsize=1)  # the stages of a run ask for the same network in turn
+def _read(
+    path: Path, digests: tuple[tuple[str, Digest], ...], sample_shape: tuple[int, ...], output: str
+) -> OnnxNetwork:
+    for name, digest in digests:
+        if file_digest(path.parent / name) != digest:
+            what = "the network file has changed since it was read"
+            where = str(path.parent / name)
+            raise ModelError(what, where=where, remedy="run again; stages that depend on the file will be redone")
+    return network_from(path, sample_shape=sample_shape, output=output)
+
+
 def _build_function(code: OwnCode, ref: NetworkRef) -> FunctionType:
-    build = getattr(code.module, "build", None)
+    name = ref.function
+    build = getattr(code.module, name, None)
     if not inspect.isfunction(build):
         raise ModelError(
-            "there is no function build" if build is None else f"build is {_kind(build)}, not a function",
+            f"there is no function {name}" if build is None else f"{name} is {_kind(build)}, not a function",
             where=str(ref.path),
-            remedy="write: def build(input_shape: tuple[int, ...], classes: int, *, options…) -> torch.nn.Module",
+            remedy=f"write: def {name}(input_shape: tuple[int, ...], classes: int, *, options…) -> torch.nn.Module",
         )
     _check_options(build, ref)
     return build
@@ -84,14 +152,15 @@ def _check_options(build: FunctionType, ref: NetworkRef) -> None:
     for option in ref.options:
         if option not in known and not takes_any:
             guess = nearest(option, known) or "; it has none"
-            raise ModelError(f"build() has no option '{option}'{guess}", where=str(ref.path), remedy=_OPTIONS_REMEDY)
+            what = f"{ref.function}() has no option '{option}'{guess}"
+            raise ModelError(what, where=str(ref.path), remedy=_OPTIONS_REMEDY)
     try:
         signature.bind(*asked, **ref.options)
     except TypeError as error:
         raise ModelError(
-            f"build{signature} cannot be called: {error}",
+            f"{ref.function}{signature} cannot be called: {error}",
             where=str(ref.path),
-            remedy="it is called as build(input_shape, classes, **options); " + _OPTIONS_REMEDY,
+            remedy=f"it is called as {ref.function}(input_shape, classes, **options); {_OPTIONS_REMEDY}",
         ) from error
 
 
@@ -119,7 +188,8 @@ def _check_forward(network: nn.Module, ref: NetworkRef) -> None:
     except Exception as error:
         raise user_error(error, ref, "forward() raised", expected=contract) from error
     network.train()
-    outputs = found if isinstance(found, tuple | list) and len(ref.signature.outputs) > 1 else (found,)
+    several = len(ref.signature.outputs) > 1
+    outputs = found if isinstance(found, tuple | list) and several else (named_output(found),)
     for output in outputs:
         if not isinstance(output, Tensor):
             raise ModelError(f"forward() returned {_kind(output)}, not a tensor", where=str(ref.path), remedy=contract)
@@ -154,9 +224,12 @@ def check_training_step(network: nn.Module, ref: NetworkRef) -> None:
         raise ModelError("the network has no weights to train", where=str(ref.path), remedy="add layers with weights")
     batch = example(ref.signature)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), auxiliary_outputs() as others:
             found = copied(*batch)
-            sum(output.sum() for output in (found if isinstance(found, tuple | list) else (found,))).backward()
+            outputs = found if isinstance(found, tuple | list) else (found,)
+            sum(output.sum() for output in (*outputs, *others)).backward()
+    except ModelError as error:
+        raise ModelError(error.what, where=str(ref.path), remedy=error.remedy) from error
     except Exception as error:
         expected = f"forward() gets {_shapes(batch)} in training mode, and a gradient must flow back"
         raise user_error(error, ref, "a training step raised", expected=expected) from error

@@ -74,8 +74,7 @@ def restore_prepared(quantized: Quantized, store: Store) -> fx.GraphModule:
     folded = folded_graph(network, checkpoint.network.input_shape)
     prepared = prepare(folded, weight_bits=quantized.weight_bits, float_layers=quantized.float_layers)
     weights = safetensors.torch.load(store.get(checkpoint.weights))
-    if any(name.endswith(("log_scale", "log_weight_scale")) for name in weights):
-        learn_step_sizes(prepared)
+    learn_step_sizes(prepared, like=weights)
     load_state(prepared, weights, where="int8 checkpoint")
     prepared.eval()
     return prepared
@@ -86,8 +85,10 @@ def restore_quantized(quantized: Quantized, store: Store) -> nn.Module:
     return freeze(restore_prepared(quantized, store))
 
 
-def learn_step_sizes(prepared: fx.GraphModule) -> None:
-    """Go over from moving averages to learned step sizes (LSQ), in place."""
-    for module in prepared.modules():
+def learn_step_sizes(prepared: fx.GraphModule, *, like: Mapping[str, Tensor] | None = None) -> None:
+    """Go over from moving averages to learned step sizes (LSQ), in place; ``like``: where these weights did."""
+    for name, module in prepared.named_modules():
         if isinstance(module, ActivationQuantizer | QWeighted):
-            module.learn_step_size()
+            own = "log_scale" if isinstance(module, ActivationQuantizer) else "log_weight_scale"
+            if like is None or f"{name}.{own}" in like:
+                module.learn_step_size()

@@ -1,4 +1,4 @@
-"""Structural changes of a network, replayed from what they take away: a checkpoint is readable without torch-pruning.
+"""Structural changes of a network, replayed from what they take away: a plan is no code, and fits into a record.
 
 Shapes: O output channels, I input channels; weights (O, I, …).
 """
@@ -41,19 +41,19 @@ def _take_away(layer: nn.Module, edit: Edit) -> None:
         raise _misfit(edit)
     transposed = isinstance(layer, nn.ConvTranspose2d)  # its weights are (I, O, …)
     groups = layer.groups if isinstance(layer, Convolution) else 1
+    depthwise = isinstance(layer, Convolution) and groups == layer.in_channels == layer.out_channels > 1
     setattr(layer, size_name, len(keep))
-    if groups > 1 and groups == size:  # depthwise: every channel is a group of its own
+    if depthwise:  # every channel is a group of its own
         for name in ("groups", "in_channels", "out_channels"):
             setattr(layer, name, len(keep))
         _select(layer, "weight", keep, axis=0)
-        _select(layer, "bias", keep, axis=0)
+        _select_others(layer, size, keep)
     elif edit.side == "in":
         _select(layer, "weight", _in_each_group(keep, size, groups, edit), axis=0 if transposed else 1)
     else:
         _in_each_group(keep, size, groups, edit)
         _select(layer, "weight", keep, axis=1 if transposed else 0)
-        for name in ("bias", "running_mean", "running_var"):
-            _select(layer, name, keep, axis=0)
+        _select_others(layer, size, keep)
 
 
 def _in_each_group(keep: Tensor, size: int, groups: int, edit: Edit) -> Tensor:
@@ -75,6 +75,13 @@ def _misfit(edit: Edit) -> ModelError:
         where=f"layer '{edit.layer}'",
         remedy="it was made for another network: use the network file and options that it was made with",
     )
+
+
+def _select_others(layer: nn.Module, size: int, keep: Tensor) -> None:
+    """Cut what else a layer holds for each output channel: bias, statistics, gains of its own."""
+    for name, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+        if name != "weight" and tensor.dim() and len(tensor) == size:
+            _select(layer, name, keep, axis=0)
 
 
 def _select(layer: nn.Module, name: str, keep: Tensor, *, axis: int) -> None:

@@ -60,6 +60,7 @@ class Call:
     given: Mapping[str, Any]  # by the names of the function's schema
     shape: tuple[int, ...]  # of its result, with BATCH; of the first one where it gives several
     layer: str
+    owner: str = ""  # the network's module whose weights it reads
 
     @classmethod
     def of(cls, node: fx.Node, given: Mapping[str, Any], *, layer: str) -> Call:
@@ -95,7 +96,7 @@ class Call:
 
     def within(self, part: str) -> Call:
         """Return the call under the name of one of its parts."""
-        return replace(self, layer=f"{self.layer}_{part}" if self.layer else part)
+        return replace(self, layer=f"{self.layer}_{part}" if self.layer else part, owner="")
 
 
 class FlatGraph:
@@ -122,7 +123,7 @@ class FlatGraph:
         label = self._free(call.layer)
         _attach(self._root, label, module.eval())
         node = self._graph.create_node("call_module", label, tuple(inputs))
-        node.meta.update(label=label, shape=tuple(dims))
+        node.meta.update(label=label, shape=tuple(dims), owner=call.owner, called=call.layer)
         return node
 
     def _before_reshapes(self, node: fx.Node) -> fx.Node:

@@ -1,5 +1,7 @@
 """The code of a network: its file and the modules of the same folder that it imports, run as they were when read.
 
+A network that is a function of a module is loaded in the same way; what is installed is imported as usual.
+
 Two networks, or two versions of one, may import modules of the same name: each has modules of its own, which nobody
 else sees.  They stand in ``sys.modules`` only while an import statement of that network is carried out.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import importlib.abc
 import importlib.util
 import linecache
@@ -21,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.artifacts.networks import Digest, NetworkRef
+from pipeline.elsewhere import modules_of
 from pipeline.errors import ModelError
 from pipeline.runs.sources import code_digest, local_imports
 
@@ -40,11 +44,13 @@ class OwnCode:
 
 
 def load_code(ref: NetworkRef) -> OwnCode:
-    """Run the network's file as a module of its own.
+    """Run the network's file as a module of its own, or import the module that a named network is a function of.
 
     Raises ModelError with the user's line for whatever goes wrong in it, and when one of its files is no longer the one
     of ``ref``.
     """
+    if ref.name:
+        return _load_module(ref)
     source = _checked(ref.path, ref.sha256)
     helpers = _Helpers(folder=ref.path.parent, sources=_checked_imports(ref))
     name = f"karui_network_{ref.path.stem}_{ref.sha256[:12]}"
@@ -63,12 +69,22 @@ def load_code(ref: NetworkRef) -> OwnCode:
     return OwnCode(module=module, helpers=helpers)
 
 
+def _load_module(ref: NetworkRef) -> OwnCode:
+    module, found = ref.name.partition(":")[0], _checked_imports(ref)
+    helpers = _Helpers(folder=ref.path.parent, sources={} if ref.version else found)
+    try:
+        with helpers.visible():
+            return OwnCode(module=importlib.import_module(module), helpers=helpers)
+    except (Exception, SystemExit) as error:
+        raise user_error(error, ref, f"importing {module} raised") from error
+
+
 # ── the files, as they were read ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _checked_imports(ref: NetworkRef) -> dict[str, tuple[Path, bytes]]:
     """Return name → (file, its bytes) of all modules that the network imports from its own folder."""
-    found = local_imports(ref.path)
+    found = modules_of(ref.name, ref.path.parent, ref.version) if ref.name else local_imports(ref.path)
     for name in sorted(ref.imports.keys() - found.keys()):
         raise _changed(ref.path.parent.joinpath(*name.split(".")), "is gone since it was read")
     return {name: (file, _checked(file, ref.imports.get(name))) for name, file in found.items()}

@@ -40,7 +40,18 @@ def load_state(module: nn.Module, weights: State, *, where: str) -> None:
     the module is unchanged then.
     """
     _check_fit(module.state_dict(), weights, where)
-    module.load_state_dict(dict(weights))
+    take_over(module, weights)
+
+
+def take_over(module: nn.Module, weights: State) -> None:
+    """Copy weights of the same version of the module into it.
+
+    What ``state_dict()`` notes beside the tensors is lost in a plain dict and in files; modules that know older
+    versions of themselves ask for it.
+    """
+    state = module.state_dict()
+    state.update(weights)
+    module.load_state_dict(state)
 
 
 def without_wrapper(weights: State, own: Iterable[str]) -> tuple[State, str]:
@@ -64,15 +75,29 @@ def fit_start(own: State, start: State, head: str, where: str) -> tuple[str, ...
     """Return the names of the tensors of layer ``head`` that weights to start from do not bring, in ``own``'s order.
 
     ``own`` are the tensors of the network that starts, ``start`` those that it starts from.  A head for other classes
-    is made anew; every other tensor must fit.  Raises ModelError that lists those that do not.
+    is made anew, and so are auxiliary heads, whose tensors have as many rows; every other tensor must fit.  Raises
+    ModelError that lists those that do not.
     """
+    classes = {
+        (len(tensor), len(start[name]))
+        for name, tensor in own.items()
+        if name.rpartition(".")[0] == head and name in start and tensor.dim() and start[name].dim()
+    }
     new = tuple(
         name
         for name, tensor in own.items()
-        if name.rpartition(".")[0] == head and (name not in start or start[name].shape != tensor.shape)
+        if (name.rpartition(".")[0] == head and (name not in start or start[name].shape != tensor.shape))
+        or (name in start and _for_other_classes(tensor, start[name], classes))
     )
     _check_fit(own, {**start, **{name: own[name] for name in new}}, where)
     return new
+
+
+def _for_other_classes(tensor: Tensor, start: Tensor, classes: set[tuple[int, int]]) -> bool:
+    """Whether two tensors differ by what two heads differ by; ``classes``: how many rows each of the heads has."""
+    if tensor.shape == start.shape or not tensor.dim() or not start.dim():
+        return False
+    return tensor.shape[1:] == start.shape[1:] and (len(tensor), len(start)) in classes
 
 
 def _check_fit(own: State, weights: State, where: str) -> None:

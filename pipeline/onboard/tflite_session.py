@@ -309,9 +309,9 @@ def _end(path: Path, details: dict[str, Any]) -> _End:
 
 
 def _put(x: NDArray[Any], end: _End) -> NDArray[Any]:
-    """Return (n, C, H, W) as the file has it: (n, H, W, C), quantized."""
+    """Return (n, C, H, W) as the file has it: (n, H, W, C), quantized; bytes for bytes go in as they are."""
     x = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-    if not end.scale:
+    if not end.scale or (x.dtype == np.uint8 and end.dtype == np.uint8):
         return as_wanted(x, end.dtype)
     # in float32, round half to even and saturate, as ONNX defines QuantizeLinear
     return as_wanted(np.rint(np.asarray(x, np.float32) / np.float32(end.scale)) + end.zero_point, end.dtype)

@@ -34,6 +34,7 @@ class ActivationQuantizer(nn.Module):
         super().__init__()
         self.fixed = fixed
         self.enabled = True
+        self.pinned = False
         self.observe = fixed is None
         self.tap: Callable[[Tensor], None] | None = None  # sees the values before they are rounded (calibration)
         self.register_buffer("low", torch.zeros(()))
@@ -46,9 +47,14 @@ class ActivationQuantizer(nn.Module):
         self.low.fill_(min(low, 0.0))
         self.high.fill_(max(high, 0.0))
 
+    def pin(self, params: QuantParams) -> None:
+        """Lay the grid where it is known to be; training does not move it."""
+        self.set_range(params.lowest, params.highest)
+        self.observe, self.pinned = False, True
+
     def learn_step_size(self) -> None:
         """Go over to LSQ, starting from the present range."""
-        if self.fixed is None:
+        if self.fixed is None and not self.pinned:
             self.log_scale = nn.Parameter(self.scale_and_zero_point()[0].log())
             self.observe = False
 

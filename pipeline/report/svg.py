@@ -101,6 +101,15 @@ def to_svg(drawn: Figure, name: str, description: str, *, details: str = "") -> 
     )
 
 
+def standalone(element: str) -> str:
+    """Return an ``<svg>`` element as the text of a file of its own: with the colours that a page would give it."""
+    colours = "; ".join(f"--{variable}: {mark}" for mark, variable in _VARIABLES.items())
+    style = f"<style>svg {{ {colours}; background: #ffffff; font-family: sans-serif }}</style>"
+    text = str(element)  # no Markup, which would write the style out
+    begin = text.index(">") + 1
+    return text[:begin] + style + text[begin:] + "\n"
+
+
 def _escaped(text: str) -> str:
     return html.escape(shown_text(" ".join(text.split())))
 

@@ -6,20 +6,17 @@ Everything fits 80 columns and stays readable in ASCII; nothing is parsed as mar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement as Width
 from rich.table import Table
-from rich.text import Text
 
 from pipeline.artifacts.evidence import Measurement, Metric
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
 from pipeline.report.advice import advice
 from pipeline.report.compared import SideBySide
+from pipeline.report.paper import Paper
 from pipeline.report.rows import (
     LayerRow,
     RunRow,
@@ -32,101 +29,10 @@ from pipeline.report.rows import (
     shown,
     widths,
 )
-from pipeline.visible import shown_text
 
-_ASCII = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "·": "-", "✓": "ok", "✗": "X"}
-    | {"∞": "inf", "µ": "u", "\u202f": " ", "█": "#", "°": " deg", "±": "+-", "≈": "~"}
-)
 _BAR_CELLS = 12
-_NARROWEST_FOLD = 8  # characters that a column which may wrap needs to be readable
-_ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _DIGEST_SHOWN = 12
 _COMPARED_AT_ONCE = 3  # runs that fit beside the names of the numbers
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Paper:
-    """A console and what it can show."""
-
-    console: Console
-
-    def text(self, text: str, style: str = "") -> Text:
-        """Return text without markup, in ASCII where the terminal knows nothing else."""
-        plain = "".join(each if each.isprintable() else " " for each in shown_text(text))
-        if self.console.options.ascii_only:
-            plain = plain.translate(_ASCII).encode("ascii", "replace").decode()
-        return Text(plain, style=style)
-
-    def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """Print one paragraph; further lines are indented like the first."""
-        width = self.console.width - indent
-        for part in self.text(text, style).wrap(self.console, width) or [Text()]:
-            part.rstrip()
-            self.console.print(Text(" " * indent) + part, highlight=False, soft_wrap=True)
-
-    def command(self, text: str) -> None:
-        """Print one line that stays one line, however narrow the terminal: it is there to be copied."""
-        self.console.print(self.text(text), highlight=False, soft_wrap=True)
-
-    def table(self, *columns: tuple[str, str], title: str = "") -> Table:
-        """Return an empty table; each column: a heading and ``left``, ``right`` or ``fold`` (left, may wrap)."""
-        table = Table(
-            box=_ASCII_BOX if self.console.options.ascii_only else box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-            show_edge=False,
-            title=self.text(title, "bold") if title else None,
-            title_justify="left",
-            header_style="dim",
-        )
-        tallest = max(len(heading.split("\n")) for heading, _ in columns)
-        for heading, kind in columns:
-            lines = heading.split("\n")
-            table.add_column(
-                Text("\n").join(self.text(line) for line in [""] * (tallest - len(lines)) + lines),
-                justify="right" if kind == "right" else "left",
-                overflow="fold",
-                no_wrap=kind != "fold",
-            )
-        return table
-
-    def row(self, table: Table, *cells: str, style: str = "") -> None:
-        """Add one row of plain text."""
-        table.add_row(*(self.text(cell) for cell in cells), style=style)
-
-    def print(self, table: Table) -> None:
-        """Print a table with an empty line after it; columns that do not fit move together, then become a list."""
-        room = self.console.width
-        if Width.get(self.console, self.console.options.update(width=1000), table).maximum > room:
-            table.padding = (0, 0)
-        fixed = [column for column in table.columns if column.no_wrap]
-        widest = sum(max(_widest_line(cell) for cell in [column.header, *column.cells]) + 1 for column in fixed)
-        if widest + _NARROWEST_FOLD * (len(table.columns) - len(fixed)) > room:
-            self._list(table)
-        elif self.console.is_terminal:
-            self.console.print(table)
-        else:  # a file or a pipe: no blanks at the ends of lines
-            with self.console.capture() as captured:
-                self.console.print(table)
-            for line in captured.get().splitlines():
-                self.command(line.rstrip())
-        self.console.print()
-
-    def _list(self, table: Table) -> None:
-        """Print each row as a paragraph: the first cell, and below it the others with their headings."""
-        if table.title:
-            self.line(str(table.title), "bold")
-        headings = [" ".join(str(column.header).split()) for column in table.columns]
-        for row in zip(*(column.cells for column in table.columns), strict=True):
-            first, *rest = (str(cell) for cell in row)
-            self.line(first, "bold")
-            said = [" ".join(filter(None, pair)) for pair in zip(headings[1:], rest, strict=True) if pair[1].strip()]
-            self.line(" · ".join(said), indent=2)
-
-
-def _widest_line(cell: object) -> int:
-    return max(len(line) for line in str(cell).split("\n"))
 
 
 # ── the end of `karui run` ──────────────────────────────────────────────────────────────────────────────────────────
@@ -138,7 +44,7 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
     A run that was asked to stop before its validation gets its stages instead.
     ``folder``: the run folder as the user would type it; ``command``: what the user typed.
     """
-    paper = _Paper(console=console)
+    paper = Paper(console=console)
     paper.line()
     for target in outcome.targets:
         _print_target(paper, outcome, target)
@@ -155,7 +61,7 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console, *, command: 
         paper.command(f"{'' if number else 'Next':<8}{typed:<{width}}" + (f"  {what}" if room else ""))
 
 
-def _print_target(paper: _Paper, outcome: Outcome, target: Judged) -> None:
+def _print_target(paper: Paper, outcome: Outcome, target: Judged) -> None:
     state = target.verdict.state
     style = {"met": "bold green", "missed": "bold red"}.get(state, "bold yellow")
     paper.line(f"{words.state_sign(state)} {target.target}: {sentences.headline(target)}", style)
@@ -182,7 +88,7 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _ways_table(paper: _Paper, outcome: Outcome, target: Judged) -> Table:
+def _ways_table(paper: Paper, outcome: Outcome, target: Judged) -> Table:
     rows, metric = run_rows(outcome, target), outcome.metric
     time_how = sentences.common_how(each for row in rows for each in (row.p50, row.p95))
     memory_how = sentences.common_how(row.memory for row in rows)
@@ -226,7 +132,7 @@ def _number(found: Measurement | None, write: Callable[[float], str], common_how
     return write(found.value) if common_how else f"{write(found.value)} {found.place.how}"
 
 
-def _checks_table(paper: _Paper, checks: Sequence[Check]) -> Table:
+def _checks_table(paper: Paper, checks: Sequence[Check]) -> Table:
     table = paper.table(("limit", "fold"), ("asked", "right"), ("got", "right"), ("95 % bounds", "right"), ("", "left"))
     for check in checks:
         sign = words.check_sign(check)
@@ -247,7 +153,7 @@ def _checks_table(paper: _Paper, checks: Sequence[Check]) -> Table:
 
 def print_show(outcome: Outcome, console: Console) -> None:
     """Print verdicts, sizes of the files, stages and, for each set of weights, the table of layers."""
-    paper = _Paper(console=console)
+    paper = Paper(console=console)
     paper.line(f"{outcome.run}: {outcome.recipe}", "bold")
     if outcome.summary:
         paper.line(outcome.summary)
@@ -271,7 +177,7 @@ def print_show(outcome: Outcome, console: Console) -> None:
         paper.print(_layers_table(paper, layer_rows(outcome, bits, target), title))
 
 
-def _stages_table(paper: _Paper, outcome: Outcome) -> Table:
+def _stages_table(paper: Paper, outcome: Outcome) -> Table:
     table = paper.table(("stage", "fold"), ("", "right"), ("", "fold"))
     for note in outcome.notes:
         did = "recalled" if note.recalled else words.duration(note.duration_s)
@@ -279,7 +185,7 @@ def _stages_table(paper: _Paper, outcome: Outcome) -> Table:
     return table
 
 
-def _layers_table(paper: _Paper, rows: Sequence[LayerRow], title: str) -> Table:
+def _layers_table(paper: Paper, rows: Sequence[LayerRow], title: str) -> Table:
     table = paper.table(
         ("layer", "fold"),
         ("op", "fold"),
@@ -313,7 +219,7 @@ def _layers_table(paper: _Paper, rows: Sequence[LayerRow], title: str) -> Table:
 
 def print_comparison(compared: SideBySide, console: Console) -> None:
     """Print runs side by side, one column each, with all their targets; then how each differs from the first one."""
-    paper = _Paper(console=console)
+    paper = Paper(console=console)
     for warning in compared.warnings:
         paper.line(f"! {warning}", "bold yellow")
     for start in range(0, len(compared.outcomes), _COMPARED_AT_ONCE):
@@ -327,9 +233,7 @@ def print_comparison(compared: SideBySide, console: Console) -> None:
         paper.line(sentences.difference_line(metric, each.comparison), indent=2)
 
 
-def _print_columns(
-    paper: _Paper, title: str, outcomes: Sequence[Outcome], columns: Sequence[Mapping[str, str]]
-) -> None:
+def _print_columns(paper: Paper, title: str, outcomes: Sequence[Outcome], columns: Sequence[Mapping[str, str]]) -> None:
     table = paper.table(("", "left"), *((outcome.run, "fold") for outcome in outcomes), title=title)
     for name in dict.fromkeys(name for column in columns for name in column):
         paper.row(table, name, *(column.get(name, words.MISSING) for column in columns))

@@ -231,6 +231,7 @@ def _run_onnx(file: Exported, source: Input) -> list[str]:
     kept = ', disabled_optimizers=["WeightBiasQuantization"]' if file.float_ops else ""
     how = f", options{kept}" if file.variant.precision == "int8" else ""
     return [
+        *_as_integers(source.stored),
         *(exact if how else []),
         f"session = onnxruntime.InferenceSession({file.filename!r}{how})",
         f"y = session.run(None, {{{source.stored.name!r}: x}})[0]",
@@ -250,6 +251,8 @@ def _run_tflite(filename: str, about: About) -> list[str]:
 
 
 def _as_integers(stored: Stored) -> list[str]:
+    if stored.dtype == "uint8":
+        return ["x = x.astype(np.uint8)  # raw bytes: the file prepares them"]
     if not stored.scale:
         return []
     value = f"np.rint(x / np.float32({stored.scale!r})) + ({stored.zero_point})"

@@ -38,7 +38,6 @@ _LIBRARIES = {
     "scipy": "scipy",
     "tflite_runtime": "tflite-runtime",
     "torch": "torch",
-    "torch_pruning": "torch-pruning",
 }
 # package → its dict of what there is; an entry counts where an input's ``code_in_use`` names its module
 _REGISTRIES = {

@@ -124,14 +124,28 @@ def local_imports(file: Path) -> dict[str, Path]:
     library and to installed packages.  A package's ``__init__.py`` counts with each of its modules.  Raises OSError
     when a file cannot be read.
     """
-    root = file.parent
+    found = _followed(file.parent, _imports_of(file, ""))
+    return {name: place for name, place in found.items() if place != file}
+
+
+def module_imports(root: Path, module: str, *, inside: str = "") -> dict[str, Path]:
+    """Return a module below ``root`` and what it imports from there, as ``local_imports`` does; {} where it is none.
+
+    ``inside``: only modules of this package count, where others of ``root`` are other people's.
+    """
+    if _file_below(root, module) is None:
+        return {}
+    return _followed(root, [module], inside)
+
+
+def _followed(root: Path, names: Iterable[str], inside: str = "") -> dict[str, Path]:
     found: dict[str, Path] = {}
-    waiting = list(_imports_of(file, ""))
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
         for module in _with_parents(name):
             place = _file_below(root, module)
-            if place is None or module in found or place == file:
+            if place is None or module in found or inside not in ("", module.partition(".")[0]):
                 continue
             found[module] = place
             package = module if place.name == "__init__.py" else module.rpartition(".")[0]

@@ -15,7 +15,12 @@ from pipeline.onboard.about import PROBABILITIES, SCORES, Stored
 _LAYOUTS = {1: "N", 2: "NF", 3: "NCT"}
 _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten", "Squeeze", "Identity"})
 _MAKES_PROBABILITIES = frozenset({"Softmax", "Sigmoid"})
-_DTYPES = {schema.TensorType.FLOAT32: "float32", schema.TensorType.INT8: "int8", schema.TensorType.INT32: "int32"}
+_DTYPES = {
+    schema.TensorType.FLOAT32: "float32",
+    schema.TensorType.INT8: "int8",
+    schema.TensorType.UINT8: "uint8",
+    schema.TensorType.INT32: "int32",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,8 @@ def _onnx_tensor(value: onnx.ValueInfoProto) -> Stored:
 def _tflite_tensor(tensor: Any) -> Stored:  # the schema module is untyped
     shape = tuple(int(size) for size in tensor.shape[1:])
     params = tensor.quantization
-    integer = params is not None and params.scale is not None and len(params.scale) == 1
+    known = params is not None and params.scale is not None and len(params.scale) == 1
+    integer = known and tensor.type != schema.TensorType.UINT8  # bytes go in as they are
     return Stored(
         name=tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
         layout=_LAYOUTS.get(len(shape) + 1, "NHWC"),

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ from pipeline.onboard.about import KEY, About, to_text
 from pipeline.onboard.arrays import Signature
 from pipeline.quant.frozen import FrozenQuantizer, shaken_outputs
 from pipeline.quant.grids import on_grid, quantizer_of
+from pipeline.quant.raw import with_bytes_in
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.ends import Ends, ends_of
@@ -77,18 +79,26 @@ class Limits:
 
 
 def write(
-    graph: fx.GraphModule, reference: nn.Module, *, name: str, signature: Signature, describe: Describe | None = None
+    graph: fx.GraphModule,
+    reference: nn.Module,
+    *,
+    name: str,
+    signature: Signature,
+    describe: Describe | None = None,
+    bytes_in: bool = False,
 ) -> Written:
     """Write a folded (float) or prepared (int8) graph in both formats.
 
-    ``describe``: says what stands in each file about itself.  Raises UnsupportedOpError (operation, layer, what to do)
+    ``describe``: says what stands in each file about itself; ``bytes_in``: the integers of the input go in as they are.
+    Raises UnsupportedOpError (operation, layer, what to do)
     for what the writers do not know, and ModelError when the same graph gives other bytes the second time.
     """
     model = write_onnx(graph, name=name)
-    contents: dict[FileFormat, bytes] = {"onnx": to_bytes(model), "tflite": write_tflite(model)}
-    abouts = {} if describe is None else {each: describe(ends) for each, ends in ends_of(model, contents).items()}
-    contents = _contents(model, abouts)
-    if contents != _contents(write_onnx(graph, name=name), abouts):
+    contents = _contents(model, {}, bytes_in=bytes_in)
+    ends = ends_of(with_bytes_in(model) if bytes_in else model, contents)
+    abouts = {} if describe is None else {each: describe(found) for each, found in ends.items()}
+    contents = _contents(model, abouts, bytes_in=bytes_in)
+    if contents != _contents(write_onnx(graph, name=name), abouts, bytes_in=bytes_in):
         raise ModelError("writing the same network twice gave different bytes", where=name)
     last = output_node(graph)
     steps = {signature.output.name: quantizer_of(last).params.scale} if on_grid(last) else {}
@@ -96,18 +106,18 @@ def write(
     return Written(reference=reference, contents=contents, steps=steps, opset=opset, abouts=abouts)
 
 
-def _contents(model: onnx.ModelProto, abouts: Mapping[FileFormat, About]) -> dict[FileFormat, bytes]:
+def _contents(model: onnx.ModelProto, abouts: Mapping[FileFormat, About], *, bytes_in: bool) -> dict[FileFormat, bytes]:
     """Return the files, each with what it says about itself."""
     return {
-        "onnx": to_bytes(_saying(model, abouts.get("onnx"))),
-        "tflite": _tflite(model, abouts.get("tflite")),
+        "onnx": to_bytes(_saying(with_bytes_in(model) if bytes_in else model, abouts.get("onnx"))),
+        "tflite": _tflite(model, abouts.get("tflite"), bytes_in=bytes_in),
     }
 
 
-def _tflite(model: onnx.ModelProto, about: About | None) -> bytes:
+def _tflite(model: onnx.ModelProto, about: About | None, *, bytes_in: bool = False) -> bytes:
     if about is None:
-        return write_tflite(model)
-    content = write_tflite(_saying(model, about), {metadata.NAME: metadata.metadata_of(about)})
+        return write_tflite(model, bytes_in=bytes_in)
+    content = write_tflite(_saying(model, about), {metadata.NAME: metadata.metadata_of(about)}, bytes_in=bytes_in)
     return metadata.with_files(content, metadata.files_of(about))
 
 
@@ -140,22 +150,31 @@ def limits_of(written: Written, inputs: Tensor) -> Limits:
 
 @torch.no_grad()
 def check_file(
-    written: Written, file_format: FileFormat, path: Path, inputs: Tensor, limits: Limits, *, signature: Signature
+    written: Written,
+    file_format: FileFormat,
+    path: Path,
+    inputs: Tensor,
+    limits: Limits,
+    *,
+    signature: Signature,
+    raw: NDArray[Any] | None = None,
 ) -> RuntimeName | None:
     """Run a file (at ``path``) in every usable runtime of its format with two batch sizes.
 
-    Return the first of them, None when there is none here.  Raises ModelError when a runtime refuses the file, and when
-    it computes something else than the network.
+    ``raw``: the same samples as ``inputs`` (N, …) before preprocessing, for a file that takes those.  Return the first
+    of them, None when there is none here.  Raises ModelError when a runtime refuses the file, and when it computes
+    something else than the network.
     """
     checked: RuntimeName | None = None
     wanted = written.reference(inputs).numpy()
+    given = inputs.numpy() if raw is None else raw
     for runtime in RUNTIME_OF_FORMAT[file_format]:
         if unavailable(runtime):
             continue
         # exact: what a file computes where this processor's fast kernels overflow is no fault of the file
         session = open_session(path, runtime, threads=1, signature=signature, steps=written.steps, exact=True)
-        for part in (slice(0, 1), slice(0, len(inputs))):  # the batch is dynamic: both must run
-            got = session.run({signature.input.name: inputs[part].numpy()})[signature.output.name]
+        for part in (slice(0, 1), slice(0, len(given))):  # the batch is dynamic: both must run
+            got = session.run({signature.input.name: given[part]})[signature.output.name]
             _compare(got, wanted[part], limits, label=session.label)
         session.close()
         checked = checked or runtime

@@ -15,6 +15,7 @@ from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.data.load import load
 from pipeline.data.raw import raws_of
 from pipeline.data.source import Dataset
+from pipeline.declare.recipe import ExportSpec
 from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
@@ -23,7 +24,8 @@ from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.about import NUMBERS, About, Input, Output
 from pipeline.onboard.arrays import Signature
 from pipeline.quant.prepare import float_reasons, freeze
-from pipeline.quant.samples import calibration_inputs
+from pipeline.quant.raw import takes_bytes
+from pipeline.quant.samples import calibration_inputs, calibration_raw, values_of
 from pipeline.runs.run import Work, stage
 from pipeline.runtimes.ends import Ends
 from pipeline.runtimes.written import CHECK_SAMPLES, check_file, limits_of, write
@@ -45,6 +47,7 @@ def export(
     facts: DataFacts,
     weights: Checkpoint | Quantized,
     runtimes: dict[str, str],
+    spec: ExportSpec | None = None,
     unpruned: bool = False,
 ) -> ExportSet:
     """Write, check and store the files: float ones of a checkpoint, int8 ones of a quantized network.
@@ -52,8 +55,8 @@ def export(
     Before, the restored network must reach on the validation split what its checkpoint says.  Each file passes its
     format's checker, is written twice with the same bytes, loads in its runtimes, runs with two batch sizes and gives
     what torch gives on calibration samples.  ``runtimes``: which there are here (name → version, or why not), for the
-    key alone: a file that could not be checked is checked when its runtime is there.  ``unpruned``: these weights are
-    those before pruning, which others are compared with.
+    key alone: a file that could not be checked is checked when its runtime is there.  ``spec``: what int8 files take;
+    ``unpruned``: these weights are those before pruning, which others are compared with.
 
     Raises UnsupportedOpError (operation, layer, what to do) for what the writers do not know, ModelError when the
     restored network or a written file computes something else than what was trained.
@@ -63,9 +66,31 @@ def export(
         dataset = load(data)
         graph, reference = _restored(work, weights)
         _check_recall(reference, dataset, facts, weights)
+        taking = None
+        if isinstance(weights, Quantized) and spec is not None and spec.input == "uint8":
+            taking = _taking_bytes(work, graph, dataset, facts)
         return _export(
-            work, name, graph, reference, data=data, dataset=dataset, facts=facts, weights=weights, unpruned=unpruned
+            work,
+            name,
+            taking or graph,
+            reference,
+            data=data,
+            dataset=dataset,
+            facts=facts,
+            weights=weights,
+            unpruned=unpruned,
+            bytes_in=taking is not None,
         )
+
+
+def _taking_bytes(work: Work, graph: fx.GraphModule, dataset: Dataset, facts: DataFacts) -> fx.GraphModule | None:
+    """Return the graph whose input's integers are raw bytes; None, and say why, where there is none."""
+    values = values_of(dataset, facts.frontend)
+    found = None if values is None else takes_bytes(graph, values)
+    if found is None:
+        why = "raw samples are no bytes" if values is None else "they are not read by integers, or clipped"
+        work.progress.say(f"the int8 files take prepared floats, not uint8 as export.input says: {why}")
+    return found
 
 
 def _restored(work: Work, weights: Checkpoint | Quantized) -> tuple[fx.GraphModule, nn.Module]:
@@ -103,14 +128,18 @@ def _export(
     facts: DataFacts,
     weights: Checkpoint | Quantized,
     unpruned: bool,
+    bytes_in: bool,
 ) -> ExportSet:
     precision: Precision = "int8" if isinstance(weights, Quantized) else "fp32"
     bits = weights.weight_bits if isinstance(weights, Quantized) else 32
     checkpoint = weights.checkpoint if isinstance(weights, Quantized) else weights
     signature = checkpoint.network.signature
     inputs = calibration_inputs(dataset, facts.frontend, most=CHECK_SAMPLES)
-    describe = functools.partial(_about, name=name, data=data, dataset=dataset, signature=signature)
-    written = write(graph, reference, name=name, signature=signature, describe=describe)
+    raw = calibration_raw(dataset, most=CHECK_SAMPLES)[signature.input.name] if bytes_in else None
+    describe = functools.partial(
+        _about, name=name, data=data, dataset=dataset, signature=signature, prepared=not bytes_in
+    )
+    written = write(graph, reference, name=name, signature=signature, describe=describe, bytes_in=bytes_in)
     limits = limits_of(written, inputs)
     files: list[Exported] = []
     work.progress.start("export", len(written.contents))
@@ -118,7 +147,8 @@ def _export(
         variant = Variant(format=file_format, precision=precision, weight_bits=bits, unpruned=unpruned)
         file, filename = work.store.put(content), _filename(name, variant, file_format)
         try:
-            checked = check_file(written, file_format, work.store.path(file), inputs, limits, signature=signature)
+            path = work.store.path(file)
+            checked = check_file(written, file_format, path, inputs, limits, signature=signature, raw=raw)
         except ModelError as error:
             where = ": ".join(filter(None, (filename, error.where)))
             raise type(error)(error.what, where=where, remedy=error.remedy) from error
@@ -142,10 +172,10 @@ def _export(
     return ExportSet(precision=precision, weight_bits=bits, files=tuple(files), layers=layer_costs(graph))
 
 
-def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature: Signature) -> About:
-    """Return what a file says about itself to whoever gets it."""
+def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature: Signature, prepared: bool) -> About:
+    """Return what a file says about itself to whoever gets it; ``prepared``: it does not take raw values."""
     card, raws = dataset.card, raws_of(dataset)
-    numbers = tasks.named(card.task).WANTED == "number"
+    numbers = tasks.named(card.task).WANTED in ("number", "output")
     return About(
         recipe=name,
         task=card.task,
@@ -159,7 +189,7 @@ def _about(ends: Ends, *, name: str, data: DataRef, dataset: Dataset, signature:
                 axes=spec.axes,
                 shape=spec.shape,
                 raw=raws[spec.name],
-                steps=dataset.frontend.get(spec.name, ()),
+                steps=dataset.frontend.get(spec.name, ()) if prepared else (),
                 stored=stored,
             )
             for spec, stored in zip(signature.inputs, ends.inputs, strict=True)

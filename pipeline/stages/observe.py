@@ -35,8 +35,6 @@ from pipeline.instruments.answers import agreement, held, keep, load_answers
 from pipeline.instruments.here import FileWay
 from pipeline.judging.latency import quantile
 from pipeline.judging.stats import Interval
-from pipeline.onboard.arrays import Arrays
-from pipeline.onboard.frontend import prepare
 from pipeline.quant.saturation import saturation_rows
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import Store
@@ -56,10 +54,6 @@ class _Bench:
     test: Source  # N
     references: tuple[Predicted, ...]
     place: Place
-
-    def prepared(self, inputs: Arrays) -> Arrays:
-        """Return inputs as the network sees them."""
-        return prepare(inputs, self.facts.frontend)
 
 
 @stage(version=1)
@@ -126,7 +120,7 @@ def _over_the_test_split(bench: _Bench, ways: Sequence[FileWay]) -> tuple[tuple[
     for each in ways:
         session = each.open(threads=1, exact=True)
         chosen = floats[each.way.variant.unpruned].chosen
-        answers = bench.task.answer(session.run, bench.test, bench.prepared, chosen=chosen)
+        answers = bench.task.answer(session.run, bench.test, each.prepared, chosen=chosen)
         kept = keep(
             answers,
             way=each.way,
@@ -175,7 +169,7 @@ def _agreements(bench: _Bench, answered: Sequence[Answered]) -> Iterator[Agreeme
 
 def _costs(bench: _Bench, ways: Sequence[FileWay], threads: int) -> tuple[tuple[Measurement, ...], tuple[Timing, ...]]:
     """Measure time and memory of all ways with so many threads."""
-    sample = bench.prepared(bench.test.read(np.arange(1)).inputs)  # (1, …)
+    sample = bench.test.read(np.arange(1)).inputs  # (1, …)
     bench.work.progress.start(f"latency, threads: {threads}", 1)
     times_ms = here.time_ways(ways, sample, threads=threads, seed=threads)
     bench.work.progress.advance()

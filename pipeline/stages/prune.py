@@ -25,7 +25,7 @@ from pipeline.instruments import INSTRUMENTS, Contender, Instrument, counts
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
-from pipeline.networks.pruning import plan_for, sparsify
+from pipeline.networks.pruning import most_gone, plan_for, sparsify
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import write_atomic
@@ -178,14 +178,11 @@ def _plan(job: _Job, current: _Network, index: int) -> tuple[Edit, ...]:
     network = current.module.cpu()
     share_left = (1 - job.spec.amount) ** (1 / job.spec.steps)
 
-    def by_macs(module: nn.Module) -> float:
-        return float(sum(row.macs for row in job.costs(module)))
-
     def by_latency(module: nn.Module) -> float:
         return 1.0 if module is network else _compared(job, module, network, budget_s=_COST_BUDGET_S).ratio
 
     timed = job.spec.of == "latency" and not job.counts_only
-    cost = by_latency if timed else by_macs
+    cost = by_latency if timed else None  # None: multiply-accumulates
 
     def make() -> Planned:
         return Planned(
@@ -198,6 +195,7 @@ def _plan(job: _Job, current: _Network, index: int) -> tuple[Edit, ...]:
 def _nothing_can_go(job: _Job, current: _Network, index: int) -> PruneStep:
     """Record a step that could not even be tried: the network, and so its file, stays the same."""
     costs = job.costs(current.module)
+    most = most_gone(current.module, job.sample_shape, round_to=job.spec.round_to)
     macs, parameters = sum(row.macs for row in costs), sum(row.parameters for row in costs)
     return PruneStep(
         index=index,
@@ -209,7 +207,8 @@ def _nothing_can_go(job: _Job, current: _Network, index: int) -> PruneStep:
         val_metric_before=current.val_metric,
         val_metric_after=current.val_metric,
         kept=False,
-        why=f"so many channels cannot go while their counts stay multiples of {job.spec.round_to}",
+        why=f"so many channels cannot go while their counts stay multiples of {job.spec.round_to}: at most {most:.0%} "
+        "of the multiply-accumulates",
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
+from pipeline.graph.params import QuantParams
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.adaround import adaround
@@ -29,7 +30,8 @@ from pipeline.quant.correct import correct_biases
 from pipeline.quant.deployed import Deployed
 from pipeline.quant.equalize import equalized
 from pipeline.quant.prepare import freeze, prepare, quantized_labels
-from pipeline.quant.samples import calibration_inputs
+from pipeline.quant.raw import grid_of_bytes, pin_input
+from pipeline.quant.samples import calibration_inputs, values_of
 from pipeline.quant.sensitivity import layer_quality, sqnr_db
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
@@ -56,6 +58,7 @@ class _Job:
     folded: fx.GraphModule
     val: Samples  # on the processor, where integers are exact
     device: torch.device
+    bytes_grid: QuantParams | None  # on which the values of raw bytes lie; None: inputs are no bytes, or on no grid
 
     def value(self, prepared: fx.GraphModule) -> float:
         """Return the task's metric of a prepared network's integers on the validation split."""
@@ -111,6 +114,7 @@ def quantize(
             folded=folded_graph(restore_float(checkpoint, work.store), checkpoint.network.input_shape),
             val=hold(dataset.val, facts.frontend, torch.device("cpu")),
             device=pick_device(device),
+            bytes_grid=None if (values := values_of(dataset, facts.frontend)) is None else grid_of_bytes(values),
         )
         return _quantize(job, calibration_inputs(dataset, facts.frontend))
 
@@ -129,8 +133,7 @@ class _Way:
         """Prepare the graph anew with these layers in float: ranges and integer weights stay as they are."""
         weights = self.calibrated.state_dict()
         candidate = prepare(self.graph, weight_bits=weight_bits, float_layers=layers)
-        if any(name.endswith("log_scale") for name in weights):
-            learn_step_sizes(candidate)
+        learn_step_sizes(candidate, like=weights)
         if not self.trained:  # what was rounded for its integers is no float weight
             own = {f"{layer}.{name}" for layer in layers for name in ("weight", "bias")}
             weights = {name: tensor for name, tensor in weights.items() if name not in own}
@@ -197,6 +200,9 @@ def _ways(job: _Job, calibration: Tensor) -> Iterator[_Way]:
     for words, graph in graphs.items():
         calibrated = prepare(graph, weight_bits=job.weight_bits)
         calibrate(calibrated, calibration, job.spec)
+        if job.bytes_grid is not None:
+            pin_input(calibrated, job.bytes_grid)
+            bound_scales(calibrated)
         if job.spec.rounding == "adaround":
             adaround(calibrated, calibration, seed=job.seed)
         plain = _Way(words=words, graph=graph, calibrated=calibrated, corrected_by=None)

@@ -12,7 +12,7 @@ from pipeline.networks.checkpoints import save
 from pipeline.runs.run import Work, stage
 from pipeline.training.batches import hold
 from pipeline.training.devices import pick_device, using_threads
-from pipeline.training.loop import Fit, best_value, fit
+from pipeline.training.loop import Fit, best_value, evaluate, fit
 
 
 @stage(version=1)
@@ -45,6 +45,9 @@ def train(
             resume_file=work.scratch / "epoch.pt",
         )
         training, validation = (hold(split, facts.frontend, place) for split in (dataset.train, dataset.val))
+        if spec.epochs == 0:  # it comes with its weights
+            reached = evaluate(task.exported(module), validation, task, signature=network.signature).value
+            return save(module, work.store, ref=network, metric=task.METRIC, val_metric=reached)
         history = fit(module, training, validation, job, work.progress)
         best = best_value(history, task.METRIC)
         return save(module, work.store, ref=network, metric=task.METRIC, val_metric=best, history=history)

@@ -31,26 +31,26 @@ def look_at_npz(file: Path) -> Seen:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
-            called = _called(sorted(members))
-            suffix = "_train" if f"{called['x']}_train" in members else ""
-            for axis, name in called.items():
+            found = called(sorted(members))
+            suffix = "_train" if f"{found['x']}_train" in members else ""
+            for axis, name in found.items():
                 if f"{name}{suffix}" not in members:
                     raise ConfigError(
                         f"{file} holds no array '{axis}{suffix}', found {', '.join(sorted(members)) or 'nothing'}",
                         where="init",
                         remedy=f'save it again: {_HOW_TO_SAVE}; or write a card with [arrays] x = "…", y = "…"',
                     )
-            x, y = (read_npz_member(archive, members[f"{called[axis]}{suffix}"], file) for axis in ("x", "y"))
+            x, y = (read_npz_member(archive, members[f"{found[axis]}{suffix}"], file) for axis in ("x", "y"))
     except UNREADABLE_ARCHIVE as error:
         raise DataError(
             f"is no readable .npz file: {error}", where=str(file), remedy="make or fetch it again"
         ) from error
-    splits = tuple(split for split in ("val", "test") if f"{called['x']}_{split}" in members) if suffix else ()
+    splits = tuple(split for split in ("val", "test") if f"{found['x']}_{split}" in members) if suffix else ()
     seen = _seen("npz", {"all": file}, x, y, splits)
-    return replace(seen, arrays={axis: name for axis, name in called.items() if axis != name})
+    return replace(seen, arrays={axis: name for axis, name in found.items() if axis != name})
 
 
-def _called(names: Sequence[str]) -> dict[str, str]:
+def called(names: Sequence[str]) -> dict[str, str]:
     """Return what x and y are called in a file: by their names, or by others that people give them."""
     found = {}
     for axis, words in _OTHER_NAMES.items():

@@ -63,10 +63,14 @@ class Project:
 
 def name_for(seen: Seen) -> str:
     """Return a name made of what the data are called: small letters, digits and "-"."""
-    called = seen.place.resolve().name if seen.place.is_dir() else seen.place.name.split(".")[0]
+    return plain_name(seen.place.resolve().name if seen.place.is_dir() else seen.place.name.split(".")[0]) or "my-data"
+
+
+def plain_name(called: str) -> str:
+    """Return a name made of what something is called; "" where nothing is left of it."""
     plain = unicodedata.normalize("NFKD", called).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:40]
-    return name if NAME.fullmatch(name) else "my-data"
+    return name if NAME.fullmatch(name) else ""
 
 
 def project(seen: Seen, *, name: str, target: str, default_target: str) -> Project:
@@ -83,7 +87,7 @@ def project(seen: Seen, *, name: str, target: str, default_target: str) -> Proje
     title = seen.place.resolve().name
     files = {card: _card(seen, name, title), recipe: _recipe(seen, name, title, card, command)}
     if target.endswith(".toml") and not Path(target).exists():
-        files[Path(target)] = _render("target.toml", name=_target_name(target))
+        files[Path(target)] = render("target.toml", name=_target_name(target))
     _check(seen, files[card])
     return Project(files=files, command=command)
 
@@ -107,21 +111,21 @@ def _check(seen: Seen, card: str) -> None:
 
 
 def _card(seen: Seen, name: str, title: str) -> str:
-    return _render(
+    return render(
         "card.toml",
         seen=seen,
         columns=seen.columns,
         name=name,
         title=title,
-        place=_path(seen.place),
-        files={role: _path(path) for role, path in seen.files.items()},
+        place=relative(seen.place),
+        files={role: relative(path) for role, path in seen.files.items()},
         val=_held_out(seen, _VAL),
         test=_held_out(seen, _TEST),
     )
 
 
 def _recipe(seen: Seen, name: str, title: str, card: Path, command: str) -> str:
-    return _render("recipe.toml", seen=seen, plan=plan(seen), name=name, title=title, card=card.name, command=command)
+    return render("recipe.toml", seen=seen, plan=plan(seen), name=name, title=title, card=card.name, command=command)
 
 
 def _held_out(seen: Seen, share: float) -> float | int:
@@ -159,7 +163,7 @@ def _target_name(file: str) -> str:
     return name or "my-board"
 
 
-def _path(path: Path) -> str:
+def relative(path: Path) -> str:
     """Return a path as a card beside the recipe names it: relative where it lies below the working folder."""
     whole, here = path.resolve(), Path.cwd().resolve()
     return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
@@ -181,7 +185,8 @@ def _line(key: str, value: object, comment: str = "") -> str:
     return f"{written:<37} # {comment}" if comment else written
 
 
-def _render(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """Return a template of this folder with these values filled in."""
     environment = jinja2.Environment(  # noqa: S701  TOML, no HTML
         loader=jinja2.PackageLoader("pipeline.starting"),
         undefined=jinja2.StrictUndefined,

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.tasks import binary, classification, regression, segmentation
+from pipeline.tasks import agreement, binary, classification, regression, segmentation
 from pipeline.tasks.protocol import OUTPUT, Prepare, Put, Task, Update, batched
 
 __all__ = ["OUTPUT", "TASKS", "Prepare", "Put", "Task", "Update", "batched", "named"]
 
 TASKS: Mapping[str, Task] = {
+    "agreement": agreement,
     "binary": binary,
     "classification": classification,
     "regression": regression,

@@ -127,6 +127,19 @@ class Draft:
             self._int8[key] = result
         return replace(self._int8[key], shape=x.shape, axes=x.axes, features=x.features)
 
+    def from_bytes(self, x: Stored) -> int:
+        """Add a uint8 tensor that becomes this int8 one, by 128 less, and return its index."""
+        assert x.params is not None  # noqa: S101
+        tensor = self.file.tensor(
+            f"{x.name}:bytes",
+            layout.stored_dims(x.shape, x.axes),
+            "uint8",
+            signature=layout.stored_signature(x.shape, x.axes),
+            params=QuantParams.of(x.params.scale, x.params.zero_point - INT8.lowest),
+        )
+        self.file.operator(opcodes.QUANTIZE, [tensor], x.tensor, options("Quantize"))
+        return tensor
+
     def times_one(self, x: Stored, result: Stored, activation: Activation) -> Stored:
         """Bring int8 to another scale, clamped.
 

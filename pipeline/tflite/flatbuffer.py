@@ -25,6 +25,7 @@ _LAST_OLD_CODE = 127  # operator codes beyond do not fit the field that runtimes
 
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
+    "uint8": schema.TensorType.UINT8,
     "int8": schema.TensorType.INT8,
     "int32": schema.TensorType.INT32,
 }

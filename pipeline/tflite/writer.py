@@ -22,13 +22,15 @@ from pipeline.tflite.projections import with_projections
 from pipeline.tflite.shapes import infer_shapes
 
 
-def write_tflite(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None) -> bytes:
+def write_tflite(
+    model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None, *, bytes_in: bool = False
+) -> bytes:
     """Return the .tflite file of a float or QDQ-int8 ONNX model.
 
     The first dimension of the inputs may be dynamic: it is the batch.  Images (N, C, H, W) become (N, H, W, C) at the
     graph's inputs and outputs; all other shapes stay.  An input that is quantized at once and an output that was
     dequantized last become int8 tensors.  The model's ``metadata_props`` go along as metadata, and
-    so does ``metadata`` (name → content).
+    so does ``metadata`` (name → content).  ``bytes_in``: the input is uint8, with the numbers of the graph's own.
 
     Raises UnsupportedOpError (operation, layer, what to do) for what it cannot write, ModelError for a graph that it
     cannot read.
@@ -38,7 +40,7 @@ def write_tflite(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = 
     shapes = infer_shapes(model)
     graph = with_projections(graph, shapes)
     draft = Draft(graph, shapes)
-    inputs = [_input(draft, name) for name in graph.inputs]
+    inputs = [_input(draft, name, bytes_in=bytes_in) for name in graph.inputs]
     for node in graph.nodes:
         draft.keep(node.output, BUILDERS[node.op](draft, node))
     outputs = [_output(draft, name, value) for name, value in graph.outputs.items()]
@@ -56,11 +58,12 @@ def _refuse_unknown(nodes: Iterable[Node]) -> None:
             )
 
 
-def _input(draft: Draft, name: str) -> Port:
+def _input(draft: Draft, name: str, *, bytes_in: bool) -> Port:
     shape = draft.shape_of(name, f"input '{name}'")
     stored = draft.new(name, shape, layout.port(shape.rank), draft.graph.goal(name))
     draft.keep(name, stored)
-    return Port(name=name, tensor=stored.tensor)
+    tensor = draft.from_bytes(stored) if bytes_in and stored.params is not None else stored.tensor
+    return Port(name=name, tensor=tensor)
 
 
 def _output(draft: Draft, name: str, value: str) -> Port:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from pipeline.artifacts.training import Epoch
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import KaruiError, ModelError, TrainingDivergedError
 from pipeline.networks.memory import lie_channels_last
+from pipeline.networks.outputs import auxiliary_outputs, weight_of
+from pipeline.networks.weights import take_over
 from pipeline.onboard.arrays import Arrays, Predict, Signature
 from pipeline.progress import Progress
 from pipeline.runs.store import write_atomic
@@ -107,7 +110,7 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
         if job.resume_file and time.monotonic() - saved_at > _SAVE_EVERY_S:
             _save(job.resume_file, state, network, steppers)
             saved_at = time.monotonic()
-    network.load_state_dict(state.best_weights)
+    take_over(network, state.best_weights)
     network.eval()
     return state.history
 
@@ -203,12 +206,15 @@ def _step(network: nn.Module, stepper: _Stepper, inputs: Inputs, wanted: Wanted,
 
 
 def loss_of(update: Update, network: nn.Module, inputs: Inputs, wanted: Wanted) -> Tensor:
-    """Return the loss of a batch, a scalar with its graph.
+    """Return the loss of a batch, a scalar with its graph; auxiliary outputs add theirs.
 
     Raises ModelError: the network is the user's code, and what works in evaluation mode may not in training mode.
     """
     try:
-        loss: Tensor = update.loss(network, inputs, wanted)
+        with auxiliary_outputs() as others:
+            loss: Tensor = update.loss(network, inputs, wanted)
+        for output in others:
+            loss = loss + weight_of(others) * update.loss(partial(_known, output), inputs, wanted)
     except KaruiError:
         raise
     except Exception as error:
@@ -220,6 +226,11 @@ def loss_of(update: Update, network: nn.Module, inputs: Inputs, wanted: Wanted) 
             remedy="correct the network file, or choose another batch_size in the recipe",
         ) from error
     return loss
+
+
+def _known(output: Tensor, _: object) -> Tensor:
+    """Stand for a network whose output is there already."""
+    return output
 
 
 def _check_finite(finite: object, job: Fit, epoch: int, rate: float) -> None:
@@ -277,7 +288,7 @@ def _load(path: Path | None, network: nn.Module, steppers: Sequence[_Stepper]) -
     if path is None or not path.exists():
         return state
     content = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(content["network"])
+    take_over(network, content["network"])
     for stepper, saved in zip(steppers, content["optimizers"], strict=True):
         stepper.optimizer.load_state_dict(saved)
     state.history = [Epoch(**epoch) for epoch in content["history"]]

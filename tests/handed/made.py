@@ -17,11 +17,12 @@ from pipeline.instruments import here
 from pipeline.runs.finished import load_outcome, store_of
 from tests.own_project import draw
 
-NAMES = ("pics", "yes-no", "prices", "eights")
+NAMES = ("pics", "yes-no", "prices", "eights", "raws")
 TRAIN = (
     "[train]\nepochs = 30\nlearning_rate = 1e-2\nbatch_size = 32\n"
     "[quantize]\nepochs = 1\nmethod = 'ptq'\nmargin_pp = 100\n"
 )
+RAW = "[export]\ninput = 'uint8'\n"
 LIMITS = "[limits]\naccuracy_drop_pp = 100\n"
 TABLE_LIMITS = "[limits.metrics.{metric}]\nworse_by_percent = 1000\n"
 PICTURES = (
@@ -69,7 +70,7 @@ def draw_masked(folder: Path) -> None:
 
 
 def make_runs(folder: Path) -> Path:
-    """Run five small recipes in a folder and return it."""
+    """Run six small recipes in a folder and return it."""
     draw_masked(folder / "scenes")
     (folder / "scenes.toml").write_text(SCENES)
     draw(folder / "pictures", ["adder", "red fox", "wren"], 40, side=16)
@@ -83,7 +84,8 @@ def make_runs(folder: Path) -> Path:
         "pics": ("pictures.toml", "cnn", "width = 8, stages = 2, convs_per_stage = 1", LIMITS),
         "yes-no": ("yes.toml", "mlp", "hidden = '8'", TABLE_LIMITS.format(metric="AUC")),
         "prices": ("price.toml", "mlp", "hidden = '8'", TABLE_LIMITS.format(metric="RMSE")),
-        "eights": ("digits", "mlp", "hidden = '16'", LIMITS),
+        "eights": ("digits", "mlp", "hidden = '16'", LIMITS + RAW),
+        "raws": ("pictures.toml", "cnn", "width = 8, stages = 2, convs_per_stage = 1", LIMITS + RAW),
         "masks": ("scenes.toml", "unet", "width = 4, depth = 1", TABLE_LIMITS.format(metric="mIoU")),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -121,7 +123,7 @@ def inputs_of(runs: Path, name: str, folder: Path, most: int = 40) -> list[Path]
     about = outcome.files[0].about
     assert about is not None
     columns = about.inputs[0].raw.columns
-    if name in ("pics", "masks"):
+    if name in ("pics", "raws", "masks"):
         for number, pixels in enumerate(raw):
             Image.fromarray(pixels.transpose(1, 2, 0).squeeze()).save(folder / f"{number:03}.png")
         return sorted(folder.glob("*.png"))

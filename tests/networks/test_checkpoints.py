@@ -203,4 +203,4 @@ def test_an_int8_checkpoint_of_other_float_layers_is_refused(store: Store, ref: 
     _, description = quantized(store, ref, float_layers=("body.0",), learned=True)
     with pytest.raises(ModelError, match=r"int8 checkpoint: .*another network") as caught:
         restore_prepared(replace(description, float_layers=()), store)
-    assert "body.0.log_weight_scale" in caught.value.remedy
+    assert "quantizers.x.low" in caught.value.remedy

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Literal
 
 import pytest
@@ -98,6 +96,20 @@ def test_a_plan_of_another_network_is_refused(wrong: Edit, complaint: str) -> No
     assert caught.value.exit_code == 4
 
 
-def test_restoring_loads_no_torch_pruning() -> None:
-    code = "import sys, pipeline.networks.checkpoints; sys.exit('torch_pruning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+class Gained(nn.Conv2d):
+    """A convolution with a factor of its own for each output channel."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 4, 1)
+        self.gain = nn.Parameter(torch.arange(4.0).reshape(4, 1, 1, 1))
+
+
+def test_what_a_layer_holds_for_each_channel_is_cut_too() -> None:
+    layer = apply(nn.Sequential(Gained()), [Edit(layer="0", side="out", indices=(1, 2))])
+    assert layer.get_parameter("0.gain").flatten().tolist() == [0, 3]
+    assert len(layer.get_parameter("0.bias")) == 2
+
+
+def test_a_plan_for_filters_of_several_outputs_a_channel_is_refused() -> None:
+    with pytest.raises(ModelError, match="does not fit this layer"):
+        apply(nn.Sequential(nn.Conv2d(4, 8, 1, groups=4)), [Edit(layer="0", side="in", indices=(1,))])

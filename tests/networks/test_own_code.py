@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import catalog
 from pipeline.artifacts.networks import NetworkRef
+from pipeline.declare.recipe import NetworkSpec
 from pipeline.errors import ModelError
 from pipeline.networks.build import build_network
 from tests import learnable
@@ -225,3 +227,76 @@ def test_a_mistake_in_a_helper_names_its_line(tmp_path: Path, old: str, new: str
     assert error.what.startswith(what)
     assert error.where == f"{tmp_path / 'karui_test_helper.py'}:{line}"
     assert "karui_test_helper" not in sys.modules
+
+
+# ── functions of modules ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def of_module(folder: Path, text: str, name: str = "karui_pkg.nets:make") -> NetworkRef:
+    """Write a package whose module ``nets`` makes a network with a helper's block, and name it."""
+    files = {
+        "karui_pkg/__init__.py": "",
+        "karui_pkg/nets.py": text,
+        "karui_pkg/blocks.py": HELPER.format(width=5),
+    }
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(content, encoding="utf-8")
+    return catalog.network_ref(NetworkSpec(file=name), beside=folder, signature=learnable.signature())
+
+
+MAKES = USING.format(statement="from karui_pkg import blocks", name="blocks").replace("def build", "def make")
+
+
+def test_a_function_of_a_module_makes_the_network(tmp_path: Path) -> None:
+    before = set(sys.modules)
+    network = build_network(of_module(tmp_path, MAKES), seed=0)
+    assert width_of(network) == 5
+    assert network(torch.zeros(2, *learnable.SHAPE)).shape == (2, learnable.CLASSES)
+    assert not {name for name in set(sys.modules) - before if "karui_pkg" in name}
+
+
+def test_two_folders_with_modules_of_one_name_make_two_networks(tmp_path: Path) -> None:
+    first = of_module(tmp_path / "a", MAKES)
+    second = of_module(tmp_path / "b", MAKES)
+    (tmp_path / "b/karui_pkg/blocks.py").write_text(HELPER.format(width=7))
+    second = catalog.network_ref(NetworkSpec(file=second.name), beside=tmp_path / "b", signature=learnable.signature())
+    assert [width_of(build_network(ref, seed=0)) for ref in (first, second, first)] == [5, 7, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        (MAKES.replace("def make", "def other"), "karui_pkg.nets:make", "there is no function make"),
+        ("make = 3\n", "karui_pkg.nets:make", "make is a int, not a function"),
+        (MAKES.replace("import math", "1 / 0"), "karui_pkg/nets.py:2", "importing karui_pkg.nets raised ZeroDivision"),
+        (MAKES.replace("return", "return 1 / 0,"), "karui_pkg/nets.py:7", "make() raised ZeroDivisionError"),
+        (MAKES.replace("return", "return 'no'  #"), "karui_pkg.nets:make", "make() returned a str"),
+    ],
+)
+def test_a_mistake_in_a_module_names_its_line(tmp_path: Path, text: str, where: str, what: str) -> None:
+    error = refusal(of_module(tmp_path, text))
+    assert error.what.startswith(what)
+    assert error.where == str(tmp_path / where)
+
+
+def test_a_module_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> None:
+    ref = of_module(tmp_path, MAKES)
+    (tmp_path / "karui_pkg/blocks.py").write_text(HELPER.format(width=6))
+    error = refusal(ref)
+    assert error.where == str(tmp_path / "karui_pkg/blocks.py")
+    assert "run again" in error.remedy
+
+
+def test_an_installed_module_is_imported_as_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_module(tmp_path / "lib", MAKES)  # writes it
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    spec = NetworkSpec(file="karui_pkg.nets:make")
+    ref = catalog.network_ref(spec, beside=tmp_path, signature=learnable.signature())
+    try:
+        assert ref.version == "unknown"  # it is no distribution
+        assert width_of(build_network(ref, seed=0)) == 5
+        assert "karui_pkg.nets" in sys.modules
+    finally:
+        for name in [name for name in sys.modules if name.startswith("karui_pkg")]:
+            del sys.modules[name]

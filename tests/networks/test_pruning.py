@@ -20,7 +20,7 @@ from pipeline.graph.costs import layer_costs, total_macs
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
-from pipeline.networks.pruning import plan, plan_for, sparsify
+from pipeline.networks.pruning import plan, plan_for, prunable, sparsify
 from tests import learnable
 from tests.quant import networks as quant_networks
 
@@ -342,9 +342,77 @@ def test_a_network_whose_channels_are_given_cannot_be_pruned() -> None:
             logits: Tensor = self.fc((self.conv(x) + x).mean((2, 3)))
             return logits
 
-    with pytest.raises(ModelError, match="channels of this network cannot be followed") as caught:
+    with pytest.raises(ModelError, match=r"no channels .* layer 'add' \(Add\) needs all of its channels") as caught:
         plan(OwnInput(), PICTURE, channel_share=0.5, round_to=1)
     assert caught.value.remedy == "set prune.amount = 0 in the recipe"
+
+
+class Spelt(nn.Module):
+    """Spells out one size in its code, and lets the others go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.fc1, self.fc2 = nn.Linear(8 * 16, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.second(F.relu(self.first(x)))), 4)
+        logits: Tensor = self.fc2(F.relu(self.fc1(x.view(-1, 8 * 16))))
+        return logits
+
+
+def test_a_size_that_the_code_spells_out_stays_and_others_go() -> None:
+    found = prunable(Spelt(), PICTURE)
+    assert {maker for coupled in found.coupled for maker in coupled.makers} == {"first", "fc1"}
+    pruned = apply(Spelt(), plan(Spelt(), PICTURE, channel_share=0.5, round_to=1))
+    assert pruned(torch.randn(2, *PICTURE)).shape == (2, 5)
+    assert len(pruned.get_parameter("second.weight")) == 8
+
+
+class Helped(nn.Module):
+    """An auxiliary head reads the maps in the middle while the network trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.fc, self.aux = nn.Linear(8, 5), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = F.relu(self.first(x))
+        logits: Tensor = self.fc(F.relu(self.second(x)).mean((2, 3)))
+        return (logits, self.aux(x.mean((2, 3)))) if self.training else logits
+
+
+def test_what_an_auxiliary_head_reads_stays() -> None:
+    network = Helped()
+    pruned = apply(network, plan(network, PICTURE, channel_share=0.5, round_to=1)).train()
+    assert [output.shape for output in pruned(torch.randn(2, *PICTURE))] == [(2, 5), (2, 5)]
+    assert [len(pruned.get_parameter(f"{layer}.weight")) for layer in ("first", "second")] == [8, 4]
+
+
+def test_a_network_whose_code_lets_nothing_go_says_so() -> None:
+    class Checked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.fc(self.conv(x).mean((2, 3)).view(-1, 8))
+            return logits
+
+    with pytest.raises(ModelError, match="its own code counts on the number of channels"):
+        plan(Checked(), PICTURE, channel_share=0.5, round_to=1)
+
+
+@pytest.mark.parametrize("kind", [HeadFirst, Grouped, Joined, Spelt])
+def test_macs_are_counted_without_following_the_code_again(kind: type[nn.Module]) -> None:
+    network = kind().eval()
+    found = prunable(network, PICTURE)
+    pruned = apply(copy.deepcopy(network), plan(network, PICTURE, channel_share=0.4, round_to=1))
+    for each in (network, pruned):
+        assert found.macs(each) == macs(each)
+    edits = plan_for(network, PICTURE, share_left=0.7, round_to=1)
+    assert edits == plan_for(network, PICTURE, share_left=0.7, round_to=1, cost=macs)
 
 
 # ── single weights ──────────────────────────────────────────────────────────────────────────────────────────────────

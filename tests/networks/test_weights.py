@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,3 +306,37 @@ def test_endless_words_are_refused_at_once(tmp_path: Path, pickled: bytes, words
     with pytest.raises(ModelError, match=words):
         read_weights(path)
     assert time.monotonic() - began < 5  # measured: 0.1; torch alone takes minutes
+
+
+# ── versions and other classes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Versioned(nn.Linear):
+    """A layer that knows an older version of itself, as networks of torchvision do."""
+
+    _version = 2
+
+    def _load_from_state_dict(
+        self, state: dict[str, Tensor], prefix: str, metadata: dict[str, int], *more: Any
+    ) -> None:
+        assert metadata.get("version") == 2
+        super()._load_from_state_dict(state, prefix, metadata, *more)
+
+
+def test_a_layer_that_asks_for_its_version_is_told(tmp_path: Path) -> None:
+    source, network = Versioned(3, 2), nn.Sequential(Versioned(3, 2))
+    safetensors.torch.save_file(
+        {f"0.{name}": each for name, each in source.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    load_state(network, read_weights(tmp_path / "w.safetensors"), where="w")
+    assert torch.equal(network.get_parameter("0.weight"), source.weight)
+
+
+def test_auxiliary_heads_for_other_classes_are_made_anew_and_nothing_else() -> None:
+    def heads(classes: int, width: int = 8) -> dict[str, Tensor]:
+        parts = {"body": nn.Linear(4, width), "fc": nn.Linear(8, classes), "aux": nn.Linear(6, classes)}
+        return nn.ModuleDict(parts).state_dict()
+
+    assert fit_start(heads(3), heads(10), "fc", "start") == ("fc.weight", "fc.bias", "aux.weight", "aux.bias")
+    with pytest.raises(ModelError, match=r"'body.weight': expected \(9, 4\), found \(8, 4\)"):
+        fit_start({**heads(3), **{k: v for k, v in heads(3, 9).items() if "body" in k}}, heads(10), "fc", "start")

@@ -71,7 +71,7 @@ def test_layers_and_parameters_are_those_of_the_float_file(tmp_path: Path) -> No
 
 def test_only_what_the_recipe_asks_for_can_be_refused(tmp_path: Path) -> None:
     assert checked(tmp_path, HARD_CODED, quantized=True).layers
-    with pytest.raises(ModelError, match="channels of this network cannot be followed") as caught:
+    with pytest.raises(ModelError, match="its own code counts on the number of channels") as caught:
         checked(tmp_path, HARD_CODED, pruned=True)
     assert caught.value.where.startswith(f"{tmp_path / 'small.py'}")
 
@@ -92,14 +92,14 @@ def test_a_head_for_other_classes_fits(tmp_path: Path) -> None:
     assert checked(tmp_path, start=learnable.network(tmp_path, name="start", classes=9)).layers
 
 
-def one_weight_changed(model: onnx.ModelProto) -> bytes:
+def one_weight_changed(model: onnx.ModelProto, *, bytes_in: bool = False) -> bytes:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     tensor = next(each for each in changed.graph.initializer if "fc.w" in each.name and each.dims)
     values = numpy_helper.to_array(tensor).copy()
     values.flat[0] = -values.flat[0] + (values.dtype == np.int8) * 60
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return write_tflite(changed)
+    return write_tflite(changed, bytes_in=bytes_in)
 
 
 def test_files_that_compute_something_else_are_refused_before_training(

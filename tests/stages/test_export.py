@@ -314,14 +314,16 @@ def test_an_unknown_operation_is_named_with_its_layer(made: Made, tmp_path: Path
     assert "torch.nn" in caught.value.remedy
 
 
-def with_one_weight_changed(model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None) -> bytes:
+def with_one_weight_changed(
+    model: onnx.ModelProto, metadata: Mapping[str, bytes] | None = None, **options: bool
+) -> bytes:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     weights = changed.graph.initializer[0]
     values = onnx.numpy_helper.to_array(weights).copy()
     values.flat[0] += 100
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    return write_tflite(changed, metadata)
+    return write_tflite(changed, metadata, **options)
 
 
 def test_a_file_that_computes_something_else_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

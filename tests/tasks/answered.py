@@ -44,7 +44,7 @@ def answered(
 
 
 def labelled(task: Task, inputs: NDArray[Any], labels: Any, *, groups: Any = None) -> ArraySource:
-    dtype = {"class": np.int64, "number": np.float32, "mask": np.uint8}[task.WANTED]
+    dtype = {"class": np.int64, "number": np.float32, "mask": np.uint8, "output": np.float32}[task.WANTED]
     return ArraySource(
         inputs={INPUT: inputs},
         labels={task.WANTED: np.asarray(labels, dtype)},

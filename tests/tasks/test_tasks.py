@@ -41,6 +41,7 @@ def test_a_task_says_what_it_does_in_its_own_words(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "labels"),
     [
+        ("agreement", (4, 2, 3), np.arange(24.0).reshape(4, 2, 3)),
         ("binary", (4, 1), [0, 1, 1, 0]),
         ("classification", (4, 2), [0, 1, 1, 0]),
         ("regression", (4, 1), [[0.0], [1], [2], [3]]),

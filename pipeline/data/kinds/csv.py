@@ -56,8 +56,8 @@ def missing(card: DatasetCard, own: Spec, wanted: Wanted | None) -> str:
         return "kind = \"csv\" needs 'label_column': the name of the column that holds the class"
     if wanted == "number" and not own.target_columns:
         return "kind = \"csv\" needs 'target_columns': the names of the columns that hold the numbers to predict"
-    if wanted == "mask":
-        return f"kind = \"csv\" holds no masks, which the task '{card.task}' learns from"
+    if wanted in ("mask", "output"):
+        return f"kind = \"csv\" holds no {wanted}s, which the task '{card.task}' learns from"
     if (own.categories or own.missing != "refuse") and len(card.input.shape) > 1:
         return "[input] shape: 'categories' and 'missing' are for rows of a table, shape = [columns]"
     return several_inputs(card) or missing_files(card)

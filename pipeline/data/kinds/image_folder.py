@@ -37,7 +37,7 @@ def missing(card: DatasetCard, own: Spec, wanted: Wanted | None) -> str:
     if own.folder is None:
         return "kind = \"image-folder\" needs 'folder': the folder that holds one folder per class"
     if wanted not in ("class", "mask"):
-        return f"kind = \"image-folder\" holds no numbers, which the task '{card.task}' learns from"
+        return f"kind = \"image-folder\" holds no {wanted}s, which the task '{card.task}' learns from"
     if wanted == "mask" and card.input.resize == "fit":
         return '[input] resize = "fit": the border has no class; masks take "crop" or "squash"'
     return several_inputs(card) or missing_shape(card)

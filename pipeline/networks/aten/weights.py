@@ -31,9 +31,11 @@ def parameter(constant: Constant) -> nn.Parameter:
 
 def own_name(call: Call) -> Call:
     """Name a layer after the module that owns its weights: what the user calls it."""
-    weight = call.given.get("weight")
+    weight, mean = call.given.get("weight"), call.given.get("running_mean")
     owner = weight.owner if isinstance(weight, Constant) and weight.name.endswith(".weight") else ""
-    return replace(call, layer=owner) if owner else call
+    if weight is None and isinstance(mean, Constant) and mean.name.endswith(".running_mean"):
+        return replace(call, owner=mean.owner)
+    return replace(call, layer=owner, owner=owner) if owner else call
 
 
 def transposed(constant: Constant) -> Tensor:

@@ -1,0 +1,113 @@
+"""What the files are worth: torch's references once per weights, every file once, a verdict per target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.artifacts.evidence import Observed, Predicted
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported
+from pipeline.artifacts.outcome import Judged
+from pipeline.artifacts.training import Checkpoint, Quantized
+from pipeline.declare.target import TargetProfile
+from pipeline.flow.job import Job, measured_here, runtimes_here
+from pipeline.flow.made import Network, int8_of, narrow_suffix
+from pipeline.flow.stages import judge, observe, predict
+from pipeline.host import is_this_machine, usable_cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """What was found out about the files."""
+
+    predicted: tuple[Predicted, ...] = ()
+    observed: tuple[Observed, ...] = ()
+    targets: tuple[Judged, ...] = ()
+
+
+def validate(job: Job, network: Network) -> Validated:
+    """Run the torch references once per weights and every file once; judge per target."""
+    predicted = _predict(job, network)
+    observed = job.run.step(
+        "observe",
+        observe,
+        data=job.asked.data,
+        facts=job.facts,
+        files=(*_unpruned_files(job, network), *(file for each in network.exports for file in each.files)),
+        references=(*predicted, *_predict_unpruned(job, network.unpruned)),
+        threads=_thread_counts(job.asked.targets),
+        place=measured_here(),
+        runtimes=runtimes_here(),
+    )
+    targets = tuple(
+        job.run.step(
+            f"judge-{target.name}",
+            judge,
+            target=target,
+            limits=job.recipe.limits,
+            exports=network.exports,
+            predicted=predicted,
+            observed=(_as_seen_from(target, observed),),
+        )
+        for target in job.asked.targets
+    )
+    return Validated(predicted=predicted, observed=(observed,), targets=targets)
+
+
+def _predict(job: Job, network: Network) -> tuple[Predicted, ...]:
+    """Float first: what is chosen on its validation split (a threshold) holds for int8 too."""
+    assert network.pruned is not None  # noqa: S101  validated after pruning
+
+    def step(name: str, weights: Checkpoint | Quantized, chosen: dict[str, float] | None) -> Predicted:
+        return job.run.step(
+            name,
+            predict,
+            data=job.asked.data,
+            facts=job.facts,
+            weights=weights,
+            chosen=chosen,
+            threads=job.threads.count,
+        )
+
+    first = step("predict", network.pruned.checkpoint, None)
+    rest = (step(f"predict-int8{narrow_suffix(each.weight_bits)}", each, first.chosen) for each in int8_of(network))
+    return (first, *rest)
+
+
+def _unpruned_files(job: Job, network: Network) -> tuple[Exported, ...]:
+    """Return the file before pruning that is ONNX, and that of the targets' format: timing all would take longer."""
+    asked = {target.runtime for target in job.asked.targets}
+    wanted = {"onnx", *(each for each, names in RUNTIME_OF_FORMAT.items() if asked & {"auto", *names})}
+    before = network.unpruned_export
+    return tuple(file for file in before.files if file.variant.format in wanted) if before else ()
+
+
+def _predict_unpruned(job: Job, before: Checkpoint | None) -> tuple[Predicted, ...]:
+    """Run the network before pruning, whose decisions follow from what is chosen on the validation split for it."""
+    if before is None:
+        return ()
+    found = job.run.step(
+        "predict-unpruned",
+        predict,
+        data=job.asked.data,
+        facts=job.facts,
+        weights=before,
+        chosen=None,
+        threads=job.threads.count,
+        unpruned=True,
+    )
+    return (found,)
+
+
+def _thread_counts(targets: Sequence[TargetProfile]) -> tuple[int, ...]:
+    """Return the thread counts to time with: those of the targets, as far as this machine has the cores."""
+    return tuple(sorted({min(target.threads, usable_cores()) for target in targets}))
+
+
+def _as_seen_from(target: TargetProfile, observed: Observed) -> Observed:
+    """Return what was observed here with the target's name on it, where this machine is that target."""
+    if not is_this_machine(target):
+        return observed
+    place = replace(observed.place, profile=target.name)
+    measurements = tuple(replace(each, place=place) for each in observed.measurements)
+    return replace(observed, place=place, measurements=measurements)

@@ -1,0 +1,160 @@
+"""``karui quantize``: a recipe, and a card where there is none, for a model file and some samples."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import catalog
+from pipeline.errors import ConfigError
+from pipeline.networks.from_onnx import network_from
+from pipeline.networks.onnx.ends import input_names
+from pipeline.networks.onnx.modules import OnnxNetwork
+from pipeline.runs.store import write_atomic
+from pipeline.starting.files import NAME, plain_name, relative, render
+from pipeline.starting.samples import Given, given_by
+
+_VAL, _TEST = 0.1, 0.4  # nothing is trained: most samples measure
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizing:
+    """The files to write, and what was found."""
+
+    recipe: Path
+    files: Mapping[Path, bytes]
+    said: tuple[str, ...]
+
+    @property
+    def in_the_way(self) -> tuple[Path, ...]:
+        """Return which of the files are there already and hold something else."""
+        return tuple(
+            path
+            for path, content in self.files.items()
+            if os.path.lexists(path) and not (path.is_file() and path.read_bytes() == content)
+        )
+
+    def write(self) -> None:
+        """Write all files whole.  Raises StorageError."""
+        for path, content in self.files.items():
+            write_atomic(path, content)
+
+
+def quantizing(
+    model: Path, data: str, *, name: str = "", shapes: Mapping[str, tuple[int, ...]] | None = None, output: str = ""
+) -> Quantizing:
+    """Return what to write so that ``karui run`` quantizes a model file.
+
+    ``data``: a card, a folder of pictures or an .npz file; ``shapes``: input → shape with the batch in front, where the
+    file leaves axes free; ``output``: which of several.  Raises ConfigError, DataError, and ModelError as
+    ``network_from`` does.
+    """
+    name = name or plain_name(model.name.split(".")[0]) or "my-model"
+    if not NAME.fullmatch(name):
+        what = f"'{name}' is no name: small letters, digits, '-', '_' and '.' alone"
+        raise ConfigError(what, where="--name", remedy="the files and the run folder are called like that")
+    recipe = Path(f"{name}.toml")
+    card = card_named(data)
+    network = network_from(model, sample_shape=_asked(model, card, shapes or {}), output=output)
+    files: dict[Path, bytes] = {}
+    given: Given | None = None
+    if card is None:
+        given = given_by(Path(data), network.sample_shape, network.result_shape)
+        card = Path(f"{name}-data.toml")
+        files.update(_card(given, network, name, card))
+    text = render(
+        "quantize.toml",
+        name=name,
+        model=relative(model),
+        output=output,
+        card=relative(card) if card.exists() or card.is_absolute() else card.name,
+        command=f"karui run {recipe}",
+    )
+    files[recipe] = text.encode()
+    return Quantizing(recipe=recipe, files=files, said=(f"{model}: {network.said}", *_told(given)))
+
+
+def _told(given: Given | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    told = [f"{given.place}: {given.said}"]
+    if given.task == "agreement":
+        told.append("nobody says what is right: int8 is compared with what the float network gives")
+    if given.divide != 1:
+        told.append("the network is given pictures as 0 … 1; if it takes them otherwise, say so in the card's [input]")
+    return tuple(told)
+
+
+def card_named(data: str) -> Path | None:
+    """Return the card that is meant; None for samples."""
+    if data.endswith(".toml") or data in catalog.names("data"):
+        return catalog.find("data", data)
+    return None
+
+
+def _asked(model: Path, card: Path | None, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the shape of a sample where somebody says it."""
+    names = input_names(model) if shapes else ()
+    for given, shape in shapes.items():
+        if given not in names:
+            what = f"{model} has no input '{given}'; it has {', '.join(names)}"
+            raise ConfigError(what, where="--input", remedy=f"for example: --input {names[0]}=1,3,224,224")
+        if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):  # (1, H, W, C)
+            return shape[3], shape[1], shape[2]
+        return shape[1:]
+    return catalog.load_card(str(card))[0].input.shape or None if card else None
+
+
+def _card(given: Given, network: OnnxNetwork, name: str, card: Path) -> dict[Path, bytes]:
+    """Return the card, and the samples with what the float network gives for them where nobody labelled them."""
+    files: dict[Path, bytes] = {}
+    place, arrays = given.place, given.arrays
+    if given.x is not None:
+        place, arrays = Path(f"{name}-samples.npz"), ()
+        files[place] = _npz({"x": given.x, "y": _outputs(network, given)})
+    val, test = (max(1, int(share * given.samples)) for share in (_VAL, _TEST))
+    outputs = network.result_shape
+    least = outputs[0] if given.task == "classification" else 1  # every split holds every class
+    text = render(
+        "samples.toml",
+        given=given,
+        name=f"{name}-data",
+        place=place.as_posix() if given.x is not None else relative(place),
+        arrays=[pair for pair in arrays if pair[0] != pair[1]],
+        shape=network.sample_shape,
+        val=max(val, least),
+        test=max(test, least),
+    )
+    return {card: text.encode(), **files}
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return an .npz file, the same bytes every time: ``numpy.savez`` writes down the time of day."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.save(member, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return held.getvalue()
+
+
+@torch.no_grad()
+def _outputs(network: OnnxNetwork, given: Given) -> NDArray[np.float32]:
+    """Return what the float network gives for all samples, (N, …)."""
+    assert given.x is not None  # noqa: S101
+    network.eval()
+    shape = network.sample_shape
+    some = (given.x[start : start + _AT_ONCE] for start in range(0, len(given.x), _AT_ONCE))
+    prepared = (each.reshape(-1, *shape).astype(np.float32) / np.float32(given.divide) for each in some)
+    return np.concatenate([network(torch.from_numpy(each)).numpy() for each in prepared])

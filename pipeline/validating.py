@@ -1,0 +1,316 @@
+"""``karui validate``: what a model file answers as it is, what of it runs on integers, and how long it takes.
+
+Shapes: N samples; S sessions and R timed inferences in each.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import catalog
+from pipeline.artifacts.evidence import Comparison, Metric
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT
+from pipeline.data.load import load, reference
+from pipeline.data.source import INPUT, ArraySource, Source
+from pipeline.declare.card import DatasetCard
+from pipeline.declare.target import TargetProfile
+from pipeline.declare.words import RuntimeName
+from pipeline.errors import ConfigError, ModelError, nearest
+from pipeline.host import is_this_machine, machine_name
+from pipeline.judging.latency import ROUNDS, quantile
+from pipeline.judging.stats import Interval
+from pipeline.onboard.arrays import Arrays, Predict
+from pipeline.onboard.frontend import prepare
+from pipeline.onboard.session import Timer
+from pipeline.onboard.timing import measure
+from pipeline.runtimes import Session, executed, open_session, unavailable
+from pipeline.starting.files import relative, render
+from pipeline.starting.models import card_named
+from pipeline.starting.samples import Given, given_by
+from pipeline.tasks import OUTPUT, Task, named
+
+_LAST = (0, 2, 3, 1)  # (n, C, H, W) → (n, H, W, C)
+_CHANNELS = (1, 3, 4)
+_SESSIONS, _BUDGET_S = 12, 2.0  # of each file
+_TRIED = 3  # samples that are run together and alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What ``karui validate`` was asked."""
+
+    model: Path
+    data: str
+    beside: Path | None = None  # the float file
+    target: str = ""
+    runtime: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A number and the limit that it has to keep."""
+
+    name: str
+    found: float
+    limit: float
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """What was found out about a file."""
+
+    file: str
+    runtime: str
+    machine: str
+    samples: int
+    metric: Metric
+    value: Interval
+    others: dict[str, float]
+    size_bytes: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    integer_nodes: int
+    nodes: int
+    float_nodes: dict[str, str]  # name → operation, of those that do not run on integers
+    comparison: Comparison | None  # with the float file
+    times_as_long: float | None  # as the float file
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def met(self) -> bool:
+        """Tell whether all limits are met."""
+        return all(each.met for each in self.judgements)
+
+    def lines(self) -> Iterator[str]:
+        """Say it for people."""
+        low, high = (self.metric.text(each) for each in (self.value.low, self.value.high))
+        yield f"{self.file} in {self.runtime}, on {self.machine}"
+        sure = f"95 % interval {low} … {high}, {self.samples} samples"
+        yield f"{self.metric.name:<16}{self.metric.text(self.value.value)}  ({sure})"
+        if self.comparison:
+            lost = self.metric.worse_by_points(self.comparison.value_int8, self.comparison.value_float)
+            unit = "pp" if self.metric.unit == "share" else "%"
+            same = f"same decision on {100 * self.comparison.agreement:.1f} %"
+            yield f"{'against float':<16}{lost:+.2f} {unit} worse, {same}"
+        yield f"{'integer nodes':<16}{self.integer_nodes} of {self.nodes}"
+        kinds = sorted(set(self.float_nodes.values()))
+        if self.integer_nodes and kinds:
+            yield f"{'float nodes':<16}{', '.join(kinds)}"
+        longer = f", {self.times_as_long:.2f} times as long as the float file" if self.times_as_long else ""
+        yield f"{'latency':<16}p50 {self.latency_p50_ms:.3g} ms, p95 {self.latency_p95_ms:.3g} ms{longer}"
+        yield f"{'size':<16}{self.size_bytes / 1024:,.1f} KiB"
+        for each in self.judgements:
+            yield f"{each.name:<16}{each.found:,.4g}, at most {each.limit:,.4g}: {'met' if each.met else 'missed'}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """A file in a runtime, and how samples (n, C, H, W) go in and one output comes out."""
+
+    path: Path
+    runtime: RuntimeName
+    session: Session
+    output: str
+    order: tuple[int, ...] | None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        shape = self.session.signature.input.shape
+        return (shape[2], *shape[:2]) if self.order else shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return next(each.shape for each in self.session.signature.outputs if each.name == self.output)
+
+    def fed(self, inputs: Arrays) -> Arrays:
+        x = inputs[INPUT]
+        turned = np.ascontiguousarray(x.transpose(self.order)) if self.order else x
+        return {self.session.signature.input.name: turned}
+
+    def predict(self) -> Predict:
+        """Return the file as a function; samples run together only where that gives what they give alone."""
+        alone: list[bool] = []
+
+        def one_by_one(inputs: Arrays) -> Arrays:
+            whole = self.fed(inputs)
+            count = len(inputs[INPUT])
+            each = [self.session.run({name: x[at : at + 1] for name, x in whole.items()}) for at in range(count)]
+            return {OUTPUT: np.concatenate([found[self.output] for found in each])}
+
+        def predict(inputs: Arrays) -> Arrays:
+            if not alone:
+                some = {INPUT: inputs[INPUT][:_TRIED]}
+                together = self.session.run(self.fed(some))[self.output]
+                first = one_by_one(some)[OUTPUT]
+                alone.append(not np.allclose(together, first, rtol=1e-3, atol=1e-3 * float(np.abs(first).max())))
+            return one_by_one(inputs) if alone[0] else {OUTPUT: self.session.run(self.fed(inputs))[self.output]}
+
+        return predict
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """Samples, what is asked about them, and how they are prepared."""
+
+    task: Task
+    source: Source
+    prepared: Callable[[Arrays], Arrays]
+
+
+def validate(question: Question) -> Validated:
+    """Judge a file on samples.  Raises ConfigError, DataError, ModelError as its parts do."""
+    opened = _opened(question.model, question)
+    beside = _opened(question.beside, question) if question.beside else None
+    asked = _asked(question, opened, beside)
+    target = catalog.load_target(question.target) if question.target else None
+    answers = asked.task.answer(opened.predict(), asked.source, asked.prepared)
+    comparison = None
+    if beside is not None:
+        floats = asked.task.answer(beside.predict(), asked.source, asked.prepared)
+        comparison = asked.task.compare(floats, answers, asked.source)
+    files = [opened, *([beside] if beside else [])]
+    times = _times(files, asked)
+    nodes = executed(opened.path, opened.runtime)
+    size = opened.path.stat().st_size
+    p50, p95 = (quantile(times[0], share).value for share in (0.5, 0.95))
+    return Validated(
+        file=str(question.model),
+        runtime=f"{opened.runtime} {opened.session.version}",
+        machine=machine_name(),
+        samples=len(asked.source),
+        metric=asked.task.METRIC,
+        value=asked.task.interval(answers, asked.source),
+        others=dict(answers.others),
+        size_bytes=size,
+        latency_p50_ms=p50,
+        latency_p95_ms=p95,
+        integer_nodes=sum(each.integer for each in nodes),
+        nodes=len(nodes),
+        float_nodes={each.name: each.op for each in nodes if not each.integer},
+        comparison=comparison,
+        times_as_long=p50 / quantile(times[1], 0.5).value if beside else None,
+        judgements=tuple(_judged(target, asked.task.METRIC, comparison, size=size, p95=p95)),
+    )
+
+
+def _judged(
+    target: TargetProfile | None, metric: Metric, comparison: Comparison | None, *, size: int, p95: float
+) -> Iterator[Judgement]:
+    if target is None:
+        return
+    limits = target.limits
+    if limits.size_bytes is not None:
+        yield _judgement("file size", size, limits.size_bytes)
+    if limits.accuracy_drop_pp is not None and comparison is not None:
+        lost = metric.worse_by_points(comparison.value_int8, comparison.value_float)
+        yield _judgement("drop in pp", lost, limits.accuracy_drop_pp)
+    if limits.latency_p95_ms is not None and is_this_machine(target):
+        yield _judgement("latency p95 ms", p95, limits.latency_p95_ms)
+
+
+def _judgement(name: str, found: float, limit: float) -> Judgement:
+    return Judgement(name=name, found=found, limit=limit, met=found <= limit)
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _opened(path: Path, question: Question) -> _Opened:
+    kind = path.suffix.lower().removeprefix(".")
+    runtimes = [runtime for key, some in RUNTIME_OF_FORMAT.items() if key == kind for runtime in some]
+    if not runtimes:
+        raise ConfigError(f"'{path}' is no .onnx or .tflite file", where="validate", remedy="name a model file")
+    usable = [each for each in runtimes if not unavailable(each)]
+    wanted = [each for each in usable if question.runtime in ("", each)]
+    if not wanted:
+        what = f"{question.runtime or ' and '.join(runtimes)} cannot run {path.name} here"
+        raise ConfigError(what, where="--runtime", remedy=f"usable: {', '.join(usable) or 'none'}")
+    session = open_session(path, wanted[0], exact=True)
+    signature = session.signature
+    if len(signature.inputs) != 1:
+        listed = ", ".join(each.name for each in signature.inputs)
+        raise ModelError(f"has {len(signature.inputs)} inputs: {listed}", where=str(path))
+    names = [each.name for each in signature.outputs]
+    if question.output and question.output not in names:
+        raise ModelError(f"has no output '{question.output}'{nearest(question.output, names)}", where=str(path))
+    if not question.output and len(names) > 1:
+        raise ModelError(
+            f"has {len(names)} outputs: {', '.join(names)}", where=str(path), remedy="choose: --output NAME"
+        )
+    shape = signature.input.shape
+    last = kind == "onnx" and len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS
+    output = question.output or names[0]
+    return _Opened(path=path, runtime=wanted[0], session=session, output=output, order=_LAST if last else None)
+
+
+# ── samples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _asked(question: Question, opened: _Opened, beside: _Opened | None) -> _Asked:
+    card = card_named(question.data)
+    if card is not None:
+        return _of_card(*catalog.load_card(str(card)))
+    given = given_by(Path(question.data), opened.sample_shape, opened.output_shape)
+    if given.x is None:
+        return _of_card(DatasetCard.model_validate(tomllib.loads(_card(given, opened))), Path.cwd())
+    if beside is None:
+        raise ConfigError(
+            f"{given.said}: nobody says what is right", where="--data", remedy="name the float file: --float FILE"
+        )
+    x = (given.x.reshape(-1, *opened.sample_shape).astype(np.float32) / np.float32(given.divide)).astype(np.float32)
+    wanted = np.asarray(beside.predict()({INPUT: x})[OUTPUT], np.float32)
+    source = ArraySource(inputs={INPUT: x}, labels={"output": wanted})
+    return _Asked(task=named("agreement"), source=source, prepared=lambda inputs: inputs)
+
+
+def _of_card(card: DatasetCard, folder: Path) -> _Asked:
+    dataset = load(reference(card, folder))
+    return _Asked(task=named(card.task), source=dataset.test, prepared=lambda inputs: prepare(inputs, dataset.frontend))
+
+
+def _card(given: Given, opened: _Opened) -> str:
+    """Return a card that keeps as many samples as it can for measuring."""
+    least = opened.output_shape[0] if given.task == "classification" else 1
+    return render(
+        "samples.toml",
+        given=given,
+        name="validated",
+        place=relative(given.place),
+        arrays=[pair for pair in given.arrays if pair[0] != pair[1]],
+        shape=opened.sample_shape,
+        val=least,
+        test=given.samples - 2 * least,
+    )
+
+
+# ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _times(files: list[_Opened], asked: _Asked) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """Time all files together on one sample: (S, R) ms of each."""
+    sample = asked.prepared(asked.source.read(np.arange(1)).inputs)
+
+    def opener(each: _Opened) -> Callable[[], Timer]:
+        def opened() -> Timer:
+            session = open_session(each.path, each.runtime)
+            run = session.timer(each.fed(sample))
+
+            def timer(count: int) -> list[float]:
+                return run(count)
+
+            weakref.finalize(timer, session.close)
+            return timer
+
+        return opened
+
+    openers = {str(number): opener(each) for number, each in enumerate(files)}
+    found = measure(openers, sessions=_SESSIONS, rounds=ROUNDS, budget_s=_BUDGET_S * len(files), seed=0)
+    return [found[key] for key in openers]

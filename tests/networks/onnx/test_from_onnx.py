@@ -1,0 +1,407 @@
+"""Nodes of ONNX files as networks of torch: compared with ONNX Runtime and, as flat graphs, with themselves.
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of
+from pipeline.networks import from_onnx
+from pipeline.networks.edits import apply
+from pipeline.networks.from_onnx import network_from
+from pipeline.networks.from_torch import flat_graph, folded_graph
+from pipeline.networks.onnx import ONNX
+from pipeline.networks.pruning import plan
+from pipeline.quant.to_onnx import to_bytes, write_onnx
+from pipeline.tflite import write_tflite
+from tests.networks.onnx.written import Array, model, node, random, write
+
+MAP = (1, 4, 6, 8)  # N, C, H, W
+W3 = random(6, 4, 3, 3, seed=1)
+INTS = np.int64
+
+
+def ints(*numbers: int) -> Array:
+    return np.array(numbers, np.int64)
+
+
+def one_by_one(path: Path, samples: Array, output: str = "y") -> Array:
+    """Return what ONNX Runtime makes of samples (n, …) of a file for one at a time."""
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run([output], {"x": each[None]})[0] for each in samples])
+
+
+def kinds(path: Path, **options: Any) -> list[str]:
+    """Read a file, compare with ONNX Runtime in a batch of 3, and name the operations of the flat graph."""
+    network = network_from(path, **options)
+    samples = random(3, *network.sample_shape, seed=7)
+    graph = flat_graph(network, network.sample_shape)
+    turned = samples if network.order is None else samples.transpose(network.order)
+    expected = one_by_one(path, np.ascontiguousarray(turned))
+    with torch.no_grad():
+        for each in (network.eval(), graph):
+            found = each(torch.from_numpy(samples)).numpy()
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    return [kind_of(module_of(each)) for each in compute_nodes(graph)]
+
+
+# name → nodes, constants, opset, and what they become
+FILES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, list[str]]] = {
+    "convolution": ([node("Conv", "x w b", "y", strides=[2, 1])], {"w": W3, "b": random(6)}, 13, ["Conv"]),
+    "pads that differ": ([node("Conv", "x w", "y", pads=[0, 1, 1, 2])], {"w": W3}, 13, ["Pad", "Conv"]),
+    "same upper": (
+        [node("Conv", "x w", "y", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": W3}, 7, ["Pad", "Conv"],
+    ),
+    "same lower": (
+        [node("Conv", "x w", "y", auto_pad="SAME_LOWER", strides=[2, 2])], {"w": W3}, 7, ["Pad", "Conv"],
+    ),
+    "batch norm": (
+        [node("BatchNormalization", "x g b m v", "y", epsilon=0.1)],
+        {"g": random(4), "b": random(4, seed=2), "m": random(4, seed=3), "v": np.abs(random(4)) + 0.5},
+        9, ["BatchNormalization"],
+    ),
+    "transposed convolution": (
+        [node("ConvTranspose", "x w", "y", strides=[2, 2], output_padding=[1, 1], pads=[1, 1, 1, 1])],
+        {"w": random(4, 5, 3, 3)}, 13, ["ConvTranspose"],
+    ),
+    "its size said": (
+        [node("ConvTranspose", "x w", "y", strides=[2, 2], output_shape=[12, 16])],
+        {"w": random(4, 5, 3, 3)}, 13, ["ConvTranspose"],
+    ),
+    "clip of old": ([node("Clip", "x", "y", min=0.0, max=6.0)], {}, 7, ["Clip"]),
+    "clip of one side": ([node("Clip", "x - high", "y")], {"high": np.array(0.5, np.float32)}, 13, ["Clip"]),
+    "relu": ([node("Relu", "x", "y")], {}, 13, ["Relu"]),
+    "slopes": ([node("PRelu", "x s", "y")], {"s": random(4, 1, 1)}, 13, ["PRelu"]),
+    "hard swish in parts": (
+        [
+            node("Add", "x three", "a"), node("Clip", "a low high", "b"),
+            node("Mul", "x b", "c"), node("Div", "c high", "y"),
+        ],
+        {"three": np.float32(3), "low": np.float32(0), "high": np.float32(6)}, 13, ["HardSwish"],
+    ),
+    "gelu in parts": (
+        [
+            node("Div", "x root", "a"), node("Erf", "a", "b"), node("Add", "b one", "c"),
+            node("Mul", "x c", "d"), node("Mul", "d half", "y"),
+        ],
+        {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}, 13, ["Gelu"],
+    ),
+    "silu": ([node("Sigmoid", "x", "a"), node("Mul", "x a", "y")], {}, 13, ["Sigmoid", "Mul"]),
+    "constant per channel": ([node("Mul", "x c", "y")], {"c": random(1, 4, 1, 1)}, 13, ["Scale"]),
+    "division by a number": ([node("Div", "x c", "y")], {"c": np.float32(4)}, 13, ["Scale"]),
+    "largest and smallest": (
+        [node("Max", "x c", "a"), node("Min", "a d", "y")],
+        {"c": np.float32(-0.5), "d": np.float32(0.5)}, 13, ["Clip", "Clip"],
+    ),
+    "softmax of old": ([node("Softmax", "x", "y")], {}, 11, ["Reshape", "Softmax", "Reshape"]),
+    "softmax": ([node("Softmax", "x", "y", axis=1)], {}, 13, ["Softmax"]),
+    "layer norm": (
+        [node("LayerNormalization", "x g b", "y")], {"g": random(8), "b": random(8, seed=2)}, 17,
+        ["LayerNormalization"],
+    ),
+    "pool": ([node("MaxPool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])], {}, 13, ["MaxPool"]),
+    "pool, same upper": (
+        [node("MaxPool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")], {}, 13, ["MaxPool"],
+    ),
+    "pool, hanging over": (
+        [node("MaxPool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], {}, 13, ["MaxPool"],
+    ),
+    "mean, same lower": (
+        [node("AveragePool", "x", "y", kernel_shape=[2, 3], auto_pad="SAME_LOWER")], {}, 13,
+        ["Pad", "AveragePool", "Scale"],
+    ),
+    "mean of all": ([node("GlobalAveragePool", "x", "y")], {}, 13, ["GlobalAveragePool"]),
+    "mean of axes": ([node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0)], {}, 13, ["GlobalAveragePool", "Reshape"]),
+    "flatten": ([node("Flatten", "x", "y")], {}, 13, ["Reshape"]),
+    "reshape of one sample": ([node("Reshape", "x s", "y")], {"s": ints(1, 192)}, 13, ["Reshape"]),
+    "one sample without its axis": (
+        [node("Squeeze", "x a", "b"), node("Transpose", "b", "c", perm=[1, 0, 2]), node("Unsqueeze", "c a", "y")],
+        {"a": ints(0)}, 13, ["Transpose"],
+    ),
+    "sizes computed": (
+        [
+            node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Unsqueeze", "n a", "m"),
+            node("Concat", "m rest", "t", axis=0), node("Reshape", "x t", "y"),
+        ],
+        {"zero": np.array(0, INTS), "a": ints(0), "rest": ints(-1, 8)}, 13, ["Reshape"],
+    ),
+    "channels shuffled": (
+        [
+            node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 2, 1, 3, 4]), node("Reshape", "b t", "y"),
+        ],
+        {"s": ints(1, 2, 2, 6, 8), "t": ints(1, 4, 6, 8)}, 13, ["Reshape", "Transpose", "Reshape"],
+    ),
+    "halves joined": (
+        [node("Split", "x", "a b", axis=1), node("Concat", "b a", "y", axis=1)], {}, 11, ["Slice", "Slice", "Concat"],
+    ),
+    "slice": (
+        [node("Slice", "x a b c d", "y")], {"a": ints(5), "b": ints(0), "c": ints(-1), "d": ints(-2)}, 13, ["Gather"],
+    ),
+    "slice of old": ([node("Slice", "x", "y", starts=[1], ends=[3], axes=[2])], {}, 9, ["Slice"]),
+    "gather": ([node("Gather", "x i", "y", axis=1)], {"i": ints(2, 0, -1)}, 13, ["Gather"]),
+    "pad of old": ([node("Pad", "x", "y", pads=[0, 0, 1, 2, 0, 0, 0, 1], value=0.5)], {}, 9, ["PadFilled"]),
+    "depth to space": ([node("DepthToSpace", "x", "y", blocksize=2)], {}, 13, ["Reshape", "Transpose", "Reshape"]),
+    "expand": ([node("GlobalMaxPool", "x", "a"), node("Expand", "a s", "y")], {"s": ints(1, 4, 2, 2)}, 13,
+               ["ReduceMax", "Gather", "Gather"]),
+    "upsample of old": ([node("Upsample", "x", "y", scales=[1.0, 1.0, 2.0, 2.0])], {}, 7, ["ResizeNearest"]),
+    "upsample": ([node("Upsample", "x s", "y", mode="linear")], {"s": np.array([1, 1, 2, 2], np.float32)}, 9,
+                 ["Transpose", "Projection", "Transpose", "Projection"]),
+    "resize": ([node("Resize", "x - - s", "y", mode="linear")], {"s": ints(1, 4, 12, 4)}, 13, ["ResizeLinear"]),
+    "resize, corners": (
+        [node("Resize", "x - - s", "y", mode="linear", coordinate_transformation_mode="align_corners")],
+        {"s": ints(1, 4, 11, 4)}, 13, ["ResizeLinear"],
+    ),
+    "dropout": ([node("Dropout", "x", "a"), node("Relu", "a", "y")], {}, 13, ["Relu"]),
+    "masked attention": (
+        [node("Add", "x m", "a"), node("Softmax", "a", "b"), node("MatMul", "b v", "y")],
+        {"m": np.triu(np.full((6, 8), -np.inf, np.float32), 1), "v": random(1, 4, 8, 2)}, 13,
+        ["Scale", "Softmax", *["Slice", "Reshape", "Projection"] * 4, *["Reshape"] * 4, "Concat"],
+    ),
+    "constants folded": (
+        [node("Mul", "c c", "d"), node("Add", "d c", "e"), node("Add", "x e", "y")], {"c": random(8)}, 13, ["Scale"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nodes_compute_what_the_file_computes(name: str, tmp_path: Path) -> None:
+    nodes, constants, opset, wanted = FILES[name]
+    assert kinds(write(model(nodes, MAP, constants, opset=opset), tmp_path)) == wanted
+
+
+ROWS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str]]] = {
+    "gemm": (
+        [node("Gemm", "x w b", "y", alpha=0.5, beta=2.0, transB=1)], {"w": random(4, 6), "b": random(4)}, ["Gemm"],
+    ),
+    "gemm without a bias": ([node("Gemm", "x w", "y")], {"w": random(6, 4)}, ["Gemm"]),
+    "product and sum": (
+        [node("MatMul", "x w", "a"), node("Add", "b a", "y")], {"w": random(6, 4), "b": random(4)}, ["Gemm"],
+    ),
+    "product that is read twice": (
+        [node("MatMul", "x w", "a"), node("Add", "a b", "c"), node("Mul", "a c", "y")],
+        {"w": random(6, 4), "b": random(4)}, ["Gemm", "Scale", "Mul"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_products_with_weights_are_linear_layers(name: str, tmp_path: Path) -> None:
+    nodes, constants, wanted = ROWS[name]
+    assert kinds(write(model(nodes, (1, 6), constants), tmp_path)) == wanted
+
+
+GRID = np.random.default_rng(0).uniform(-1, 1, (1, 5, 3, 2)).astype(np.float32)
+MATRICES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, list[str]]] = {
+    "grid sample": ([node("GridSample", "x g", "y")], {"g": GRID}, 16, ["Reshape", "Gemm", "Reshape"]),
+    "scatter": (
+        [node("ScatterElements", "x i u", "y", axis=1)],
+        {"i": np.full((1, 1, 6, 8), 2), "u": random(1, 1, 6, 8)}, 13,
+        ["Reshape", "Gemm", "Scale", "Reshape"],
+    ),
+    "elements": (
+        [node("GatherElements", "x i", "y", axis=3)], {"i": np.full((1, 4, 6, 2), 3)}, 13,
+        ["Reshape", "Gather", "Reshape"],
+    ),
+    "mean over gaps": (
+        [node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2])], {}, 19, ["Reshape", "Gemm", "Reshape"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_small_linear_nodes_are_matrices(name: str, tmp_path: Path) -> None:
+    nodes, constants, opset, wanted = MATRICES[name]
+    assert kinds(write(model(nodes, MAP, constants, opset=opset), tmp_path)) == wanted
+
+
+def test_what_only_looks_linear_is_refused(tmp_path: Path) -> None:
+    constants = {"i": np.full((1, 1, 6, 8), 2), "u": np.full((1, 1, 6, 8), 50, np.float32)}
+    nodes = [node("ScatterElements", "x i u", "y", axis=1, reduction="max")]
+    with pytest.raises(UnsupportedOpError, match="only where it is linear"):
+        network_from(write(model(nodes, MAP, constants, opset=18), tmp_path))
+
+
+def test_a_resize_that_runtimes_do_in_different_ways_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Resize", "x - s", "y", mode="linear", coordinate_transformation_mode="align_corners")]
+    with pytest.raises(UnsupportedOpError, match=r"resizes 8 elements by 0\.6, which runtimes do in different ways"):
+        network_from(write(model(nodes, MAP, {"s": np.array([1, 1, 1, 0.6], np.float32)}), tmp_path))
+
+
+def test_a_file_for_any_batch_is_tried_with_three(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "y")]
+    free = network_from(write(model(nodes, ("N", 4, 6, 8), {"w": W3}), tmp_path))
+    assert free.said.endswith("batch 3 tried")
+    assert network_from(write(model(nodes, MAP, {"w": W3}), tmp_path)).said.endswith("one sample at a time")
+    assert network_from(write(model(nodes, (2, 4, 6, 8), {"w": W3}), tmp_path)).said.endswith("batch 2 tried")
+
+
+def test_pictures_of_tensorflow_are_taken_with_their_channels_first(tmp_path: Path) -> None:
+    nodes = [
+        node("Transpose", "x", "a", perm=[0, 3, 1, 2]),
+        node("Conv", "a w", "b"),
+        node("Transpose", "b", "c", perm=[0, 2, 3, 1]),
+        node("Reshape", "c s", "y"),
+    ]
+    path = write(model(nodes, (1, 6, 8, 3), {"w": random(2, 3, 3, 3), "s": ints(1, 48)}), tmp_path)
+    assert network_from(path).sample_shape == (3, 6, 8)
+    assert kinds(path) == ["Conv", "Transpose", "Reshape"]
+
+
+def test_free_axes_are_those_of_the_data(tmp_path: Path) -> None:
+    path = write(model([node("Conv", "x w", "y")], ("N", 4, "H", "W"), {"w": W3}), tmp_path)
+    assert network_from(path, sample_shape=(4, 5, 9)).result_shape == (6, 3, 7)
+    with pytest.raises(ModelError, match=r"free axes: \(1, 4, \?, \?\)") as refused:
+        network_from(path)
+    assert "--input x=1,3,224,224" in str(refused.value)
+    with pytest.raises(ModelError, match=r"takes samples of shape \(4, \?, \?\), not \(3, 5, 9\)"):
+        network_from(path, sample_shape=(3, 5, 9))
+
+
+def test_bytes_behind_a_cast_are_numbers(tmp_path: Path) -> None:
+    nodes = [node("Cast", "x", "a", to=TensorProto.FLOAT), node("Mul", "a s", "b"), node("Conv", "b w", "y")]
+    file = model(nodes, MAP, {"w": W3, "s": np.float32(1 / 255)}, kind=TensorProto.UINT8)
+    assert "differs from your file by" in network_from(write(file, tmp_path)).said
+    raw = model([node("Reshape", "x s", "a"), node("Cast", "a", "y", to=1)], MAP, {"s": ints(1, -1)}, kind=2)
+    with pytest.raises(ModelError, match="input 'x' is of whole numbers"):
+        network_from(write(raw, tmp_path))
+
+
+def test_a_branch_that_is_decided_is_followed(tmp_path: Path) -> None:
+    yes = helper.make_graph([node("Relu", "x", "p")], "yes", [], [helper.make_tensor_value_info("p", 1, None)])
+    no = helper.make_graph([node("Neg", "x", "q")], "no", [], [helper.make_tensor_value_info("q", 1, None)])
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=yes, else_branch=no)]
+    assert kinds(write(model(nodes, MAP, {"c": np.array(False)}), tmp_path)) == ["Scale"]
+
+
+def test_quantizers_leave_their_ranges_as_clamps(tmp_path: Path) -> None:
+    nodes = [
+        node("DequantizeLinear", "wq ws", "w"),
+        node("Conv", "x w", "a"),
+        node("QuantizeLinear", "a s z", "q"),
+        node("DequantizeLinear", "q s z", "y"),
+    ]
+    constants: dict[str, Any] = {
+        "wq": np.round(W3 * 20).astype(np.int8),
+        "ws": np.float32(0.05),
+        "s": np.float32(0.02),
+        "z": np.uint8(0),
+    }
+    network = network_from(write(model(nodes, MAP, constants), tmp_path))
+    y = network(torch.from_numpy(random(3, *MAP[1:]) * 5)).detach()
+    assert float(y.min()) == 0.0
+    assert float(y.max()) == pytest.approx(0.02 * 255)
+    assert not torch.equal(y / 0.02, (y / 0.02).round())  # real numbers between
+    weights = network.get_parameter("the_a.weight").detach()
+    np.testing.assert_allclose(weights, constants["wq"] * 0.05, rtol=1e-6)
+
+
+def test_names_are_those_of_the_nodes(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "stem.0.weight"], ["17"]),
+        helper.make_node("Relu", ["17"], ["18"]),
+        helper.make_node("Relu", ["18"], ["19"], name="/block/act.1/Relu"),
+        helper.make_node("Sigmoid", ["19"], ["y"], name="forward"),
+    ]
+    network = network_from(write(model(nodes, MAP, {"stem.0.weight": W3}), tmp_path))
+    wanted = ["stem_0", "node_18", "block_act_1_Relu", "node_forward"]
+    assert [name for name, _ in network.named_children()] == wanted
+    assert [each.meta["label"] for each in compute_nodes(flat_graph(network, MAP[1:]))] == wanted
+
+
+def test_one_of_several_outputs_is_chosen(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "y"), node("Sigmoid", "y", "other")]
+    file = model(nodes, MAP, {"w": W3}, outputs=("y", "other"))
+    path = write(file, tmp_path)
+    with pytest.raises(ModelError, match="has 2 outputs: y, other"):
+        network_from(path)
+    assert [name for name, _ in network_from(path, output="y").named_children()] == ["the_y"]
+    with pytest.raises(ModelError, match="no output 'othre'; did you mean 'other'"):
+        network_from(path, output="othre")
+
+
+def test_all_nodes_that_cannot_be_taken_are_told_at_once(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x w", "a"),
+        node("Det", "a", "b"),
+        node("Relu", "a", "c"),
+        node("NonZero", "c", "d"),
+        node("Add", "b c", "e"),
+        node("Mod", "e d", "y"),
+    ]
+    with pytest.raises(UnsupportedOpError) as refused:
+        network_from(write(model(nodes, MAP, {"w": W3}), tmp_path))
+    for name, op in (("the_b", "Det"), ("the_d", "NonZero"), ("the_y", "Mod")):
+        assert f"node '{name}' ({op}) is not supported" in str(refused.value)
+
+
+def test_a_network_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_onnx, "ONNX", {**ONNX, "Relu": ONNX["Sigmoid"]})
+    with pytest.raises(ModelError, match="what karui reads from this file differs from the file by"):
+        network_from(write(model([node("Relu", "x", "y")], MAP), tmp_path))
+
+
+def test_it_is_trained_and_pruned_like_any_network(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x w b", "a", pads=[1, 1, 1, 1]), node("Relu", "a", "c"),
+        node("Conv", "c v", "d"), node("GlobalAveragePool", "d", "e"),
+        node("Reshape", "e s", "f"), node("Gemm", "f u", "y", transB=1),
+    ]  # fmt: skip
+    constants = {
+        "w": random(16, 4, 3, 3), "b": random(16), "v": random(16, 16, 3, 3),
+        "s": ints(1, 16), "u": random(5, 16),
+    }  # fmt: skip
+    network = network_from(write(model(nodes, MAP, constants), tmp_path))
+    x = torch.from_numpy(random(3, *MAP[1:]))
+    network(x).sum().backward()
+    assert all(each.grad is not None for each in network.parameters())
+    before = sum(each.numel() for each in network.parameters())
+    pruned = apply(network, plan(network, MAP[1:], channel_share=0.4, round_to=2))
+    assert sum(each.numel() for each in pruned.parameters()) < before
+    flat = folded_graph(pruned, MAP[1:])
+    torch.testing.assert_close(flat(x), pruned.eval()(x))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.relu(x + self.second(x))
+        result: torch.Tensor = self.head(x.mean((2, 3)))
+        return result
+
+
+def test_what_karui_writes_it_reads(tmp_path: Path) -> None:
+    network = Residual().eval()
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_bytes(write_onnx(folded_graph(network, MAP[1:]), name="net")))
+    read = network_from(path)
+    assert {name for name, _ in read.named_children()} >= {"first", "second", "head"}
+    x = torch.from_numpy(random(3, *MAP[1:]))
+    torch.testing.assert_close(read.eval()(x), network(x))
+    assert write_tflite(write_onnx(folded_graph(read, read.sample_shape), name="again"))
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_exports_of_torch(opset: int, tmp_path: Path, recwarn: Any) -> None:
+    network, path = Residual().eval(), tmp_path / "net.onnx"
+    torch.onnx.export(network, (torch.zeros(MAP),), str(path), opset_version=opset, dynamo=False, input_names=["x"])
+    recwarn.clear()
+    read, x = network_from(path).eval(), torch.from_numpy(random(3, *MAP[1:]))
+    torch.testing.assert_close(read(x), network(x))

@@ -1,0 +1,101 @@
+"""How a network is shown: on a terminal of any kind, as JSON, as a chart."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from pipeline.inspecting.advice import advised
+from pipeline.inspecting.layers import Advice, Inspected
+from pipeline.inspecting.network import inspect_network
+from pipeline.report.inspection import inspected_json, inspected_svg, print_inspected
+from tests import learnable
+from tests.inspecting.test_network import Residual
+
+
+@pytest.fixture(scope="module")
+def found() -> Inspected:
+    return advised(inspect_network(Residual(), learnable.SHAPE, subject="mine"))
+
+
+def printed(found: Inspected, width: int = 100, encoding: str = "utf-8") -> str:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print_inspected(found, Console(file=stream, width=width, highlight=False))
+    stream.seek(0)
+    return stream.read()
+
+
+def test_the_table_has_a_line_for_every_layer_and_a_chart(found: Inspected) -> None:
+    lines = printed(found).splitlines()
+    first = next(line for line in lines if line.startswith("first"))
+    assert first.split() == [
+        "first",
+        "Conv",
+        "8×8×8",
+        "224",
+        "13.8",
+        "k",
+        "████████████",
+        "512",
+        "B",
+        "1.2",
+        "KiB",
+        "int8",
+    ]
+    names = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert [layer.name for layer in found.layers] == [name for name in names if name in {x.name for x in found.layers}]
+
+
+def test_totals_and_reasons_stand_below(found: Inspected) -> None:
+    text = printed(found)
+    assert f"{len(found.layers)} layers, 412 parameters; 18.5 k MACs, 496 B of weights" in text
+    assert f"{len(found.layers) - 1} of {len(found.layers)} layers would run on 8-bit integers" in text
+    assert "float: HardSwish in act: no runtime has an integer kernel for it" in text
+
+
+def test_advice_names_its_layer_and_what_to_do(found: Inspected) -> None:
+    text = printed(replace(found, advice=(Advice(layer="first", what="is odd", remedy="mend it"),)))
+    assert "! first: is odd\n  mend it" in text
+
+
+@pytest.mark.parametrize(("width", "encoding"), [(80, "utf-8"), (40, "utf-8"), (100, "ascii")])
+def test_every_terminal_shows_it(found: Inspected, width: int, encoding: str) -> None:
+    text = printed(found, width, encoding)
+    assert "HardSwish" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_json_has_everything(found: Inspected) -> None:
+    document = json.loads(inspected_json(found))
+    assert (document["subject"], document["kind"], document["input_shapes"]) == ("mine", "network", [[3, 8, 8]])
+    assert document["parameters"] == sum(layer["parameters"] for layer in document["layers"]) == 412
+    assert document["macs"] == found.macs
+    assert document["layers"][0] | {"peak_bytes": 0} == {
+        "name": "first",
+        "op": "Conv",
+        "output_shape": [8, 8, 8],
+        "parameters": 224,
+        "macs": 13824,
+        "activation_bytes": 512,
+        "peak_bytes": 0,
+        "integer": True,
+        "why_float": "",
+        "channels": 8,
+        "squashes": False,
+    }
+
+
+def test_the_chart_is_an_svg_file_with_every_costly_layer(found: Inspected) -> None:
+    odd = replace(found, layers=(replace(found.layers[0], name="<first>"), *found.layers[1:]))
+    text = inspected_svg(odd)
+    root = ET.fromstring(text)  # noqa: S314  (made here)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    said = "".join(root.itertext())
+    assert all(f"{layer.name} ({layer.op})" in said for layer in odd.layers if layer.macs)
+    assert "<style>svg { --ink: #101011" in text
+    assert inspected_svg(odd) == text

@@ -1,0 +1,82 @@
+"""Agreement with a float network: loss, share of what is still there, and its comparison, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.artifacts.evidence import Lines, Table
+from pipeline.declare.recipe import TrainSpec
+from pipeline.errors import ConfigError
+from pipeline.tasks import agreement as task
+from tests.tasks.answered import Kept, answered, card
+
+WANTED = np.array([[1.0, 0.0], [3.0, 4.0], [2.0, 5.0]], np.float32)  # the mean is 2, 3
+OUTPUTS = np.array([[1.0, 0.0], [3.0, 3.0], [2.0, 5.0]], np.float32)
+AROUND = 1 + 9 + 1 + 1 + 0 + 4
+
+
+def test_the_loss_is_the_squared_distance_to_the_float_network() -> None:
+    (update,) = task.updates(TrainSpec(), teacher=nn.Identity(), weight=0.5)
+    found = update.loss(nn.Identity(), torch.from_numpy(OUTPUTS), {"output": torch.from_numpy(WANTED)})
+    assert float(found) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((), ""), ((5,), "T"), ((4, 5), "CT"), ((2, 4, 5), "CHW")])
+def test_outputs_of_any_shape_are_asked_for(shape: tuple[int, ...], axes: str) -> None:
+    found = task.signature(card((3, 8, 8)), (), shape)
+    assert (found.output.shape, found.output.axes) == (shape, axes)
+
+
+def test_too_many_axes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="too many axes"):
+        task.signature(card((3, 8, 8)), (), (1, 2, 3, 4, 5))
+
+
+def test_the_answer_by_hand() -> None:
+    answers, source = answered(task, OUTPUTS, WANTED)
+    assert answers.score.tolist() == [0, 1, 0]
+    assert answers.value == pytest.approx(1 - 1 / AROUND)
+    assert answers.others["same largest output"] == pytest.approx(2 / 3)  # of equal ones the first
+    assert answers.others["error"] == pytest.approx(math.sqrt(1 / float((WANTED**2).sum())))
+    assert answers.decisions.tolist() == [0, 0, 1]
+    assert task.choose(answers, source) == {}
+
+
+def test_one_output_decides_for_itself() -> None:
+    answers, _ = answered(task, OUTPUTS[:, :1], WANTED[:, :1])
+    assert answers.decisions.tolist() == OUTPUTS[:, :1].tolist()
+
+
+def test_the_same_outputs_agree_wholly_and_their_mean_not_at_all() -> None:
+    same, source = answered(task, WANTED, WANTED)
+    mean, _ = answered(task, np.broadcast_to(WANTED.mean(0), WANTED.shape), WANTED)
+    assert same.value == 1.0
+    assert mean.value == pytest.approx(task.baselines(source)["mean of all"])
+
+
+def test_the_comparison_resamples_both_together() -> None:
+    random = np.random.default_rng(0)
+    wanted = random.normal(size=(60, 3)).astype(np.float32)
+    first, source = answered(task, wanted, wanted)
+    second, _ = answered(task, wanted + 0.1 * random.normal(size=wanted.shape), wanted)
+    found = task.compare(first, second, source)
+    assert found.value_float == 1.0
+    assert found.value_int8 == pytest.approx(second.value)
+    assert found.agreement == pytest.approx(second.others["same largest output"])
+    interval = task.interval(second, source)
+    assert interval.low < second.value < interval.high < 1
+
+
+def test_figures_show_outputs_and_what_is_furthest_off() -> None:
+    answers, source = answered(task, OUTPUTS, WANTED)
+    kept = Kept()
+    lines, table = task.figures({"float": answers, "int8": answers}, source, (), kept.put)
+    assert isinstance(lines, Lines)
+    assert isinstance(table, Table)
+    assert kept[lines.series["int8"]].shape == (6, 2)
+    assert table.rows[0] == ("#1", "20 %", "20 %")  # 1 of a length of 5

@@ -1,0 +1,112 @@
+"""``karui validate``: files of karui's and of others, judged as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.errors import ConfigError, ModelError
+from pipeline.networks.from_torch import folded_graph
+from pipeline.quant.calibrate import calibrate
+from pipeline.quant.prepare import prepare
+from pipeline.quant.to_onnx import to_bytes, write_onnx
+from pipeline.tflite import write_tflite
+from pipeline.validating import Question, validate
+from tests.networks.onnx.written import model, node, random
+from tests.own_project import Karui
+from tests.own_project import karui as karui  # noqa: PLC0414  a fixture
+
+SHAPE = (3, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a network as float and int8 files, and samples with and without labels."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    ).eval()
+    folded = folded_graph(network, SHAPE)
+    x = torch.from_numpy(random(60, *SHAPE))
+    prepared = prepare(folded, weight_bits=8)
+    calibrate(prepared, x, QuantizeSpec(calibration="min-max"))
+    for name, graph in (("float", folded), ("int8", prepared.eval())):
+        written = write_onnx(graph, name="net")
+        Path(f"{name}.onnx").write_bytes(to_bytes(written))
+        Path(f"{name}.tflite").write_bytes(write_tflite(written))
+    with torch.no_grad():
+        labels = network(x).argmax(1).numpy()
+    labels[:9] = np.arange(9) % 3
+    np.savez("plain.npz", x=x.numpy())
+    np.savez("labelled.npz", x=x.numpy(), y=labels)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_labels_are_the_measure_where_there_are_some(kind: str) -> None:
+    found = validate(Question(model=Path(f"int8.{kind}"), data="labelled.npz", beside=Path(f"float.{kind}")))
+    assert found.metric.name == "accuracy"
+    assert found.value.value > 0.8
+    assert found.comparison is not None
+    assert found.comparison.agreement > 0.9
+    assert found.integer_nodes > 0
+    assert found.times_as_long is not None
+    assert 0 < found.latency_p50_ms <= found.latency_p95_ms
+
+
+def test_a_float_file_runs_nothing_on_integers() -> None:
+    found = validate(Question(model=Path("float.tflite"), data="labelled.npz"))
+    assert found.integer_nodes == 0
+    assert found.comparison is None
+    assert found.judgements == ()
+    assert found.met
+
+
+def test_without_labels_the_float_file_is_the_measure() -> None:
+    found = validate(Question(model=Path("int8.onnx"), data="plain.npz", beside=Path("float.tflite")))
+    assert found.metric.name == "agreement"
+    assert 0.8 < found.value.value < 1
+    with pytest.raises(ConfigError, match="nobody says what is right"):
+        validate(Question(model=Path("int8.onnx"), data="plain.npz"))
+
+
+def test_pictures_of_tensorflow_lie_with_their_channels_last() -> None:
+    nodes = [
+        node("Transpose", "x", "a", perm=[0, 3, 1, 2]),
+        node("Conv", "a w", "b"),
+        node("GlobalAveragePool", "b", "y"),
+    ]
+    made = model(nodes, (1, 8, 8, 3), {"w": random(4, 3, 3, 3)})
+    Path("last.onnx").write_bytes(made.SerializeToString())
+    found = validate(Question(model=Path("last.onnx"), data="plain.npz", beside=Path("last.onnx")))
+    assert found.value.value == 1.0
+
+
+def test_several_outputs_and_other_files_are_told() -> None:
+    nodes = [node("GlobalAveragePool", "x", "y"), node("Neg", "y", "z")]
+    Path("two.onnx").write_bytes(model(nodes, (1, *SHAPE), outputs=("y", "z")).SerializeToString())
+    with pytest.raises(ModelError, match="has 2 outputs: y, z"):
+        validate(Question(model=Path("two.onnx"), data="plain.npz", beside=Path("two.onnx")))
+    assert (
+        validate(Question(model=Path("two.onnx"), data="plain.npz", beside=Path("two.onnx"), output="z")).value.value
+        == 1.0
+    )
+    with pytest.raises(ConfigError, match=r"is no \.onnx or \.tflite file"):
+        validate(Question(model=Path("plain.npz"), data="plain.npz"))
+
+
+def test_the_command(karui: Karui) -> None:
+    arguments = ("validate", "int8.onnx", "--data", "plain.npz", "--float", "float.onnx", "--target", "raspberry-pi-4")
+    said = karui(*arguments)
+    assert said.status in (0, 3)
+    assert "integer nodes" in said.out
+    assert "file size" in said.out
+    document = json.loads(karui(*arguments, "--json").out)
+    assert document["metric"]["name"] == "agreement"
+    karui("validate", "none.onnx", "--data", "plain.npz").refused(4, "no such model file")
