@@ -29,7 +29,9 @@ training, all at once, each with its layer and your line.
 ## In the files
 
 Both formats hold every operation; "int8" says whether it computes on 8-bit integers there.  A float operation between
-two integer layers has a dequantizer before it and a quantizer behind it: its neighbours stay on integers.
+two integer layers has a dequantizer before it and a quantizer behind it: its neighbours stay on integers.  What has
+integer kernels stays float where rounding would cost more than it saves: sums that a layer norm reads, a softmax that
+only float operations read, arithmetic between float operations.
 
 | operation | int8 | why not |
 |---|---|---|

@@ -16,11 +16,14 @@ def better_float(quantized: Collection[fx.Node]) -> set[fx.Node]:
     """Return what should not become int8 after all, given what else does.
 
     A sum that a layer norm reads: it divides by each sample's spread, and makes steps larger.  Arithmetic with
-    constants beside a float operation: to convert after it takes no longer than before, and rounds once.
+    constants beside a float operation: to convert after it takes no longer than before, and rounds once.  A softmax
+    that only float operations read: a step of 1/256 is more than a share of many has, and float kernels are faster.
     """
     left = set(quantized)
     while True:
-        dropped = {node for node in left if _is_normed(node) or _is_beside_float(node, left)}
+        dropped = {
+            node for node in left if _is_normed(node) or _is_beside_float(node, left) or _is_float_softmax(node, left)
+        }
         if not dropped:
             return set(quantized) - left
         left -= dropped
@@ -33,9 +36,17 @@ def _is_normed(node: fx.Node) -> bool:
 def _is_beside_float(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
     if _kind(node) != "Scale":
         return False
-    source, readers = _source(node), _readers(node)
+    source = _source(node)
     from_integers = source.op == "placeholder" or source in quantized
-    return not from_integers or not any(reader.op == "output" or reader in quantized for reader in readers)
+    return not from_integers or not _feeds_integers(node, quantized)
+
+
+def _is_float_softmax(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
+    return _kind(node) == "Softmax" and not _feeds_integers(node, quantized)
+
+
+def _feeds_integers(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
+    return any(reader.op == "output" or reader in quantized for reader in _readers(node))
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

@@ -159,6 +159,25 @@ def test_arithmetic_with_constants_beside_a_float_operation_is_not_rounded(after
     assert any("beside float operations" in reason for reason in float_reasons(graph)) != rounded
 
 
+class _Shares(nn.Module):
+    """Every position's share of the sum over all positions, as efficient attention takes it of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.last = nn.Conv2d(4, 4, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.keys(x).flatten(2)
+        result: Tensor = self.last((keys.softmax(2) @ keys.transpose(1, 2)).flatten(1))
+        return result
+
+
+def test_a_softmax_between_float_operations_is_not_rounded() -> None:
+    graph = quantized(_Shares())
+    (softmax,) = [node for node in compute_nodes(graph) if isinstance(module_of(node), nn.Softmax)]
+    assert not any(isinstance(module_of(user), ActivationQuantizer) for user in softmax.users)
+
+
 @pytest.mark.parametrize("constant", [0.3, -7.0, 0.0])
 def test_a_single_constant_is_rounded_by_nothing(constant: float) -> None:
     graph = quantized(between(_Arithmetic(lambda x: F.relu(x) * constant)))
