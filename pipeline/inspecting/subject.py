@@ -61,7 +61,7 @@ def _of_network(ref: NetworkRef, shape: tuple[int, ...], subject: str) -> Inspec
         with torch.device("meta"):
             return inspect_network(build_network(ref, seed=0, checked=False), shape, subject=subject)
     except Exception:  # noqa: BLE001  (its own weights decide something, or it is wrong: the second time tells)
-        return inspect_network(build_network(ref, seed=0), shape, subject=subject)
+        return inspect_network(build_network(ref, seed=0, checked=False), shape, subject=subject)
 
 
 def _network(asked: Asked) -> tuple[NetworkSpec, Path | None, tuple[int, ...], int]:

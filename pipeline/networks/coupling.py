@@ -10,7 +10,7 @@ along axes where all is alike; FIXED stands for what is no atom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,19 +19,12 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
+from pipeline.networks.atoms import FIXED, MOVES, Atoms, all_fixed, compressed, unknown, varying
 from pipeline.networks.edits import Convolution
 
-Atoms = NDArray[np.int64]
 Side = Literal["out", "in"]
 
-FIXED = -1
-_LARGEST_RESHAPE = 1 << 23  # elements of a value that is followed through a reshape
-_EACH = frozenset(  # functions of each element by itself
-    ["Relu", "Clip", "LeakyRelu", "Elu", "Gelu", "Mish", "Softplus", "HardSwish", "HardSigmoid", "Tanh", "Sigmoid"]
-) | frozenset(ops.FUNCTIONS)
-_WINDOWS = frozenset(["MaxPool", "AveragePool", "GlobalAveragePool", "ResizeNearest", "ResizeLinear"])
 _BOTH = frozenset(["Add", "Sub", "Mul", "Div"])
 
 
@@ -67,7 +60,7 @@ def coupled_channels(network: nn.Module, flat: fx.GraphModule) -> tuple[tuple[Co
     follower = _Follower(network)
     for node in flat.graph.nodes:
         if node.op == "placeholder":
-            follower.values[node] = _all_fixed(len(node.meta["shape"]) - 1)
+            follower.values[node] = all_fixed(len(node.meta["shape"]) - 1)
     for node in compute_nodes(flat):
         follower.take(node)
     last = output_node(flat)
@@ -88,23 +81,6 @@ def owner_of(layers: Mapping[str, nn.Module], node: fx.Node) -> str:
         if layer is not None and name and shapes[0] == shapes[1]:
             return name
     return ""
-
-
-def _all_fixed(axes: int) -> Atoms:
-    return np.full((1,) * axes, FIXED, dtype=np.int64)
-
-
-def _varying(atoms: Atoms) -> list[int]:
-    return [axis for axis, side in enumerate(atoms.shape) if side > 1]
-
-
-def _compressed(atoms: Atoms) -> Atoms:
-    """Return one element along axes where all is alike."""
-    for axis in range(atoms.ndim):
-        first = atoms.take([0], axis)
-        if (atoms == first).all():
-            atoms = first
-    return atoms
 
 
 class _Follower:
@@ -151,7 +127,7 @@ class _Follower:
 
     def along(self, atoms: Atoms, axis: int, count: int, why: str) -> Atoms:
         """Return the atoms (count,) along the only axis that may vary; what varies elsewhere is fixed."""
-        if any(each != axis % atoms.ndim for each in _varying(atoms)):
+        if any(each != axis % atoms.ndim for each in varying(atoms)):
             self.fix(atoms, why)
             return np.full(count, FIXED)
         flat = atoms.ravel()
@@ -169,19 +145,19 @@ class _Follower:
         why = f"layer '{node.meta['label']}' ({kind}) needs all of its channels"
         own = {"Conv": self._convolution, "ConvTranspose": self._convolution, "BatchNormalization": self._batch_norm}
         own |= {"Gemm": self._linear, "Projection": self._linear} | dict.fromkeys(_BOTH, self._both)
-        value = own[kind](node, inputs, why) if kind in own else _MOVES.get(kind, _unknown)(module, inputs, node)
+        value = own[kind](node, inputs, why) if kind in own else MOVES.get(kind, unknown)(module, inputs, node)
         if value is None:
             for each in inputs:
                 self.fix(each, why)
-        self.values[node] = _all_fixed(len(node.meta["shape"]) - 1) if value is None else _compressed(value)
+        self.values[node] = all_fixed(len(node.meta["shape"]) - 1) if value is None else compressed(value)
 
     def _both(self, node: fx.Node, inputs: list[Atoms], why: str) -> Atoms | None:
         shapes = [tuple(each.meta["shape"][1:]) for each in node.args if isinstance(each, fx.Node)]
         if len({each.ndim for each in inputs}) > 1:
             return None
         for (one, shape), other in zip(zip(inputs, shapes, strict=True), reversed(inputs), strict=True):
-            varying = _varying(other)
-            if varying and not _varying(one) and len(shape) == other.ndim and all(shape[axis] == 1 for axis in varying):
+            axes = varying(other)
+            if axes and not varying(one) and len(shape) == other.ndim and all(shape[axis] == 1 for axis in axes):
                 return other  # one value for all channels
         first, second = np.broadcast_arrays(*inputs)
         self.tie(first, second, why)
@@ -283,113 +259,3 @@ class _Follower:
                 return free
             for atoms in halfway:
                 free[roots[atoms]] = False
-
-
-# ── moves ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-# each returns None where what becomes of a channel cannot be said
-
-
-def _unknown(_: nn.Module, _inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    return None
-
-
-def _same(_: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    return inputs[0]
-
-
-def _windows(_: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    return inputs[0] if all(axis == 0 for axis in _varying(inputs[0])) else None
-
-
-def _concat(module: nn.Module, inputs: list[Atoms], node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Concat)  # noqa: S101  (its kind says so)
-    axis = module.axis - 1
-    shapes = [list(each.meta["shape"][1:]) for each in node.args if isinstance(each, fx.Node)]
-    sides = [max(each.shape[other] for each in inputs) for other in range(inputs[0].ndim)]
-    parts = []
-    for atoms, shape in zip(inputs, shapes, strict=True):
-        if atoms.shape[axis] == 1 and shape[axis] > 1 and (atoms != FIXED).any():
-            return None
-        parts.append(np.broadcast_to(atoms, [*sides[:axis], shape[axis], *sides[axis + 1 :]]))
-    return _compressed(np.concatenate(parts, axis))
-
-
-def _reshape(_: nn.Module, inputs: list[Atoms], node: fx.Node) -> Atoms | None:
-    before = next(tuple(each.meta["shape"][1:]) for each in node.args if isinstance(each, fx.Node))
-    after, atoms = tuple(node.meta["shape"][1:]), inputs[0]
-    if not _varying(atoms):
-        return atoms.reshape((1,) * len(after))
-    if np.prod(before) > _LARGEST_RESHAPE:
-        return None
-    moved = _compressed(np.broadcast_to(atoms, before).reshape(after))
-    return moved if len(_varying(moved)) == 1 else None  # split channels have a structure of their own
-
-
-def _transpose(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Permute)  # noqa: S101  (its kind says so)
-    return inputs[0].transpose([axis - 1 for axis in module.order[1:]])
-
-
-def _cut(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Slice | ops.Gather)  # noqa: S101  (its kind says so)
-    return None if module.axis - 1 in _varying(inputs[0]) else inputs[0]
-
-
-def _pad(_: nn.Module, inputs: list[Atoms], node: fx.Node) -> Atoms | None:
-    before = next(tuple(each.meta["shape"]) for each in node.args if isinstance(each, fx.Node))
-    grown = [axis for axis, (old, new) in enumerate(zip(before[1:], node.meta["shape"][1:], strict=True)) if old != new]
-    return None if set(grown) & set(_varying(inputs[0])) else inputs[0]
-
-
-def _reduce(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Reduce)  # noqa: S101  (its kind says so)
-    axes, varying = {axis - 1 for axis in module.axes}, set(_varying(inputs[0]))
-    if not axes & varying:
-        return inputs[0]
-    return _all_fixed(inputs[0].ndim) if varying <= axes else None  # a mean over whatever channels there are
-
-
-def _scale(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    """Pass numbers; a constant with a value for each channel cannot be cut."""
-    assert isinstance(module, ops.Scale)  # noqa: S101  (its kind says so)
-    for constant in (module.factor, module.offset):
-        shape = (1,) * (inputs[0].ndim + 1 - constant.dim()) + tuple(constant.shape)
-        if any(shape[axis + 1] > 1 for axis in _varying(inputs[0])):
-            return None
-    return inputs[0]
-
-
-def _norm(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, nn.LayerNorm)  # noqa: S101  (its kind says so)
-    first = inputs[0].ndim - len(module.normalized_shape)
-    return inputs[0] if all(axis < first for axis in _varying(inputs[0])) else None
-
-
-def _softmax(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, nn.Softmax)  # noqa: S101  (its kind says so)
-    axis = (module.dim if module.dim is not None else -1) % (inputs[0].ndim + 1) - 1
-    return None if axis in _varying(inputs[0]) else inputs[0]
-
-
-def _prelu(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, nn.PReLU)  # noqa: S101  (its kind says so)
-    return inputs[0] if module.num_parameters == 1 else None
-
-
-_MOVES: Mapping[str, Callable[[nn.Module, list[Atoms], fx.Node], Atoms | None]] = {
-    **dict.fromkeys(_EACH, _same),
-    **dict.fromkeys(_WINDOWS, _windows),
-    "Concat": _concat,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Slice": _cut,
-    "Gather": _cut,
-    "Pad": _pad,
-    "ReduceMean": _reduce,
-    "ReduceMax": _reduce,
-    "Scale": _scale,
-    "LayerNormalization": _norm,
-    "Softmax": _softmax,
-    "PRelu": _prelu,
-}

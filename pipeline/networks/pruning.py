@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ _BISECTIONS = 7  # channel shares are found to 1 %
 _MOST_OF_A_LAYER = 0.9  # no layer loses more of its channels than this
 _TRIED_SHARE = 0.3  # of the channels, to see whether the network's own code lets them go
 _BATCH = 2
+_MOST_TRIES = 40
 _REASONS = 3
 
 
@@ -218,7 +220,11 @@ def _working(found: Prunable, sample_shape: tuple[int, ...]) -> Prunable:
         network, example = shapes_alone, example.to("meta")
     wanted = _shapes(network, example)
 
+    tries = itertools.count()
+
     def works(numbers: Sequence[int]) -> bool:
+        if next(tries) >= _MOST_TRIES:
+            return False  # what was not tried stays
         few = _only(found, numbers)
         gone = [values.argsort()[: max(1, int(_TRIED_SHARE * len(values)))] for values in few.importance]
         try:
