@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts.networks import Digest, NetworkRef
-from pipeline.catalog import ONNX_SUFFIX, file_digest
 from pipeline.errors import ModelError, nearest
 from pipeline.networks.from_onnx import network_from
 from pipeline.networks.memory import settle
 from pipeline.networks.onnx.modules import OnnxNetwork
 from pipeline.networks.own_code import OwnCode, line_in, load_code, user_error
 from pipeline.onboard.arrays import Signature, TensorSpec
+from pipeline.runs.sources import file_digest
 
 __all__ = ["build_network", "called_layers", "check_training_step", "example", "head_name", "line_in"]
 
@@ -45,7 +45,7 @@ def build_network(ref: NetworkRef, *, seed: int) -> nn.Module:
     import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that it imports
     from its folder, is no longer the one of ``ref``.  An ONNX file is read with its weights (``networks.from_onnx``).
     """
-    if ref.path.suffix == ONNX_SUFFIX:
+    if ref.path.suffix == ".onnx":
         return _of_onnx_file(ref)
     code = load_code(ref)
     build = _build_function(code, ref)
@@ -96,10 +96,10 @@ def _read(
     path: Path, digests: tuple[tuple[str, Digest], ...], sample_shape: tuple[int, ...], output: str
 ) -> OnnxNetwork:
     for name, digest in digests:
-        if file_digest(path.parent / name) != digest:
+        file = path.parent / name
+        if not file.is_file() or file_digest(file) != digest:
             what = "the network file has changed since it was read"
-            where = str(path.parent / name)
-            raise ModelError(what, where=where, remedy="run again; stages that depend on the file will be redone")
+            raise ModelError(what, where=str(file), remedy="run again; stages that depend on the file will be redone")
     return network_from(path, sample_shape=sample_shape, output=output)
 
 
