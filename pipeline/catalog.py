@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -35,11 +34,10 @@ from pipeline.host import host_profile
 from pipeline.onboard.arrays import Signature
 from pipeline.paths import expanded, resolved
 from pipeline.refusal import Place, named, refusals
-from pipeline.runs.sources import code_digest, local_imports
+from pipeline.runs.sources import code_digest, file_digest, local_imports
 from pipeline.shipped import shipped_folder
 
 Kind = Literal["recipe", "target", "data", "network"]
-ONNX_SUFFIX = ".onnx"
 HOST = "host"  # the target that is this machine, filled by detection
 
 _NO_WEIGHTS = frozenset({".onnx", ".py", ".toml", ".md", ".html", ".json"})
@@ -207,10 +205,10 @@ def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Sig
     if is_elsewhere(spec.file):
         return reference(spec, beside=beside, signature=signature)
     path = find("network", spec.file, beside=beside)
-    if path.suffix == ONNX_SUFFIX:
+    if path.suffix == ".onnx":
         return NetworkRef(
-            sha256=file_digest(path),
-            imports={file.name: file_digest(file) for file in _data_beside(path)},
+            sha256=_digest_of(path),
+            imports={file.name: _digest_of(file) for file in _data_beside(path)},
             options=dict(spec.options),
             signature=signature,
             path=path,
@@ -225,11 +223,9 @@ def network_ref(spec: NetworkSpec, *, beside: Path | None = None, signature: Sig
     )
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes.  Raises ConfigError where it cannot be read."""
+def _digest_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=shown(path)) from error
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts.networks import Digest, NetworkRef
-from pipeline.catalog import ONNX_SUFFIX, file_digest
 from pipeline.elsewhere import package_of
 from pipeline.errors import ModelError, nearest
 from pipeline.networks import zoo
@@ -28,6 +27,7 @@ from pipeline.networks.onnx.modules import OnnxNetwork
 from pipeline.networks.outputs import auxiliary_outputs, give_main_output, named_output
 from pipeline.networks.own_code import OwnCode, line_in, load_code, user_error
 from pipeline.onboard.arrays import Signature, TensorSpec
+from pipeline.runs.sources import file_digest
 
 __all__ = ["build_network", "called_layers", "check_training_step", "example", "head_name", "line_in"]
 
@@ -54,7 +54,7 @@ def build_network(ref: NetworkRef, *, seed: int, checked: bool = True) -> nn.Mod
     wrong in it: import, ``build``, an option it does not have, forward, a wrong result; and when the file, or one that
     it imports from its folder, is no longer the one of ``ref``.
     """
-    if ref.path.suffix == ONNX_SUFFIX:
+    if ref.path.suffix == ".onnx":
         return _of_onnx_file(ref)
     with contextlib.ExitStack() as stack:
         if package_of(ref.name):
@@ -118,10 +118,10 @@ def _read(
     path: Path, digests: tuple[tuple[str, Digest], ...], sample_shape: tuple[int, ...], output: str
 ) -> OnnxNetwork:
     for name, digest in digests:
-        if file_digest(path.parent / name) != digest:
+        file = path.parent / name
+        if not file.is_file() or file_digest(file) != digest:
             what = "the network file has changed since it was read"
-            where = str(path.parent / name)
-            raise ModelError(what, where=where, remedy="run again; stages that depend on the file will be redone")
+            raise ModelError(what, where=str(file), remedy="run again; stages that depend on the file will be redone")
     return network_from(path, sample_shape=sample_shape, output=output)
 
 

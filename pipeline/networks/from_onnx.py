@@ -10,6 +10,7 @@ one that does not is refused.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ from pipeline.visible import shown_text
 
 _OWN_DOMAINS = ("", "ai.onnx")
 _MOST_SHOWN = 20
+# what comes of attributes and inputs that are missing, of another type, or out of all bounds
+_MALFORMED = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
+    *(RuntimeError, StopIteration, TypeError, ValueError),
+)
 _Known = dict[str, Value | Array]
 
 
@@ -120,6 +126,10 @@ class _Reading:
                         self.known[name] = value
             except Refusal as refusal:
                 self.refusals.append((name_of(node), _kind(node), str(refusal)))
+                self.unread.update(node.output)
+            except _MALFORMED as error:
+                why = f"is not written as its operation asks ({next(iter(str(error).splitlines()), '')})"
+                self.refusals.append((name_of(node), _kind(node), why))
                 self.unread.update(node.output)
 
     def _taken(self, node: onnx.NodeProto, following: Sequence[onnx.NodeProto]) -> Sequence[Value | Array | None]:
@@ -254,8 +264,13 @@ def _numbers(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> dict[st
     for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensors[node.output[0]] = node.attribute[0].t
-    small = {name: array_of(each) for name, each in tensors.items() if math.prod(each.dims) == 1}
-    return {name: float(each.ravel()[0]) for name, each in small.items() if each.dtype.kind in "fiu"}
+    found = {}
+    for name, tensor in tensors.items():
+        with contextlib.suppress(Refusal):  # whoever reads it is told
+            array = array_of(tensor) if math.prod(tensor.dims) == 1 else np.zeros(0)
+            if array.size == 1 and array.dtype.kind in "fiu":
+                found[name] = float(array.ravel()[0])
+    return found
 
 
 def _read_by(node: onnx.NodeProto) -> list[str]:

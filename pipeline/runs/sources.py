@@ -17,6 +17,12 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 _IMPORTING = (ast.Import, ast.ImportFrom, ast.Call)  # nodes that may import something
 
 
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes.  Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def code_digest(source: bytes) -> Digest:
     """Return the sha256 over what Python code does: its syntax tree without comments, layout and docstrings.
 

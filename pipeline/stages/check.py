@@ -19,6 +19,7 @@ from pipeline.graph.costs import layer_costs
 from pipeline.graph.kinds import kind_of, module_of, output_node
 from pipeline.networks.build import build_network, check_training_step, head_name
 from pipeline.networks.from_torch import folded_graph
+from pipeline.networks.onnx.modules import OnnxNetwork
 from pipeline.networks.own_code import line_in
 from pipeline.networks.pruning import plan
 from pipeline.networks.weights import fit_start
@@ -77,7 +78,7 @@ def check(
                 plan(module, network.input_shape, channel_share=_SHARE, round_to=1)
                 work.progress.advance()
     costs = layer_costs(folded)
-    hints = tuple(_hints(folded, data))
+    hints = (*_hints(folded, data), *_read_from(module, network))
     for hint in hints:
         work.progress.say(f"check: {hint}")
     return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs), hints=hints)
@@ -94,6 +95,12 @@ def _hints(folded: fx.GraphModule, data: DataRef) -> Iterator[str]:
             f"the network ends in a {kind.lower()} (layer {node.meta['label']}), and training through cross-entropy "
             "applies one of its own: it learns slowly and never gets sure; leave the layer out and return plain scores"
         )
+
+
+def _read_from(module: nn.Module, network: NetworkRef) -> Iterator[str]:
+    """Say what was found when a network in an ONNX file was compared with its file."""
+    if isinstance(module, OnnxNetwork):
+        yield f"what was read from {network.path.name} {module.said}"
 
 
 def _check_start(module: nn.Module, network: NetworkRef, start: NetworkRef) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from pipeline.errors import ModelError
+from pipeline.networks.onnx.constants import MOST_ELEMENTS
 from pipeline.networks.onnx.files import OnnxFile
 from pipeline.networks.onnx.modules import OnnxNetwork, Quantizer
 from pipeline.onboard.faults import first_line
 from pipeline.onboard.onnx_session import options
 
+_SILENT = 4  # what ONNX Runtime refuses is told in an error, and need not be printed
 _BATCH = 3
 _LARGEST = 1e-4  # difference allowed, of the largest output
 _LARGEST_HALF = 2e-2  # where the file computes in 16 bits
@@ -25,7 +28,7 @@ Array = NDArray[np.generic]
 
 
 def check_same(network: OnnxNetwork, file: OnnxFile, given: str, wanted: str, *, whole: bool) -> str:
-    """Return what was found, in words: "differs from your file by 2e-06, batch 3 tried".
+    """Return what was found, in words: "differs from the file by 2e-06, batch 3 tried".
 
     Samples go through the file one by one, and together where it takes several.  Raises ModelError where the network
     gives something else.
@@ -34,12 +37,14 @@ def check_same(network: OnnxNetwork, file: OnnxFile, given: str, wanted: str, *,
     spec = session.get_inputs()[0]
     rounding = [each for each in network.modules() if isinstance(each, Quantizer)]
     fixed = spec.shape[0] if isinstance(spec.shape[0], int) else None
+    if (fixed or 1) * math.prod(network.sample_shape) > MOST_ELEMENTS:
+        raise ModelError(f"is made for {fixed} samples at once: an impossible size", where=str(file.path))
     calls = [1] if whole or fixed == 1 else [fixed or 1] if fixed else [1, _BATCH]
     worst, compared = 0.0, False
     for samples in _samples(network.sample_shape, spec.type, max(_BATCH, *calls)):
         for each in rounding:
             each.rounds = True
-        found = _computed(network, samples)
+        found = _computed(network, samples, file)
         for each in rounding:
             each.rounds = False
         for size in calls:
@@ -52,11 +57,12 @@ def check_same(network: OnnxNetwork, file: OnnxFile, given: str, wanted: str, *,
     if not compared:
         raise ModelError("gives no finite number for random input: it cannot be compared", where=str(file.path))
     together = "one sample at a time" if calls[-1] == 1 else f"batch {calls[-1]} tried"
-    return f"differs from your file by {worst:.0e}, {together}"
+    return f"differs from the file by {worst:.0e}, {together}"
 
 
 def _session(file: OnnxFile) -> onnxruntime.InferenceSession:
     settings = options(1)
+    settings.log_severity_level = _SILENT
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(file.path), settings, providers=["CPUExecutionProvider"])
@@ -76,8 +82,11 @@ def _samples(shape: Sequence[int], kind: str, count: int) -> list[Array]:
 
 
 @torch.no_grad()
-def _computed(network: OnnxNetwork, samples: Array) -> Array:
-    result: Array = network.eval()(torch.from_numpy(samples)).numpy()
+def _computed(network: OnnxNetwork, samples: Array, file: OnnxFile) -> Array:
+    try:
+        result: Array = network.eval()(torch.from_numpy(samples)).numpy()
+    except RuntimeError as error:
+        raise ModelError(f"cannot be run: {first_line(error)}", where=str(file.path)) from error
     return result
 
 
@@ -103,7 +112,7 @@ def _of_file(
             if size > 1 and network.result_shape:
                 return None
             raise ModelError(f"ONNX Runtime cannot run this file: {first_line(error)}") from error
-        results.append(found[None] if whole or len(found) != size or found.ndim == 0 else found)
+        results.append(found[None] if whole or found.ndim == 0 or len(found) != size else found)
     return np.concatenate(results)
 
 

@@ -27,7 +27,7 @@ def array_of(tensor: onnx.TensorProto) -> Array:
         raise Refusal("has a constant of impossible size")
     try:
         return np.asarray(numpy_helper.to_array(tensor))
-    except (TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise Refusal(f"has a constant that is broken: {error}") from error
 
 
@@ -53,7 +53,7 @@ def folded(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> 
     named = {name: each for name, each in zip(node.input, inputs, strict=False) if each is not None}
     model = _alone(node, named, opset)
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options(1), providers=_PROVIDERS)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), _quiet(), providers=_PROVIDERS)
         results = session.run(None, named)
     except Exception:  # noqa: BLE001  what ONNX Runtime has no kernel for, the reference may know
         try:
@@ -61,6 +61,13 @@ def folded(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> 
         except Exception as error:
             raise Refusal(f"of {len(arrays)} constants cannot be computed") from error
     return [np.asarray(each) for each in results]
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    """Return options for a node that may be refused: that is told elsewhere, and need not be printed."""
+    made = options(1)
+    made.log_severity_level = 4
+    return made
 
 
 def evaluator(node: onnx.NodeProto, inputs: Sequence[Array | None], place: int, opset: int) -> Callable[[Array], Array]:
@@ -76,7 +83,7 @@ def evaluator(node: onnx.NodeProto, inputs: Sequence[Array | None], place: int, 
             if array.shape not in sessions:
                 model = _alone(given, {**named, "computed": array}, opset)
                 content = model.SerializeToString()
-                sessions[array.shape] = onnxruntime.InferenceSession(content, options(1), providers=_PROVIDERS)
+                sessions[array.shape] = onnxruntime.InferenceSession(content, _quiet(), providers=_PROVIDERS)
             result = sessions[array.shape].run([given.output[0]], {**named, "computed": array})[0]
         except Exception as error:  # the library's own classes come straight from it
             raise Refusal("is not supported") from error

@@ -63,7 +63,8 @@ def input_of(file: OnnxFile, sample_shape: Sequence[int] | None, *, whole: bool)
     tensor = given.type.tensor_type
     kind, dims = tensor.elem_type, [each.dim_value for each in tensor.shape.dim]
     if not given.type.HasField("tensor_type") or kind not in _TAKEN_INPUTS | _NUMBERS:
-        name = TensorProto.DataType.Name(kind).lower()
+        known = {number: name.lower() for name, number in TensorProto.DataType.items()}
+        name = known.get(kind, f"number {kind}")
         raise ModelError(f"input '{shown_text(given.name)}' is of type {name}", where=str(file.path))
     if kind in _NUMBERS:
         _check_made_real(file, given.name)
@@ -134,6 +135,8 @@ def _check_made_real(file: OnnxFile, name: str) -> None:
 def output_of(file: OnnxFile, wanted: str) -> str:
     """Return the name of the wanted output, or of the only one.  Raises ModelError."""
     names = file.outputs
+    if not names:
+        raise ModelError("has no output", where=str(file.path))
     if wanted and wanted not in names:
         guess = nearest(wanted, names)
         raise ModelError(f"has no output '{shown_text(wanted)}'{shown_text(guess)}", where=str(file.path))

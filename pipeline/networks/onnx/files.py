@@ -58,6 +58,7 @@ def read_file(path: Path) -> OnnxFile:
         raise ModelError("its weights are sparse tensors", where=str(path), remedy="export it with dense ones")
     if _written_out(model) > _MOST_NODES:
         raise ModelError(f"it has more than {_MOST_NODES:,} nodes", where=str(path))
+    _check_names(path, model.graph)
     for output in model.graph.output:
         output.type.tensor_type.shape.SetInParent()  # some exporters leave it out, and nobody reads it here
     try:
@@ -66,6 +67,8 @@ def read_file(path: Path) -> OnnxFile:
             model = inliner.inline_local_functions(model)
     except Exception as error:  # a ValidationError, and what the library's C++ part raises
         raise _refused(path, "is no valid ONNX file", error) from error
+    for node in _all_nodes(model.graph):
+        _check_inputs(path, node, opset)
     return OnnxFile(path=path, model=model, opset=opset)
 
 
@@ -126,6 +129,28 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     if not (offset.isdecimal() and length.isdecimal()) or int(offset) + int(length) > file.stat().st_size:
         raise ModelError(f"{name}: reaches beyond the end of that file", where=str(path))
     return file
+
+
+def _check_names(path: Path, graph: onnx.GraphProto) -> None:
+    """Refuse names that are no text: protobuf hands them on as bytes."""
+    named = [each.name for each in (*graph.input, *graph.output, *graph.initializer, *graph.node)]
+    for node in _all_nodes(graph):
+        named += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        named += [each.name for each in node.attribute]
+    if any(isinstance(name, bytes) for name in named):
+        raise ModelError("is no valid ONNX file: some names are no text", where=str(path), remedy="export it again")
+
+
+def _check_inputs(path: Path, node: onnx.NodeProto, opset: int) -> None:
+    """Refuse a node that leaves out an input it needs: ONNX Runtime reads from nowhere then."""
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset):
+        return
+    formal = onnx.defs.get_schema(node.op_type, opset).inputs
+    for place, name in enumerate(node.input):
+        wanted = formal[min(place, len(formal) - 1)] if formal else None
+        if not name and wanted is not None and wanted.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
+            what = shown_text(f"node '{name_of(node)}' ({node.op_type}) lacks its input {place + 1}")
+            raise ModelError(what, where=str(path), remedy="export it again")
 
 
 def _written_out(model: onnx.ModelProto) -> int:

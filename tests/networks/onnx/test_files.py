@@ -139,6 +139,19 @@ def test_what_would_grow_beyond_all_bounds_is_refused_at_once(name: str, tmp_pat
     assert len(str(refused.value)) < 2000
 
 
+def test_an_input_that_is_left_out_is_told(tmp_path: Path) -> None:
+    path = write(model([node("Max", "x -", "a"), node("Relu", "a", "y")], MAP), tmp_path)
+    with pytest.raises(ModelError, match=r"node 'the_a' \(Max\) lacks its input 2"):
+        network_from(path)
+
+
+def test_attributes_that_cannot_be_meant_are_told(tmp_path: Path) -> None:
+    nodes = [node("MaxPool", "x", "y", kernel_shape=[2, 1 << 40])]
+    with pytest.raises(KaruiError) as refused:
+        network_from(write(model(nodes, MAP), tmp_path))
+    assert "Traceback" not in str(refused.value)
+
+
 def test_names_that_act_on_a_terminal_are_shown(tmp_path: Path) -> None:
     made = model([helper.make_node("Det", ["x"], ["y"], name="a\x1b[2Jb")], MAP)
     with pytest.raises(KaruiError) as refused:

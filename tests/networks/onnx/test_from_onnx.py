@@ -272,7 +272,7 @@ def test_free_axes_are_those_of_the_data(tmp_path: Path) -> None:
 def test_bytes_behind_a_cast_are_numbers(tmp_path: Path) -> None:
     nodes = [node("Cast", "x", "a", to=TensorProto.FLOAT), node("Mul", "a s", "b"), node("Conv", "b w", "y")]
     file = model(nodes, MAP, {"w": W3, "s": np.float32(1 / 255)}, kind=TensorProto.UINT8)
-    assert "differs from your file by" in network_from(write(file, tmp_path)).said
+    assert "differs from the file by" in network_from(write(file, tmp_path)).said
     raw = model([node("Reshape", "x s", "a"), node("Cast", "a", "y", to=1)], MAP, {"s": ints(1, -1)}, kind=2)
     with pytest.raises(ModelError, match="input 'x' is of whole numbers"):
         network_from(write(raw, tmp_path))
