@@ -226,6 +226,8 @@ def _judgement(name: str, found: float, limit: float) -> Judgement:
 def _opened(path: Path, question: Question) -> _Opened:
     kind = path.suffix.lower().removeprefix(".")
     runtimes = [runtime for key, some in RUNTIME_OF_FORMAT.items() if key == kind for runtime in some]
+    if not path.is_file():
+        raise ConfigError("there is no such file", where=str(path))
     if not runtimes:
         raise ConfigError(f"'{path}' is no .onnx or .tflite file", where="validate", remedy="name a model file")
     usable = [each for each in runtimes if not unavailable(each)]

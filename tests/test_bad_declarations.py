@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
     ("old", "new", "said"),
     [
         ("epochs = 1\nb", "epoch = 1\nb", "mine.toml: [train] has no 'epoch'; did you mean 'epochs'?"),
-        ("epochs = 1\nb", "epochs = 0\nb", "mine.toml: [train] epochs = 0: expected at least 1"),
+        ("epochs = 1\nb", "epochs = -1\nb", "mine.toml: [train] epochs = -1: expected at least 0"),
         ("epochs = 1\nb", "learning_rate = inf\nb", "[train] learning_rate = inf: expected a finite number"),
         ("[limits]", "[limit]", "mine.toml: the top level has no 'limit'; did you mean 'limits'?"),
         ('"mine"', '"My Recipe"', "name = \"My Recipe\": expected small letters, digits, '-', '_' and '.' alone"),

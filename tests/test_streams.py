@@ -68,7 +68,7 @@ def test_json_is_one_document(known: Karui) -> None:
     assert refused.status == 2
     assert json.loads(refused.out) == {
         "error": {
-            "what": "[train] epochs = -1: expected at least 1",
+            "what": "[train] epochs = -1: expected at least 0",
             "where": "--set train.epochs=-1",
             "remedy": "",
             "exit_status": 2,

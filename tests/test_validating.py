@@ -109,4 +109,4 @@ def test_the_command(karui: Karui) -> None:
     assert "file size" in said.out
     document = json.loads(karui(*arguments, "--json").out)
     assert document["metric"]["name"] == "agreement"
-    karui("validate", "none.onnx", "--data", "plain.npz").refused(4, "no such model file")
+    karui("validate", "none.onnx", "--data", "plain.npz").refused(2, "none.onnx: there is no such file")
