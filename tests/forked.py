@@ -116,9 +116,12 @@ def _serve(place: str) -> NoReturn:
     from torch import nn  # noqa: PLC0415
 
     from pipeline.networks.from_torch import folded_graph  # noqa: PLC0415
+    from pipeline.runs import keys  # noqa: PLC0415
 
     for name in _PRELOADED:
         importlib.import_module(name)
+        if name.startswith("pipeline.stages."):
+            keys._closure(name, frozenset())  # what the code does is read once
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place)
     listener.listen()
