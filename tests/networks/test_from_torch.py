@@ -5,6 +5,7 @@ Shapes: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, fx, nn
 from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph.costs import layer_costs
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
+from pipeline.networks import from_torch
 from pipeline.networks.from_torch import flat_graph, folded_graph
 from pipeline.quant.scheme import RULES
 from pipeline.quant.to_onnx import to_bytes, write_onnx
@@ -391,6 +393,26 @@ def test_all_that_is_not_supported_is_said_at_once() -> None:
         flat_graph(both.eval(), SHAPE)
     assert "sort is not supported (layer 'block'" in caught.value.remedy
     assert "did you mean" not in str(caught.value)
+
+
+class _NormOfAlike(nn.Module):
+    """Its norm divides rounding errors by next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8, eps=1e-30)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.norm(F.scaled_dot_product_attention(x, x, x * 1e-4 + 1000.1))
+        return result
+
+
+def test_a_network_whose_rounding_says_little_is_compared_with_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = _NormOfAlike().eval(), torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(flat_graph(network, (4, 8)).double()(x), copy.deepcopy(network).double()(x))
+    monkeypatch.setattr(from_torch, "_near_in_float64", lambda *_: False)
+    with pytest.raises(ModelError, match="computes something else"):
+        flat_graph(network, (4, 8))
 
 
 def test_what_depends_on_the_batch_alone_is_noticed() -> None:
