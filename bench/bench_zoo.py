@@ -248,14 +248,13 @@ def _float_files(row: Row, network: nn.Module, folded: fx.GraphModule, x: Tensor
 
 
 def _train(network: nn.Module, pictures: Pictures) -> None:
-    network.train()
+    for module in network.modules():  # but no auxiliary heads and no dropout: inputs may be too small for these heads
+        module.train(isinstance(module, nn.modules.batchnorm._BatchNorm))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     for chosen in torch.arange(len(pictures.train)).split(_BATCH):  # type: ignore[no-untyped-call]
         x, classes = pictures.train[chosen], pictures.classes[chosen]
         optimizer.zero_grad()
-        found = network(x)
-        loss = F.cross_entropy(found if isinstance(found, Tensor) else found[0], classes)
-        loss.backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(network(x), classes).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     network.eval()

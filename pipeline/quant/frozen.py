@@ -59,13 +59,17 @@ class FrozenQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         params, shake = self.params, self.shake
-        steps = x / params.scale
+        steps = (x / params.scale).float()
         steps = (shake.moved(shake.rounded(steps)) if shake else steps.round()) + params.zero_point
         return (steps.clamp(*params.grid) - params.zero_point) * params.scale
 
 
 class FrozenWeighted(nn.Module):
-    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w."""
+    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w.
+
+    Where the kernel ends in a grid, that is by s_x * s_w / s_y in float32, as ONNX Runtime and XNNPACK do it: what lies
+    within 2^-24 of a tie is rounded as they round it, and would grow through a deep network otherwise.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -83,13 +87,20 @@ class FrozenWeighted(nn.Module):
         self.wide = bias is not None and int(bias.abs().max()) >= _EXACT_IN_FLOAT32
         scales = torch.tensor(self.integers.weight_params.scales) * torch.tensor(self.input_scale)
         self.register_buffer("scale", scales.view(channels))
+        self.result_scale: float | None = None
+
+    def end_in(self, grid: QuantParams) -> None:
+        """Let the kernel end in a grid: results are float64, where its steps times its scale are exact."""
+        self.result_scale = grid.scale
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer it stands for."""
         accumulator = self._products((x / self.input_scale).round())
         if self.bias is not None:  # int32 sums beyond 2^24 need more than float32, products alone hardly ever
             accumulator = (accumulator.double() + self.bias).float() if self.wide else accumulator + self.bias.float()
-        return accumulator * self.scale
+        if self.result_scale is None:
+            return accumulator * self.scale
+        return (accumulator * (self.scale / self.result_scale)).double() * self.result_scale
 
     def _products(self, steps: Tensor) -> Tensor:
         layer = self.layer[0]

@@ -173,6 +173,10 @@ def freeze(prepared: fx.GraphModule) -> fx.GraphModule:
             plan.append((node, integers))
     for node, module in plan:
         frozen.set_submodule(str(node.target), module)
+    for node, module in plan:
+        result = _result_quantizer(node)
+        if isinstance(module, FrozenWeighted) and result is not None:
+            module.end_in(result.params)
     frozen.recompile()
     _check_frozen(frozen)
     return frozen
