@@ -26,6 +26,7 @@ from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Interval
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
+from pipeline.tasks import plain
 from pipeline.tasks.protocol import (
     OUTPUT,
     Prepare,
@@ -45,6 +46,9 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="error", unit="share", higher_is_better=False),  # root of squared differences / squared outputs
 )
 WANTED: Wanted = "output"
+choose = plain.choose
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 _AXES = {0: "", 1: "T", 2: "CT", 3: "CHW", 4: "CDHW"}  # of an output by its number of axes
 _SAME_MIN = 0.5
@@ -72,11 +76,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
     return (Update(parameters=all_parameters, loss=loss),)
 
 
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
-
-
 def answer(
     predict: Predict, source: Source, prepare: Prepare, /, *, chosen: Mapping[str, float] | None = None
 ) -> Answers:
@@ -99,12 +98,6 @@ def answer(
 def _rows(outputs: NDArray[Any]) -> Floats:
     """(N, …) → (N, outputs of a sample)."""
     return outputs.reshape(len(outputs), -1).astype(np.float64)
-
-
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: outputs need no setting."""
-    del answers, source
-    return {}
 
 
 def _agreement(score: Floats, source: Source, counts: Floats) -> Floats:
@@ -136,12 +129,6 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     """Return the agreement of always giving the mean of all outputs."""
     del source
     return {"mean of all": 0.0}
-
-
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
 
 
 def figures(
