@@ -87,7 +87,7 @@ def imported(tree: ast.AST, package: str) -> Iterator[str]:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Give what stands below a node, in order (``ast.iter_child_nodes`` is slower); names and constants have nothing."""
+    """Give what stands below a node, in order (``ast.iter_child_nodes`` is slower)."""
     if isinstance(node, _LEAVES):
         return
     for name in node._fields:
