@@ -14,6 +14,11 @@ _SAYS_HOW = {"divide", "mean", "std", "normalize"}  # keys of [input] that say h
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
 
+def outside_name(name: str) -> str:
+    """Return what cards call one of several inputs of a model file: samples and labels have names of their own."""
+    return f"{name}_in" if name in _NAMES_OF_OTHER_ARRAYS else name
+
+
 class FileSpec(Spec):
     """One file of a data set; ``path`` is relative to the card, to ``$KARUI_DATA`` or absolute."""
 
@@ -107,6 +112,8 @@ class DatasetCard(Spec):
     input: InputSpec = InputSpec()
     # in place of [input] where a network has several: name → its own
     inputs: dict[str, InputSpec] = Field(default_factory=dict)
+    # of task "agreement", where a network has several outputs: name → shape; y holds them side by side, flattened
+    outputs: dict[str, tuple[Annotated[int, Field(ge=1, le=MOST)], ...]] = Field(default_factory=dict)
     # role → file; npz, csv: "all", or "train" and more; idx: "train-images" …
     files: dict[str, FileSpec] = Field(default_factory=dict)
     split: SplitSpec = SplitSpec()

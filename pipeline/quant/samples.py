@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.data.calibration import calibration_indices
 from pipeline.data.source import Dataset, everything
-from pipeline.errors import UnsupportedOpError
+from pipeline.graph.ends import joined_arrays
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import Frontend, prepare
 from pipeline.quant.raw import Values, values_of_bytes
@@ -17,17 +17,10 @@ from pipeline.quant.raw import Values, values_of_bytes
 def calibration_inputs(dataset: Dataset, frontend: Frontend, *, most: int | None = None) -> Tensor:
     """Return the calibration samples, prepared, (n, …): all, or at most so many, spread over them.
 
-    Raises UnsupportedOpError for data with several inputs: files are written for networks with one.
+    Several inputs lie side by side, as networks take them (``graph.ends``).
     """
     inputs = prepare(calibration_raw(dataset, most=most), frontend)
-    if len(inputs) != 1:
-        raise UnsupportedOpError(
-            f"a network with {len(inputs)} inputs ({', '.join(inputs)}) cannot be written as a file",
-            where="network",
-            remedy="give it one input, and take it apart in forward()",
-        )
-    (only,) = inputs.values()
-    return torch.from_numpy(np.ascontiguousarray(only, np.float32))
+    return torch.from_numpy(np.ascontiguousarray(joined_arrays(inputs), np.float32))
 
 
 def calibration_raw(dataset: Dataset, *, most: int | None = None) -> Arrays:

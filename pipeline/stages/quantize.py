@@ -21,6 +21,7 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
+from pipeline.graph.ends import apart, joined
 from pipeline.graph.params import QuantParams
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
@@ -64,6 +65,12 @@ class _Job:
         """Return the task's metric of a prepared network's integers on the validation split."""
         signature = self.checkpoint.network.signature
         return evaluate(freeze(prepared), self.val, self.task, signature=signature).value
+
+    def sqnr_db(self, wanted: Tensor, found: Tensor) -> float:
+        """Return the SQNR of the network's output; of several that of the worst."""
+        outputs = self.checkpoint.network.signature.outputs
+        pairs = zip(apart(outputs, wanted).values(), apart(outputs, found).values(), strict=True)
+        return min(sqnr_db(*pair) for pair in pairs)
 
     def inside_margin(self, value: float) -> bool:
         """Tell whether a value is near enough to the float network's."""
@@ -186,8 +193,8 @@ def _best_way(job: _Job, calibration: Tensor) -> tuple[_Way, fx.GraphModule]:
         return ways[0], prepared[0]
     inputs, _ = next(job.val.batches(torch.arange(min(len(job.val), _JUDGED_SAMPLES)), _JUDGED_SAMPLES))
     with torch.no_grad():
-        wanted = job.folded(inputs)
-        sqnr = [sqnr_db(wanted, freeze(each)(inputs)) for each in prepared]
+        wanted = job.folded(joined(inputs))
+        sqnr = [job.sqnr_db(wanted, freeze(each)(joined(inputs))) for each in prepared]
     best = max(range(len(ways)), key=lambda index: sqnr[index])
     job.work.progress.say(f"calibration: {ways[best].words}, {sqnr[best]:.1f} dB; as it is {sqnr[0]:.1f} dB")
     return ways[best], prepared[best]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline import catalog
 from pipeline.errors import ConfigError
+from pipeline.graph.ends import joined_arrays
 from pipeline.networks.from_onnx import network_from
-from pipeline.networks.onnx.ends import input_names
+from pipeline.networks.onnx.ends import Shapes, input_names
 from pipeline.networks.onnx.modules import OnnxNetwork
 from pipeline.runs.store import write_atomic
 from pipeline.starting.files import NAME, plain_name, relative, render
@@ -69,7 +70,7 @@ def quantizing(
     files: dict[Path, bytes] = {}
     given: Given | None = None
     if card is None:
-        given = given_by(Path(data), network.sample_shape, network.result_shape)
+        given = given_by(Path(data), network.inputs, network.outputs)
         card = Path(f"{name}-data.toml")
         files.update(_card(given, network, name, card))
     text = render(
@@ -102,36 +103,44 @@ def card_named(data: str) -> Path | None:
     return None
 
 
-def _asked(model: Path, card: Path | None, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the shape of a sample where somebody says it."""
-    names = input_names(model) if shapes else ()
-    for given, shape in shapes.items():
-        if given not in names:
-            what = f"{model} has no input '{given}'; it has {', '.join(names)}"
-            raise ConfigError(what, where="--input", remedy=f"for example: --input {names[0]}=1,3,224,224")
-        if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):  # (1, H, W, C)
-            return shape[3], shape[1], shape[2]
-        return shape[1:]
-    return catalog.load_card(str(card))[0].input.shape or None if card else None
+def _asked(model: Path, card: Path | None, shapes: Mapping[str, tuple[int, ...]]) -> Shapes | None:
+    """Return the shapes of a sample's inputs where somebody says them."""
+    if shapes:
+        names = input_names(model)
+        for name in shapes:
+            if name not in names:
+                what = f"{model} has no input '{name}'; it has {', '.join(names)}"
+                raise ConfigError(what, where="--input", remedy=f"for example: --input {names[0]}=1,3,224,224")
+        return {name: _sample_shape(shape) for name, shape in shapes.items()}
+    if card is None:
+        return None
+    declared = catalog.load_card(str(card))[0]
+    return {name: spec.shape for name, spec in declared.inputs.items()} or declared.input.shape or None
+
+
+def _sample_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):  # (1, H, W, C)
+        return shape[3], shape[1], shape[2]
+    return shape[1:]
 
 
 def _card(given: Given, network: OnnxNetwork, name: str, card: Path) -> dict[Path, bytes]:
     """Return the card, and the samples with what the float network gives for them where nobody labelled them."""
     files: dict[Path, bytes] = {}
     place, arrays = given.place, given.arrays
-    if given.x is not None:
+    if given.inputs:
         place, arrays = Path(f"{name}-samples.npz"), ()
-        files[place] = _npz({"x": given.x, "y": _outputs(network, given)})
+        files[place] = _npz({**given.inputs, "y": _outputs(network, given)})
     val, test = (max(1, int(share * given.samples)) for share in (_VAL, _TEST))
-    outputs = network.result_shape
-    least = outputs[0] if given.task == "classification" else 1  # every split holds every class
+    least = network.outputs[0].shape[0] if given.task == "classification" else 1  # every split holds every class
     text = render(
         "samples.toml",
         given=given,
         name=f"{name}-data",
-        place=place.as_posix() if given.x is not None else relative(place),
+        place=place.as_posix() if given.inputs else relative(place),
         arrays=[pair for pair in arrays if pair[0] != pair[1]],
-        shape=network.sample_shape,
+        inputs=network.inputs,
+        outputs=network.outputs if given.task == "agreement" else (),
         val=max(val, least),
         test=max(test, least),
     )
@@ -151,10 +160,13 @@ def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 @torch.no_grad()
 def _outputs(network: OnnxNetwork, given: Given) -> NDArray[np.float32]:
-    """Return what the float network gives for all samples, (N, …)."""
-    assert given.x is not None  # noqa: S101
+    """Return what the float network gives for all samples, (N, …); several outputs side by side."""
     network.eval()
-    shape = network.sample_shape
-    some = (given.x[start : start + _AT_ONCE] for start in range(0, len(given.x), _AT_ONCE))
-    prepared = (each.reshape(-1, *shape).astype(np.float32) / np.float32(given.divide) for each in some)
-    return np.concatenate([network(torch.from_numpy(each)).numpy() for each in prepared])
+    found = []
+    for start in range(0, given.samples, _AT_ONCE):
+        some = {name: each[start : start + _AT_ONCE] for name, each in given.inputs.items()}
+        shaped = zip(some.values(), network.inputs, strict=True)
+        prepared = [x.reshape(-1, *spec.shape).astype(np.float32) / np.float32(given.divide) for x, spec in shaped]
+        joined = joined_arrays(dict(zip(some, prepared, strict=True)))
+        found.append(network(torch.from_numpy(joined)).numpy())
+    return np.concatenate(found)

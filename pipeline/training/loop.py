@@ -25,6 +25,7 @@ from pipeline.artifacts.evidence import Answers, Metric
 from pipeline.artifacts.training import Epoch
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import KaruiError, ModelError, TrainingDivergedError
+from pipeline.graph.ends import apart, joined, takes_joined
 from pipeline.networks.memory import lie_channels_last
 from pipeline.networks.outputs import auxiliary_outputs, weight_of
 from pipeline.networks.weights import take_over
@@ -151,6 +152,9 @@ def predict_with(network: nn.Module, device: torch.device, signature: Signature 
         network.eval()
         given = to_tensors({name: inputs[name] for name in order or inputs}, device)
         with torch.inference_mode():
+            if signature is not None and takes_joined(network):
+                whole = network(joined(given))
+                return apart(signature.outputs, whole.float().cpu().numpy())
             given_back = network(*given.values())
         outputs = [given_back] if isinstance(given_back, Tensor) else list(given_back)
         return {name: output.float().cpu().numpy() for name, output in zip(names, outputs, strict=True)}
@@ -210,6 +214,8 @@ def loss_of(update: Update, network: nn.Module, inputs: Inputs, wanted: Wanted) 
 
     Raises ModelError: the network is the user's code, and what works in evaluation mode may not in training mode.
     """
+    if takes_joined(network):
+        inputs = joined(inputs)
     try:
         with auxiliary_outputs() as others:
             loss: Tensor = update.loss(network, inputs, wanted)
