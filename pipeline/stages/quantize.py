@@ -21,7 +21,7 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
-from pipeline.graph.ends import apart, joined
+from pipeline.graph.ends import joined
 from pipeline.graph.params import QuantParams
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
@@ -33,7 +33,7 @@ from pipeline.quant.equalize import equalized
 from pipeline.quant.prepare import freeze, prepare, quantized_labels
 from pipeline.quant.raw import grid_of_bytes, pin_input
 from pipeline.quant.samples import calibration_inputs, values_of
-from pipeline.quant.sensitivity import layer_quality, sqnr_db
+from pipeline.quant.sensitivity import layer_quality, output_sqnr_db
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
 from pipeline.training.batches import Samples, hold
@@ -65,12 +65,6 @@ class _Job:
         """Return the task's metric of a prepared network's integers on the validation split."""
         signature = self.checkpoint.network.signature
         return evaluate(freeze(prepared), self.val, self.task, signature=signature).value
-
-    def sqnr_db(self, wanted: Tensor, found: Tensor) -> float:
-        """Return the SQNR of the network's output; of several that of the worst."""
-        outputs = self.checkpoint.network.signature.outputs
-        pairs = zip(apart(outputs, wanted).values(), apart(outputs, found).values(), strict=True)
-        return min(sqnr_db(*pair) for pair in pairs)
 
     def inside_margin(self, value: float) -> bool:
         """Tell whether a value is near enough to the float network's."""
@@ -194,7 +188,7 @@ def _best_way(job: _Job, calibration: Tensor) -> tuple[_Way, fx.GraphModule]:
     inputs, _ = next(job.val.batches(torch.arange(min(len(job.val), _JUDGED_SAMPLES)), _JUDGED_SAMPLES))
     with torch.no_grad():
         wanted = job.folded(joined(inputs))
-        sqnr = [job.sqnr_db(wanted, freeze(each)(joined(inputs))) for each in prepared]
+        sqnr = [output_sqnr_db(job.folded, wanted, freeze(each)(joined(inputs))) for each in prepared]
     best = max(range(len(ways)), key=lambda index: sqnr[index])
     job.work.progress.say(f"calibration: {ways[best].words}, {sqnr[best]:.1f} dB; as it is {sqnr[0]:.1f} dB")
     return ways[best], prepared[best]

@@ -110,6 +110,7 @@ class _Pair:
     name: str
     found: Floats
     wanted: Floats
+    shape: tuple[int, ...]
     scale: float  # in which its squared differences are added to those of other outputs
 
     @property
@@ -119,7 +120,7 @@ class _Pair:
 
     @property
     def same(self) -> float:
-        return float((self.found.argmax(1) == self.wanted.argmax(1)).mean())
+        return float((_largest(self.found, self.shape) == _largest(self.wanted, self.shape)).mean())
 
     @property
     def error(self) -> float:
@@ -137,17 +138,26 @@ def _pairs(outputs: Arrays, source: Source) -> list[_Pair]:
     parts = [wanted[:, start : start + each.shape[1]] for start, each in zip(starts, rows.values(), strict=False)]
     scales = [max(float(each.var(0).sum()), _TINY) if len(rows) > 1 else 1.0 for each in parts]
     return [
-        _Pair(name=name, found=found, wanted=part, scale=scale)
+        _Pair(name=name, found=found, wanted=part, shape=outputs[name].shape[1:], scale=scale)
         for (name, found), part, scale in zip(rows.items(), parts, scales, strict=True)
     ]
 
 
 def _decisions(outputs: Arrays) -> NDArray[Any]:
-    """Return the largest of each output's values, (N,) or (N, outputs); of one number, itself."""
-    rows = [_rows(each) for each in outputs.values()]
-    if len(rows) > 1:
-        return np.stack([each.argmax(1) for each in rows], 1)
-    return rows[0].argmax(1) if rows[0].shape[1] > 1 else next(iter(outputs.values()))
+    """Return the largest of each output's values, (N,) or (N, …) of maps and several; of one number, itself."""
+    found = [_largest(_rows(each), each.shape[1:]) for each in outputs.values()]
+    if len(found) > 1 or found[0].shape[1] > 1:
+        return np.concatenate(found, 1)
+    return found[0][:, 0] if next(iter(outputs.values()))[0].size > 1 else next(iter(outputs.values()))
+
+
+def _largest(rows: Floats, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return which channel or column is the largest at each of P positions of maps and lists (N, P); else (N, 1)."""
+    if len(shape) < 2:
+        return np.asarray(rows.argmax(1)[:, None])
+    axis = -1 if len(shape) == 2 and shape[0] > shape[1] else 1
+    places: NDArray[np.int64] = rows.reshape(-1, *shape).argmax(axis).reshape(len(rows), -1)
+    return places
 
 
 def _rows(outputs: NDArray[Any]) -> Floats:
@@ -188,7 +198,10 @@ def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
     def both(counts: Floats) -> tuple[Floats, Floats]:
         return _agreement(one, counts), _agreement(other, counts)
 
-    same = min(float((a.found.argmax(1) == b.found.argmax(1)).mean()) for a, b in zip(one, other, strict=True))
+    same = min(
+        float((_largest(a.found, a.shape) == _largest(b.found, b.shape)).mean())
+        for a, b in zip(one, other, strict=True)
+    )
     found = stats.paired_bootstrap(both, len(first.score), agreement=same, groups=source.groups)
     return replace(found, agreement_min=_SAME_MIN)
 

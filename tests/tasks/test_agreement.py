@@ -73,6 +73,16 @@ def test_the_comparison_resamples_both_together() -> None:
     assert interval.low < second.value < interval.high < 1
 
 
+@pytest.mark.parametrize(("shape", "positions"), [((2, 3, 3), 9), ((5, 2), 5), ((2, 5), 5), ((4,), 1)])
+def test_maps_decide_at_each_position(shape: tuple[int, ...], positions: int) -> None:
+    wanted = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    found = wanted.copy()
+    found[0] = -found[0]  # a sixth of all decisions
+    answers, _ = answered(task, found, wanted)
+    assert answers.decisions.reshape(6, -1).shape == (6, positions)
+    assert answers.others["same largest output"] == pytest.approx(5 / 6)
+
+
 def of_two(errors: tuple[float, float]) -> tuple[Answers, ArraySource]:
     """Return answers of two outputs, the second a thousand times as large, each off by a share of its spread."""
     random = np.random.default_rng(0)
@@ -90,7 +100,7 @@ def test_of_several_outputs_the_worst_counts() -> None:
     assert first.value == pytest.approx(second.value, abs=0.05)
     assert first.value == pytest.approx(1 - 0.3**2, abs=0.04)
     assert first.others["error"] == pytest.approx(0.3, abs=0.06)
-    assert first.decisions.shape == (40, 2)
+    assert first.decisions.shape == (40, 3)  # of two values, and of each column of 2x2
     assert task.interval(first, source).value == pytest.approx(first.value)
     found = task.compare(first, second, source)
     assert (found.value_float, found.value_int8) == (first.value, second.value)
