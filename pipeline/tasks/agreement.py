@@ -120,7 +120,10 @@ class _Pair:
 
     @property
     def same(self) -> float:
-        return float((_largest(self.found, self.shape) == _largest(self.wanted, self.shape)).mean())
+        return self.same_as(self.wanted)
+
+    def same_as(self, other: Floats) -> float:
+        return float((_largest(self.found, self.shape) == _largest(other, self.shape)).mean())
 
     @property
     def error(self) -> float:
@@ -198,10 +201,7 @@ def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
     def both(counts: Floats) -> tuple[Floats, Floats]:
         return _agreement(one, counts), _agreement(other, counts)
 
-    same = min(
-        float((_largest(a.found, a.shape) == _largest(b.found, b.shape)).mean())
-        for a, b in zip(one, other, strict=True)
-    )
+    same = min(a.same_as(b.found) for a, b in zip(one, other, strict=True))
     found = stats.paired_bootstrap(both, len(first.score), agreement=same, groups=source.groups)
     return replace(found, agreement_min=_SAME_MIN)
 
