@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,16 @@ from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.host import is_this_machine, machine_name
 from pipeline.judging.latency import ROUNDS, quantile
 from pipeline.judging.stats import Interval
-from pipeline.onboard.arrays import Arrays, Predict, TensorSpec, chosen, concatenated, length
+from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, chosen, concatenated, length
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.session import Timer
+from pipeline.onboard.stepping import first_step, stepping
 from pipeline.onboard.timing import measure
 from pipeline.runtimes import Session, executed, open_session, unavailable
 from pipeline.starting.files import relative, render
 from pipeline.starting.models import card_named
 from pipeline.starting.samples import Given, given_by
+from pipeline.starting.sequences import carried_of, sequences_by
 from pipeline.tasks import OUTPUT, Task, named
 
 _LAST = (0, 2, 3, 1)  # (n, C, H, W) → (n, H, W, C)
@@ -136,8 +138,11 @@ class _Opened:
             return {OUTPUT: found[self.outputs[0].name]}
         return {spec.name: found[spec.name] for spec in self.outputs}
 
-    def predict(self) -> Predict:
-        """Return the file as a function; samples run together only where that gives what they give alone."""
+    def predict(self, carried: Mapping[str, str]) -> Predict:
+        """Return the file as a function; samples run together only where that gives what they give alone.
+
+        ``carried``: output → input that it becomes at the next step of sequences.
+        """
         alone: list[bool] = []
 
         def together(inputs: Arrays) -> Arrays:
@@ -152,7 +157,7 @@ class _Opened:
                 alone.append(not _same(together(some), one_by_one(some)))
             return one_by_one(inputs) if alone[0] else together(inputs)
 
-        return predict
+        return stepping(predict, Signature(self.inputs, self.outputs, dict(carried)))
 
 
 def _same(together: Arrays, alone: Arrays) -> bool:
@@ -167,6 +172,7 @@ class _Asked:
     task: Task
     source: Source
     prepared: Callable[[Arrays], Arrays]
+    carried: Mapping[str, str]
 
 
 def validate(question: Question) -> Validated:
@@ -178,10 +184,10 @@ def validate(question: Question) -> Validated:
         if each is not None:
             _check_ends(each, asked)
     target = catalog.load_target(question.target) if question.target else None
-    answers = asked.task.answer(opened.predict(), asked.source, asked.prepared)
+    answers = asked.task.answer(opened.predict(asked.carried), asked.source, asked.prepared)
     comparison = None
     if beside is not None:
-        floats = asked.task.answer(beside.predict(), asked.source, asked.prepared)
+        floats = asked.task.answer(beside.predict(asked.carried), asked.source, asked.prepared)
         comparison = asked.task.compare(floats, answers, asked.source)
     files = [opened, *([beside] if beside else [])]
     times = _times(files, asked)
@@ -302,20 +308,36 @@ def _asked(question: Question, opened: _Opened, beside: _Opened | None) -> _Aske
     card = card_named(question.data)
     if card is not None:
         return _of_card(*catalog.load_card(str(card)))
-    given = given_by(Path(question.data), opened.inputs, opened.outputs)
+    own_names = [replace(spec, name=outside_name(spec.name)) for spec in opened.inputs]
+    inputs = opened.inputs if len(own_names) == 1 else own_names
+    carried, _ = carried_of(inputs, opened.outputs, ())
+    if carried and beside is not None:
+        return _of_sequences(question, beside, Signature(tuple(inputs), opened.outputs, carried))
+    given = given_by(Path(question.data), inputs, opened.outputs)
     if not given.inputs:
         return _of_card(DatasetCard.model_validate(tomllib.loads(_card(given, opened))), Path.cwd())
     if beside is None:
         raise ConfigError(
             f"{given.said}: nobody says what is right", where="--data", remedy="name the float file: --float FILE"
         )
-    shaped = zip(opened.inputs, given.inputs.values(), strict=True)
-    names = [INPUT] if len(opened.inputs) == 1 else [outside_name(spec.name) for spec in opened.inputs]
-    inputs = {name: _prepared(x, spec, given) for name, (spec, x) in zip(names, shaped, strict=True)}
-    wanted = [np.asarray(each, np.float32) for each in beside.predict()(inputs).values()]
-    several = np.concatenate([each.reshape(given.samples, -1) for each in wanted], 1)
+    shaped = zip(inputs, given.inputs.values(), strict=True)
+    names = [INPUT] if len(inputs) == 1 else [spec.name for spec in inputs]
+    return _agreeing(
+        {name: _prepared(x, spec, given) for name, (spec, x) in zip(names, shaped, strict=True)}, beside, {}
+    )
+
+
+def _of_sequences(question: Question, beside: _Opened, signature: Signature) -> _Asked:
+    given = sequences_by(Path(question.data), signature, beside.predict({}))
+    return _agreeing(given.inputs, beside, signature.carried)
+
+
+def _agreeing(inputs: Arrays, beside: _Opened, carried: Mapping[str, str]) -> _Asked:
+    """Ask for what the float file gives."""
+    wanted = [np.asarray(each, np.float32) for each in beside.predict(carried)(inputs).values()]
+    several = np.concatenate([each.reshape(len(each), -1) for each in wanted], 1)
     source = ArraySource(inputs=inputs, labels={"output": wanted[0] if len(wanted) == 1 else several})
-    return _Asked(task=named("agreement"), source=source, prepared=lambda inputs: inputs)
+    return _Asked(task=named("agreement"), source=source, prepared=lambda inputs: inputs, carried=carried)
 
 
 def _prepared(x: NDArray[Any], spec: TensorSpec, given: Given) -> NDArray[np.float32]:
@@ -325,7 +347,12 @@ def _prepared(x: NDArray[Any], spec: TensorSpec, given: Given) -> NDArray[np.flo
 
 def _of_card(card: DatasetCard, folder: Path) -> _Asked:
     dataset = load(reference(card, folder))
-    return _Asked(task=named(card.task), source=dataset.test, prepared=lambda inputs: prepare(inputs, dataset.frontend))
+    return _Asked(
+        task=named(card.task),
+        source=dataset.test,
+        prepared=lambda inputs: prepare(inputs, dataset.frontend),
+        carried=card.carried,
+    )
 
 
 def _card(given: Given, opened: _Opened) -> str:
@@ -339,6 +366,7 @@ def _card(given: Given, opened: _Opened) -> str:
         arrays=[pair for pair in given.arrays if pair[0] != pair[1]],
         inputs=[replace(spec, name=outside_name(spec.name)) for spec in opened.inputs],
         outputs=(),
+        carried={},
         val=least,
         test=given.samples - 2 * least,
     )
@@ -349,7 +377,8 @@ def _card(given: Given, opened: _Opened) -> str:
 
 def _times(files: list[_Opened], asked: _Asked) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     """Time all files together on one sample: (S, R) ms of each."""
-    sample = asked.prepared(asked.source.read(np.arange(1)).inputs)
+    carried = Signature((), (), dict(asked.carried))
+    sample = first_step(asked.prepared(asked.source.read(np.arange(1)).inputs), carried)
 
     def opener(each: _Opened) -> Callable[[], Timer]:
         def opened() -> Timer:

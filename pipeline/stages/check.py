@@ -66,7 +66,7 @@ def check(
             _check_start(module, network, start_network)
         module.eval()
         work.progress.advance()
-        inputs = calibration_inputs(load(data), facts.frontend, most=CHECK_SAMPLES)
+        inputs = calibration_inputs(load(data), facts.frontend, module, most=CHECK_SAMPLES)
         with _refused_by(network):
             folded = folded_graph(module, network.input_shape)
             _check_files(work, folded, folded, inputs, network)

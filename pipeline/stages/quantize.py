@@ -117,7 +117,7 @@ def quantize(
             device=pick_device(device),
             bytes_grid=None if (values := values_of(dataset, facts.frontend)) is None else grid_of_bytes(values),
         )
-        return _quantize(job, calibration_inputs(dataset, facts.frontend))
+        return _quantize(job, calibration_inputs(dataset, facts.frontend, job.folded))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,9 +186,11 @@ def _best_way(job: _Job, calibration: Tensor) -> tuple[_Way, fx.GraphModule]:
     if len(ways) == 1:
         return ways[0], prepared[0]
     inputs, _ = next(job.val.batches(torch.arange(min(len(job.val), _JUDGED_SAMPLES)), _JUDGED_SAMPLES))
+    # of sequences single steps are judged, those that ranges were measured on
+    judged = calibration[:_JUDGED_SAMPLES] if job.dataset.card.steps else joined(inputs)
     with torch.no_grad():
-        wanted = job.folded(joined(inputs))
-        sqnr = [output_sqnr_db(job.folded, wanted, freeze(each)(joined(inputs))) for each in prepared]
+        wanted = job.folded(judged)
+        sqnr = [output_sqnr_db(job.folded, wanted, freeze(each)(judged)) for each in prepared]
     best = max(range(len(ways)), key=lambda index: sqnr[index])
     job.work.progress.say(f"calibration: {ways[best].words}, {sqnr[best]:.1f} dB; as it is {sqnr[0]:.1f} dB")
     return ways[best], prepared[best]

@@ -27,7 +27,7 @@ from pipeline.starting.arrays import called
 
 MOST = 512  # samples without labels that are used
 _MOST_BYTES = 256 << 20
-_FEWEST = 8
+FEWEST = 8
 _BYTE = 255
 _LEAST_PER_CLASS = 3  # one for each split
 
@@ -44,6 +44,7 @@ class Given:
     said: str
     arrays: tuple[tuple[str, str], ...] = ()  # x and y → what they are called in the file
     inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (N, …) raw, where nothing fits as a label
+    steps: int = 0  # of each sample, where it is a sequence
 
 
 def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
@@ -54,8 +55,8 @@ def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     if not place.exists():
         raise ConfigError(f"there is no '{place}'", where="--data", remedy="give a folder, an .npz file, or a card")
     given = _of_folder(place, inputs, outputs) if place.is_dir() else _of_arrays(place, inputs, outputs)
-    if given.samples < _FEWEST:
-        raise DataError(f"{given.samples} samples, expected at least {_FEWEST}", where=str(place))
+    if given.samples < FEWEST:
+        raise DataError(f"{given.samples} samples, expected at least {FEWEST}", where=str(place))
     return given
 
 
@@ -119,7 +120,7 @@ def _of_arrays(file: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
         what = f"'{file}' is no kind of samples that karui knows"
         remedy = "give a folder of pictures, an .npz file with x (and y), or a card"
         raise ConfigError(what, where="--data", remedy=remedy)
-    arrays = _read(file)
+    arrays = read_arrays(file)
     names = _names(file, arrays, inputs)
     turned = {spec.name: _turned(arrays[names[spec.name]], spec.shape, file) for spec in inputs}
     count = _count(file, turned)
@@ -179,7 +180,8 @@ def _count(file: Path, arrays: Mapping[str, NDArray[Any]]) -> int:
     return next(iter(counts.values()))
 
 
-def _read(file: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file by name.  Raises DataError."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}

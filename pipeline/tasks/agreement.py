@@ -56,7 +56,7 @@ def signature(card: DatasetCard, classes: tuple[str, ...], wanted: tuple[int, ..
     """Ask for outputs of the shape that the float network gave.  Raises ConfigError for more axes than that."""
     del classes
     shapes = dict(card.outputs) or {OUTPUT: wanted}
-    if card.outputs and (values := sum(map(math.prod, shapes.values()))) != math.prod(wanted):
+    if card.outputs and (values := sum(map(math.prod, shapes.values())) * (card.steps or 1)) != math.prod(wanted):
         raise ConfigError(f"card '{card.name}': its [outputs] have {values} values, y has {math.prod(wanted)}")
     for shape in shapes.values():
         if len(shape) not in _AXES:

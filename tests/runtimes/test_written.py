@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.artifacts.files import FileFormat
 from pipeline.declare.recipe import QuantizeSpec
+from pipeline.declare.words import RuntimeName
 from pipeline.errors import ModelError
 from pipeline.networks.build import build_network
 from pipeline.networks.from_onnx import network_from
@@ -25,7 +26,7 @@ from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import freeze, prepare
-from pipeline.runtimes import unavailable
+from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.written import Written, check_file, limits_of, write
 from pipeline.tflite import write_tflite
 from tests import learnable
@@ -142,6 +143,8 @@ def test_several_inputs_and_outputs_stand_apart_in_the_files(tmp_path: Path) -> 
             path = tmp_path / f"file.{file_format}"
             path.write_bytes(written.contents[file_format])
             assert check_file(written, file_format, path, inputs, limits, signature=ends)
+            runtime: RuntimeName = "onnxruntime" if file_format == ONNX else "litert"
+            assert [each.name for each in open_session(path, runtime).signature.outputs] == ["scores", "map"]
         steps = written.steps
     assert set(steps) == {"scores", "map"}  # each on a grid of its own
     assert steps["scores"] != steps["map"]

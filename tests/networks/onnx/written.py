@@ -57,6 +57,16 @@ def two_ends() -> onnx.ModelProto:
     return model(nodes, (1, 3, 8, 8), constants, outputs=("scores", "map"), also={"side": (1, 4)})
 
 
+def recurrent(*, wide: int = 8) -> onnx.ModelProto:
+    """Return a model for one step: of six numbers and a state it makes two numbers and the next state."""
+    nodes = [
+        node("Concat", "x h", "a", axis=1), node("Gemm", "a w b", "c"), node("Tanh", "c", "hn"),
+        node("Gemm", "hn v", "y"),
+    ]  # fmt: skip
+    constants = {"w": 0.4 * random(6 + wide, wide), "b": 0.1 * random(wide), "v": random(wide, 2, seed=2)}
+    return model(nodes, (1, 6), constants, outputs=("y", "hn"), also={"h": (1, wide)})
+
+
 def write(model: onnx.ModelProto, folder: Path) -> Path:
     """Write a model, without looking at it."""
     path = folder / "net.onnx"
