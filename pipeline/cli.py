@@ -226,7 +226,11 @@ def run(
     "--input", "inputs", multiple=True, metavar="NAME=SHAPE", callback=_is_assignment,
     help="Shape of an input whose axes the file leaves free, for example images=1,3,320,320.",
 )  # fmt: skip
-@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
+@click.option(
+    "--carry", multiple=True, metavar="OUTPUT=INPUT",
+    help="What the next call is given; names such as h and hn say it themselves, unless --carry none.",
+)  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", callback=_is_named,
     help="Folder of the run.  [default: runs/NAME]",
@@ -244,6 +248,7 @@ def quantize(
     name: str,
     inputs: tuple[str, ...],
     output: str,
+    carry: tuple[str, ...],
     out: Path | None,
     yes: bool,
     as_json: bool,
@@ -263,7 +268,7 @@ def quantize(
 
     with results_alone():
         shapes = {each.partition("=")[0].strip(): _shape_in(each) for each in inputs}
-        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output)
+        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output, carry=carry)
     if made.in_the_way and not yes:
         there = ", ".join(map(str, made.in_the_way))
         raise ConfigError(f"{there} is there already", where="quantize", remedy="choose another --name, or say --yes")
@@ -305,7 +310,7 @@ def quantize(
     help="Device whose limits it has to keep.",
 )  # fmt: skip
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
-@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @_debug_option
 def validate(

@@ -267,4 +267,4 @@ def test_every_known_operation_is_written_and_ruled() -> None:
         "Pad": {"Pad", "PadFilled"},
     }
     kinds = {each for kind in KINDS.values() for each in several.get(kind, {kind})}
-    assert kinds == set(EMITTERS) == set(RULES)
+    assert kinds == {*EMITTERS, "Input", "Outputs"} == set(RULES)  # the ends are written by the graph itself
