@@ -22,7 +22,7 @@ from pipeline.visible import shown_json, shown_text
 if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
-    from pipeline.flow import StageName
+    from pipeline.flow import RunRequest, StageName
     from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +182,6 @@ def run(
     """
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
-    from pipeline.runs.finished import RUNS
 
     request = RunRequest(
         recipe=recipe,
@@ -198,16 +197,10 @@ def run(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    elif outcome.targets:
-        _print_tables(outcome, folder, request.command)
-    else:
+    if not outcome.targets and not as_json:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
-    return _status_of(outcome.state, allow_open=allow_open)
+        return 0
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Quantize an ONNX file: no training code, only samples.")
@@ -263,7 +256,6 @@ def quantize(
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
     from pipeline.paths import expanded
-    from pipeline.runs.finished import RUNS
     from pipeline.starting.models import quantizing
 
     with results_alone():
@@ -285,14 +277,7 @@ def quantize(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    else:
-        _print_tables(outcome, folder, request.command)
-    return _status_of(outcome.state, allow_open=allow_open)
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Judge a model file as it is, quantized or not.")
@@ -584,12 +569,22 @@ def _print_json(text: str) -> None:
     click.echo(shown_json(text) if is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
-def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
-    from pipeline.console import result_console
-    from pipeline.report.table import print_outcome
-    from pipeline.runs.run import repeatable
+def _ended(request: RunRequest, outcome: Outcome, *, as_json: bool, allow_open: bool) -> int:
+    """Print what came of a run, and return the exit status."""
+    from pipeline.runs.finished import RUNS
 
-    print_outcome(outcome, folder, result_console(), command=repeatable(command))
+    folder = request.out or RUNS / outcome.run
+    if as_json:
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
+    else:
+        from pipeline.console import result_console
+        from pipeline.report.table import print_outcome
+        from pipeline.runs.run import repeatable
+
+        print_outcome(outcome, folder, result_console(), command=repeatable(request.command))
+    return _status_of(outcome.state, allow_open=allow_open)
 
 
 def _title(kind: Kind, name: str) -> str:
