@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import ActivationQuantizer, QScale, QWeighted
-from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
+from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, result_quantizer, runs_inside
 from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
+from pipeline.quant.spelled import Gate
+from pipeline.quant.sums import exact_scale
 
 _BINS = 2048
 _SMALLEST_SHARE, _CANDIDATES = 0.3, 71  # ends tried for the least squared error: 30 % … 100 %, by 1 %
@@ -80,6 +83,43 @@ def bound_scales(prepared: fx.GraphModule) -> None:
         never = float(quantizer.high) == float(quantizer.low)
         smallest = SANE_SCALE if never and step is None else (step or 0.0) * (1.0 if never else FINEST_OF_RESULT)
         quantizer.smallest_scale.fill_(max(smallest, SMALLEST_SCALE))
+    _settle_addends(prepared)
+
+
+def _settle_addends(prepared: fx.GraphModule) -> None:
+    """Give every addend the scale near its own with which kernels compute the sum exactly, from the last sum backwards.
+
+    The first sum that reads a value counts, and so the total's scale is settled before those of its addends.
+    """
+    sums = [node for node in compute_nodes(prepared) if _total_scale(node) is not None]
+    first: dict[ActivationQuantizer, fx.Node] = {}
+    for node in sums:
+        for value in node.all_input_nodes:
+            first.setdefault(quantizer_of(value), node)
+    for quantizer in first:
+        quantizer.settled.zero_()
+    for node in reversed(sums):
+        total = _total_scale(node)
+        assert total is not None  # noqa: S101  (it is one of the sums)
+        addends = {quantizer_of(value) for value in node.all_input_nodes}
+        largest = max(quantizer.params.scale for quantizer in addends)
+        for quantizer in addends:
+            if first[quantizer] is node and quantizer.fixed is None and not quantizer.pinned:
+                exact = exact_scale(quantizer.params.scale, total=total, largest=largest)
+                if exact is not None:
+                    quantizer.settle(exact)
+
+
+def _total_scale(node: fx.Node) -> float | None:
+    """Return the scale in which an integer kernel gives the sum of what it reads; None for other operations."""
+    module = module_of(node)
+    if isinstance(module, Gate):
+        return Gate.summed.scale
+    shifts = isinstance(module, QScale) and not module.has_factor
+    if not (shifts or isinstance(module, ops.Add)) or not all(on_grid(value) for value in node.all_input_nodes):
+        return None
+    result = result_quantizer(node)
+    return None if result is None else result.params.scale
 
 
 def _result_step(node: object) -> float | None:
