@@ -170,11 +170,11 @@ class FrozenConstant(nn.Module):
 
 
 class FrozenPool(nn.Module):
-    """An averaging operation on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+    """A pool of means on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
 
-    def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
+    def __init__(self, pool: nn.Module, scale: float) -> None:
         super().__init__()
-        self.pool, self.scale, self.round_result = pool, scale, round_result
+        self.pool, self.scale, self.round_result = pool, scale, True
         self.shake: _Shake | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,6 +183,21 @@ class FrozenPool(nn.Module):
         if self.round_result:
             mean = self.shake.rounded(mean) if self.shake else mean.round()
         return mean * self.scale
+
+
+class FrozenMean(nn.Module):
+    """A mean over all positions that ends in a grid of its own: the exact sum, multiplied once in float32."""
+
+    def __init__(self, scale: float, result_scale: float) -> None:
+        super().__init__()
+        self.scale, self.result_scale = scale, result_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, …) → (N, C, 1, …); results are float64, where steps times their scale are exact."""
+        positions = tuple(range(2, x.dim()))
+        total = (x / self.scale).round().double().sum(positions, keepdim=True).float()
+        factor = np.float32(self.scale) / (np.float32(self.result_scale) * np.float32(x[0, 0].numel()))
+        return (total * float(factor)).double() * self.result_scale
 
 
 _ROUNDING = FrozenQuantizer | FrozenPool | _FrozenArithmetic

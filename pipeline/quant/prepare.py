@@ -25,6 +25,7 @@ from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind
 from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer, QScale
 from pipeline.quant.frozen import (
     FrozenConstant,
+    FrozenMean,
     FrozenPool,
     FrozenProduct,
     FrozenQuantizer,
@@ -211,14 +212,13 @@ def _integers_of(node: fx.Node) -> nn.Module | None:
         return FrozenWeighted(module)
     if (arithmetic := _arithmetic_of(node)) is not None:
         return arithmetic
-    if kind_of(module) in ("AveragePool", "GlobalAveragePool") and on_grid(node.args[0]):
-        scale = input_quantizer(node).params.scale
-        return FrozenPool(module, scale, round_result=kind_of(module) == "AveragePool")
+    if kind_of(module) == "AveragePool" and on_grid(node.args[0]):
+        return FrozenPool(module, input_quantizer(node).params.scale)
     return None
 
 
 def _arithmetic_of(node: fx.Node) -> nn.Module | None:
-    """Return the sum or product that the operation is in an integer kernel; None where there is none."""
+    """Return the sum, product or mean that the operation is in an integer kernel; None where there is none."""
     module, result = module_of(node), result_quantizer(node)
     if result is None or not all(on_grid(value) for value in node.all_input_nodes):
         return None
@@ -237,7 +237,7 @@ def _arithmetic_of(node: fx.Node) -> nn.Module | None:
     if isinstance(module, ops.Add | ops.Mul):
         kind = FrozenSum if isinstance(module, ops.Add) else FrozenProduct
         return kind(*grids, result=result.params)
-    return None
+    return FrozenMean(grids[0].scale, result.params.scale) if isinstance(module, ops.GlobalAveragePool) else None
 
 
 def _check_range(node: fx.Node, quantizer: ActivationQuantizer | FollowingQuantizer) -> None:
