@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -20,7 +21,7 @@ from pipeline.quant.fakequant import ActivationQuantizer, QScale, QWeighted
 from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, result_quantizer, runs_inside
 from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
 from pipeline.quant.spelled import Gate
-from pipeline.quant.sums import exact_scale
+from pipeline.quant.sums import Addend, exact_scales
 
 _BINS = 2048
 _SMALLEST_SHARE, _CANDIDATES = 0.3, 71  # ends tried for the least squared error: 30 % … 100 %, by 1 %
@@ -101,13 +102,31 @@ def _settle_addends(prepared: fx.GraphModule) -> None:
     for node in reversed(sums):
         total = _total_scale(node)
         assert total is not None  # noqa: S101  (it is one of the sums)
-        addends = {quantizer_of(value) for value in node.all_input_nodes}
-        largest = max(quantizer.params.scale for quantizer in addends)
-        for quantizer in addends:
-            if first[quantizer] is node and quantizer.fixed is None and not quantizer.pinned:
-                exact = exact_scale(quantizer.params.scale, total=total, largest=largest)
-                if exact is not None:
-                    quantizer.settle(exact)
+        quantizers = list(dict.fromkeys(quantizer_of(value) for value in node.all_input_nodes))
+        twice = 2 if isinstance(module_of(node), ops.Add) and len(quantizers) == 1 else 1
+        addends = [
+            Addend(
+                scale=quantizer.params.scale,
+                steps=twice * (np.arange(ACTIVATIONS.steps + 1) - quantizer.params.zero_point),
+                free=first[quantizer] is node and quantizer.fixed is None and not quantizer.pinned,
+            )
+            for quantizer in quantizers
+        ]
+        scales = exact_scales([*addends, *_constant(node, addends[0].scale)], total=total)
+        for quantizer, addend, scale in zip(quantizers, addends, scales, strict=False):
+            if addend.free:
+                quantizer.settle(scale)
+
+
+def _constant(node: fx.Node, input_scale: float) -> list[Addend]:
+    """Return what an operation adds to its only input by itself."""
+    module = module_of(node)
+    if isinstance(module, QScale):
+        steps = module.integers().cpu().numpy().astype(np.int64) - module.params.zero_point
+        return [Addend(scale=module.params.scale, steps=np.unique(steps), free=False)]
+    if isinstance(module, Gate):
+        return [Addend(scale=module.addend(input_scale).scale, steps=np.array([Gate.constant]), free=False)]
+    return []
 
 
 def _total_scale(node: fx.Node) -> float | None:

@@ -171,7 +171,7 @@ class QScale(Scale):
         zero_point = round(-low / scale)
         if self._sum:
             source, total = (each.params.scale for each in self._sum)
-            scale = exact_scale(scale, total=total, largest=max(source, scale)) or scale
+            scale = exact_scale(scale, total=total, largest=max(source, scale))
         return QuantParams.of(scale, zero_point)
 
     def integers(self) -> Tensor:

@@ -42,7 +42,7 @@ class Gate(nn.Hardsigmoid):
         """Return the grid of what is added to an input of this scale."""
         scale, total = (3 + self.shift) / self.constant, self.summed.scale
         largest = min(max(scale, input_scale), _COARSEST_UNIT * total)
-        return QuantParams.of(exact_scale(scale, total=total, largest=largest) or scale)
+        return QuantParams.of(exact_scale(scale, total=total, largest=largest))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """Any shape."""
