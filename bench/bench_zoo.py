@@ -193,7 +193,7 @@ def _taken(package: str, name: str, shape: tuple[int, ...], real: Pictures) -> R
             part = "float files"
             _float_files(row, network, folded, x, Path(folder))
             part = "pruned file"
-            _pruned_file(row, network, x, Path(folder))
+            _pruned_file(row, network, total_macs(folded), x, Path(folder))
             part = "training"
             pictures = real.resized(shape)
             row.trained = not any(isinstance(each, MatMul) for each in folded.modules())
@@ -285,7 +285,7 @@ def _int8_files(row: Row, folded: fx.GraphModule, pictures: Pictures, folder: Pa
 
 
 @torch.no_grad()
-def _pruned_file(row: Row, network: nn.Module, x: Tensor, folder: Path) -> None:
+def _pruned_file(row: Row, network: nn.Module, macs: int, x: Tensor, folder: Path) -> None:
     try:
         edits = plan_for(network, row.shape, share_left=1 - _PRUNED, round_to=1)
     except KaruiError as error:
@@ -296,7 +296,7 @@ def _pruned_file(row: Row, network: nn.Module, x: Tensor, folder: Path) -> None:
         return
     pruned = apply(copy.deepcopy(network), edits)
     folded = folded_graph(pruned, row.shape)
-    row.pruned = 1 - total_macs(folded) / total_macs(folded_graph(network, row.shape))
+    row.pruned = 1 - total_macs(folded) / macs
     wanted = pruned(x).numpy()
     got = _run(folder / "pruned.onnx", to_bytes(write_onnx(folded, name="pruned")), "onnx", x)
     row.pruned_error = float(np.abs(got - wanted).max()) / (float(wanted.max() - wanted.min()) or 1.0)

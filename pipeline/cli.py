@@ -22,7 +22,7 @@ from pipeline.visible import shown_json, shown_text
 if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
-    from pipeline.flow import StageName
+    from pipeline.flow import RunRequest, StageName
     from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +182,6 @@ def run(
     """
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
-    from pipeline.runs.finished import RUNS
 
     request = RunRequest(
         recipe=recipe,
@@ -198,16 +197,10 @@ def run(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    elif outcome.targets:
-        _print_tables(outcome, folder, request.command)
-    else:
+    if not outcome.targets and not as_json:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
-    return _status_of(outcome.state, allow_open=allow_open)
+        return 0
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Quantize an ONNX file: no training code, only samples.")
@@ -226,7 +219,11 @@ def run(
     "--input", "inputs", multiple=True, metavar="NAME=SHAPE", callback=_is_assignment,
     help="Shape of an input whose axes the file leaves free, for example images=1,3,320,320.",
 )  # fmt: skip
-@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
+@click.option(
+    "--carry", multiple=True, metavar="OUTPUT=INPUT",
+    help="What the next call is given; names such as h and hn say it themselves, unless --carry none.",
+)  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", callback=_is_named,
     help="Folder of the run.  [default: runs/NAME]",
@@ -244,6 +241,7 @@ def quantize(
     name: str,
     inputs: tuple[str, ...],
     output: str,
+    carry: tuple[str, ...],
     out: Path | None,
     yes: bool,
     as_json: bool,
@@ -258,12 +256,11 @@ def quantize(
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
     from pipeline.paths import expanded
-    from pipeline.runs.finished import RUNS
     from pipeline.starting.models import quantizing
 
     with results_alone():
         shapes = {each.partition("=")[0].strip(): _shape_in(each) for each in inputs}
-        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output)
+        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output, carry=carry)
     if made.in_the_way and not yes:
         there = ", ".join(map(str, made.in_the_way))
         raise ConfigError(f"{there} is there already", where="quantize", remedy="choose another --name, or say --yes")
@@ -280,14 +277,7 @@ def quantize(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    else:
-        _print_tables(outcome, folder, request.command)
-    return _status_of(outcome.state, allow_open=allow_open)
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Judge a model file as it is, quantized or not.")
@@ -305,7 +295,7 @@ def quantize(
     help="Device whose limits it has to keep.",
 )  # fmt: skip
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
-@click.option("--output", default="", metavar="NAME", help="Which output, where the file has several.")
+@click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @_debug_option
 def validate(
@@ -579,12 +569,22 @@ def _print_json(text: str) -> None:
     click.echo(shown_json(text) if is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
-def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
-    from pipeline.console import result_console
-    from pipeline.report.table import print_outcome
-    from pipeline.runs.run import repeatable
+def _ended(request: RunRequest, outcome: Outcome, *, as_json: bool, allow_open: bool) -> int:
+    """Print what came of a run, and return the exit status."""
+    from pipeline.runs.finished import RUNS
 
-    print_outcome(outcome, folder, result_console(), command=repeatable(command))
+    folder = request.out or RUNS / outcome.run
+    if as_json:
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
+    else:
+        from pipeline.console import result_console
+        from pipeline.report.table import print_outcome
+        from pipeline.runs.run import repeatable
+
+        print_outcome(outcome, folder, result_console(), command=repeatable(request.command))
+    return _status_of(outcome.state, allow_open=allow_open)
 
 
 def _title(kind: Kind, name: str) -> str:

@@ -7,32 +7,36 @@ from __future__ import annotations
 
 import tomllib
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import catalog
 from pipeline.artifacts.evidence import Comparison, Metric
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT
 from pipeline.data.load import load, reference
 from pipeline.data.source import INPUT, ArraySource, Source
-from pipeline.declare.card import DatasetCard
+from pipeline.declare.card import DatasetCard, outside_name
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.host import is_this_machine, machine_name
 from pipeline.judging.latency import ROUNDS, quantile
 from pipeline.judging.stats import Interval
-from pipeline.onboard.arrays import Arrays, Predict
+from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, chosen, concatenated, length
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.session import Timer
+from pipeline.onboard.stepping import first_step, stepping
 from pipeline.onboard.timing import measure
 from pipeline.runtimes import Session, executed, open_session, unavailable
 from pipeline.starting.files import relative, render
 from pipeline.starting.models import card_named
 from pipeline.starting.samples import Given, given_by
+from pipeline.starting.sequences import carried_of, sequences_by
 from pipeline.tasks import OUTPUT, Task, named
 
 _LAST = (0, 2, 3, 1)  # (n, C, H, W) → (n, H, W, C)
@@ -113,47 +117,52 @@ class Validated:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Opened:
-    """A file in a runtime, and how samples (n, C, H, W) go in and one output comes out."""
+    """A file in a runtime, and how samples with (n, C, H, W) go in and outputs come out."""
 
     path: Path
     runtime: RuntimeName
     session: Session
-    output: str
-    order: tuple[int, ...] | None
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        shape = self.session.signature.input.shape
-        return (shape[2], *shape[:2]) if self.order else shape
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return next(each.shape for each in self.session.signature.outputs if each.name == self.output)
+    inputs: tuple[TensorSpec, ...]  # as the data have them
+    outputs: tuple[TensorSpec, ...]  # that are looked at
+    last: frozenset[str]  # inputs that the file has as (n, H, W, C)
 
     def fed(self, inputs: Arrays) -> Arrays:
-        x = inputs[INPUT]
-        turned = np.ascontiguousarray(x.transpose(self.order)) if self.order else x
-        return {self.session.signature.input.name: turned}
+        """Return prepared inputs as the file has them; the only one may have any name."""
+        alone = next(iter(inputs.values())) if len(inputs) == 1 else None
+        found = {spec.name: inputs[outside_name(spec.name)] if alone is None else alone for spec in self.inputs}
+        return {name: np.ascontiguousarray(x.transpose(_LAST)) if name in self.last else x for name, x in found.items()}
 
-    def predict(self) -> Predict:
-        """Return the file as a function; samples run together only where that gives what they give alone."""
+    def named(self, found: Arrays) -> Arrays:
+        """Return the outputs that are looked at; the only one is called as a task calls it."""
+        if len(self.outputs) == 1:
+            return {OUTPUT: found[self.outputs[0].name]}
+        return {spec.name: found[spec.name] for spec in self.outputs}
+
+    def predict(self, carried: Mapping[str, str]) -> Predict:
+        """Return the file as a function; samples run together only where that gives what they give alone.
+
+        ``carried``: output → input that it becomes at the next step of sequences.
+        """
         alone: list[bool] = []
 
+        def together(inputs: Arrays) -> Arrays:
+            return self.named(self.session.run(self.fed(inputs)))
+
         def one_by_one(inputs: Arrays) -> Arrays:
-            whole = self.fed(inputs)
-            count = len(inputs[INPUT])
-            each = [self.session.run({name: x[at : at + 1] for name, x in whole.items()}) for at in range(count)]
-            return {OUTPUT: np.concatenate([found[self.output] for found in each])}
+            return concatenated([together(chosen(inputs, slice(at, at + 1))) for at in range(length(inputs))])
 
         def predict(inputs: Arrays) -> Arrays:
             if not alone:
-                some = {INPUT: inputs[INPUT][:_TRIED]}
-                together = self.session.run(self.fed(some))[self.output]
-                first = one_by_one(some)[OUTPUT]
-                alone.append(not np.allclose(together, first, rtol=1e-3, atol=1e-3 * float(np.abs(first).max())))
-            return one_by_one(inputs) if alone[0] else {OUTPUT: self.session.run(self.fed(inputs))[self.output]}
+                some = chosen(inputs, slice(_TRIED))
+                alone.append(not _same(together(some), one_by_one(some)))
+            return one_by_one(inputs) if alone[0] else together(inputs)
 
-        return predict
+        return stepping(predict, Signature(self.inputs, self.outputs, dict(carried)))
+
+
+def _same(together: Arrays, alone: Arrays) -> bool:
+    pairs = ((together[name], each) for name, each in alone.items())
+    return all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(np.abs(b).max(initial=0.0))) for a, b in pairs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,6 +172,7 @@ class _Asked:
     task: Task
     source: Source
     prepared: Callable[[Arrays], Arrays]
+    carried: Mapping[str, str]
 
 
 def validate(question: Question) -> Validated:
@@ -170,11 +180,14 @@ def validate(question: Question) -> Validated:
     opened = _opened(question.model, question)
     beside = _opened(question.beside, question) if question.beside else None
     asked = _asked(question, opened, beside)
+    for each in (opened, beside):
+        if each is not None:
+            _check_ends(each, asked)
     target = catalog.load_target(question.target) if question.target else None
-    answers = asked.task.answer(opened.predict(), asked.source, asked.prepared)
+    answers = asked.task.answer(opened.predict(asked.carried), asked.source, asked.prepared)
     comparison = None
     if beside is not None:
-        floats = asked.task.answer(beside.predict(), asked.source, asked.prepared)
+        floats = asked.task.answer(beside.predict(asked.carried), asked.source, asked.prepared)
         comparison = asked.task.compare(floats, answers, asked.source)
     files = [opened, *([beside] if beside else [])]
     times = _times(files, asked)
@@ -199,6 +212,21 @@ def validate(question: Question) -> Validated:
         times_as_long=p50 / quantile(times[1], 0.5).value if beside else None,
         judgements=tuple(_judged(target, asked.task.METRIC, comparison, size=size, p95=p95)),
     )
+
+
+def _check_ends(opened: _Opened, asked: _Asked) -> None:
+    """Refuse a file whose inputs are not those of the samples, or that has more outputs than a task knows."""
+    given, taken = list(asked.source.read(np.arange(1)).inputs), [outside_name(spec.name) for spec in opened.inputs]
+    if len(given) != len(taken) or (len(taken) > 1 and set(given) != set(taken)):
+        raise ModelError(
+            f"takes {', '.join(taken)}, and the samples have {', '.join(given)}",
+            where=str(opened.path),
+            remedy="the card names each input as the file does: [inputs.NAME]",
+        )
+    if len(opened.outputs) > 1 and asked.task.WANTED != "output":
+        names = ", ".join(spec.name for spec in opened.outputs)
+        what = f"has {len(opened.outputs)} outputs: {names}"
+        raise ModelError(what, where=str(opened.path), remedy="say which one the labels are for: --output NAME")
 
 
 def _judged(
@@ -235,22 +263,42 @@ def _opened(path: Path, question: Question) -> _Opened:
     if not wanted:
         what = f"{question.runtime or ' and '.join(runtimes)} cannot run {path.name} here"
         raise ConfigError(what, where="--runtime", remedy=f"usable: {', '.join(usable) or 'none'}")
-    session = open_session(path, wanted[0], exact=True)
+    runtime, session = _first_that_opens(path, wanted)
     signature = session.signature
-    if len(signature.inputs) != 1:
-        listed = ", ".join(each.name for each in signature.inputs)
-        raise ModelError(f"has {len(signature.inputs)} inputs: {listed}", where=str(path))
     names = [each.name for each in signature.outputs]
-    if question.output and question.output not in names:
-        raise ModelError(f"has no output '{question.output}'{nearest(question.output, names)}", where=str(path))
-    if not question.output and len(names) > 1:
-        raise ModelError(
-            f"has {len(names)} outputs: {', '.join(names)}", where=str(path), remedy="choose: --output NAME"
-        )
-    shape = signature.input.shape
-    last = kind == "onnx" and len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS
-    output = question.output or names[0]
-    return _Opened(path=path, runtime=wanted[0], session=session, output=output, order=_LAST if last else None)
+    asked = [name.strip() for name in question.output.split(",") if name.strip()]
+    for name in asked:
+        if name not in names:
+            raise ModelError(f"has no output '{name}'{nearest(name, names)}", where=str(path))
+    last = frozenset(each.name for each in signature.inputs if kind == "onnx" and _is_last(each.shape))
+    return _Opened(
+        path=path,
+        runtime=runtime,
+        session=session,
+        inputs=tuple(_turned(each) if each.name in last else each for each in signature.inputs),
+        outputs=tuple(each for each in signature.outputs if each.name in (asked or names)),
+        last=last,
+    )
+
+
+def _is_last(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS
+
+
+def _turned(spec: TensorSpec) -> TensorSpec:
+    height, width, channels = spec.shape
+    return replace(spec, shape=(channels, height, width))
+
+
+def _first_that_opens(path: Path, runtimes: list[RuntimeName]) -> tuple[RuntimeName, Session]:
+    """Open a file in the first runtime that can; older ones take files that newer ones refuse.  Raises ModelError."""
+    refusals: list[ModelError] = []
+    for runtime in runtimes:
+        try:
+            return runtime, open_session(path, runtime, exact=True)
+        except ModelError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 # ── samples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -260,34 +308,65 @@ def _asked(question: Question, opened: _Opened, beside: _Opened | None) -> _Aske
     card = card_named(question.data)
     if card is not None:
         return _of_card(*catalog.load_card(str(card)))
-    given = given_by(Path(question.data), opened.sample_shape, opened.output_shape)
-    if given.x is None:
+    own_names = [replace(spec, name=outside_name(spec.name)) for spec in opened.inputs]
+    inputs = opened.inputs if len(own_names) == 1 else own_names
+    carried, _ = carried_of(inputs, opened.outputs, ())
+    if carried and beside is not None:
+        return _of_sequences(question, beside, Signature(tuple(inputs), opened.outputs, carried))
+    given = given_by(Path(question.data), inputs, opened.outputs)
+    if not given.inputs:
         return _of_card(DatasetCard.model_validate(tomllib.loads(_card(given, opened))), Path.cwd())
     if beside is None:
         raise ConfigError(
             f"{given.said}: nobody says what is right", where="--data", remedy="name the float file: --float FILE"
         )
-    x = (given.x.reshape(-1, *opened.sample_shape).astype(np.float32) / np.float32(given.divide)).astype(np.float32)
-    wanted = np.asarray(beside.predict()({INPUT: x})[OUTPUT], np.float32)
-    source = ArraySource(inputs={INPUT: x}, labels={"output": wanted})
-    return _Asked(task=named("agreement"), source=source, prepared=lambda inputs: inputs)
+    shaped = zip(inputs, given.inputs.values(), strict=True)
+    names = [INPUT] if len(inputs) == 1 else [spec.name for spec in inputs]
+    return _agreeing(
+        {name: _prepared(x, spec, given) for name, (spec, x) in zip(names, shaped, strict=True)}, beside, {}
+    )
+
+
+def _of_sequences(question: Question, beside: _Opened, signature: Signature) -> _Asked:
+    given = sequences_by(Path(question.data), signature, beside.predict({}))
+    return _agreeing(given.inputs, beside, signature.carried)
+
+
+def _agreeing(inputs: Arrays, beside: _Opened, carried: Mapping[str, str]) -> _Asked:
+    """Ask for what the float file gives."""
+    wanted = [np.asarray(each, np.float32) for each in beside.predict(carried)(inputs).values()]
+    several = np.concatenate([each.reshape(len(each), -1) for each in wanted], 1)
+    source = ArraySource(inputs=inputs, labels={"output": wanted[0] if len(wanted) == 1 else several})
+    return _Asked(task=named("agreement"), source=source, prepared=lambda inputs: inputs, carried=carried)
+
+
+def _prepared(x: NDArray[Any], spec: TensorSpec, given: Given) -> NDArray[np.float32]:
+    shaped = x.reshape(-1, *spec.shape).astype(np.float32)
+    return np.asarray(shaped / np.float32(given.divide), np.float32)
 
 
 def _of_card(card: DatasetCard, folder: Path) -> _Asked:
     dataset = load(reference(card, folder))
-    return _Asked(task=named(card.task), source=dataset.test, prepared=lambda inputs: prepare(inputs, dataset.frontend))
+    return _Asked(
+        task=named(card.task),
+        source=dataset.test,
+        prepared=lambda inputs: prepare(inputs, dataset.frontend),
+        carried=card.carried,
+    )
 
 
 def _card(given: Given, opened: _Opened) -> str:
     """Return a card that keeps as many samples as it can for measuring."""
-    least = opened.output_shape[0] if given.task == "classification" else 1
+    least = opened.outputs[0].shape[0] if given.task == "classification" else 1
     return render(
         "samples.toml",
         given=given,
         name="validated",
         place=relative(given.place),
         arrays=[pair for pair in given.arrays if pair[0] != pair[1]],
-        shape=opened.sample_shape,
+        inputs=[replace(spec, name=outside_name(spec.name)) for spec in opened.inputs],
+        outputs=(),
+        carried={},
         val=least,
         test=given.samples - 2 * least,
     )
@@ -298,7 +377,8 @@ def _card(given: Given, opened: _Opened) -> str:
 
 def _times(files: list[_Opened], asked: _Asked) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     """Time all files together on one sample: (S, R) ms of each."""
-    sample = asked.prepared(asked.source.read(np.arange(1)).inputs)
+    carried = Signature((), (), dict(asked.carried))
+    sample = first_step(asked.prepared(asked.source.read(np.arange(1)).inputs), carried)
 
     def opener(each: _Opened) -> Callable[[], Timer]:
         def opened() -> Timer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,8 +83,10 @@ class NetworkRef:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Return the shape of one sample: (C, H, W) or (F,)."""
-        return self.signature.input.shape
+        """Return the shape of one sample: (C, H, W) or (F,); an ONNX file's several inputs lie side by side."""
+        shapes = [spec.shape for spec in self.signature.inputs]
+        several = len(shapes) > 1 and self.path.suffix == ".onnx"
+        return (sum(map(math.prod, shapes)),) if several else shapes[0]
 
     @property
     def output_channels(self) -> int:

@@ -41,7 +41,7 @@ def with_shape(card: DatasetCard, train: Source, frontend: dict[str, tuple[StepC
     """
     for name, spec in card.inputs.items() if card.inputs else ((INPUT, card.input),):
         found = _shape_after(frontend[name], name, train)
-        if spec.shape and spec.shape != found:
+        if spec.shape and card.stored_shape(name) != found:
             raise DataError(
                 f"the network's input has the shape {list(found)}, expected {list(spec.shape)}",
                 where=card.name,

@@ -127,8 +127,8 @@ def _inputs(origin: Origin, card: DatasetCard) -> Arrays:
     specs = dict(card.inputs) or {INPUT: card.input}
     names = _arrays_of_inputs(card)
     found = {
-        name: checked_samples(origin.array(names[name]), spec.shape, origin.place(names[name]))
-        for name, spec in specs.items()
+        name: checked_samples(origin.array(names[name]), card.stored_shape(name), origin.place(names[name]))
+        for name in specs
     }
     lengths = {name: len(array) for name, array in found.items()}
     if len(set(lengths.values())) > 1:

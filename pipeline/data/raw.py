@@ -19,6 +19,11 @@ def raws_of(dataset: Dataset) -> dict[str, Raw]:
     found = {}
     for name, values in samples.items():
         dtype, shape = values.dtype.name, tuple(values.shape[1:])
+        if (
+            shape
+            and shape == dataset.card.stored_shape(name) != dataset.card.inputs.get(name, dataset.card.input).shape
+        ):
+            shape = shape[1:]  # of one step
         pixels = len(shape) == 3 and shape[0] in _COLOURS and dtype == "uint8" and int(values.max()) > _DARK
         if dataset.columns:
             found[name] = Raw(TABLE, dtype, shape, columns=dataset.columns)

@@ -14,6 +14,11 @@ _SAYS_HOW = {"divide", "mean", "std", "normalize"}  # keys of [input] that say h
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
 
+def outside_name(name: str) -> str:
+    """Return what cards call one of several inputs of a model file: samples and labels have names of their own."""
+    return f"{name}_in" if name in _NAMES_OF_OTHER_ARRAYS else name
+
+
 class FileSpec(Spec):
     """One file of a data set; ``path`` is relative to the card, to ``$KARUI_DATA`` or absolute."""
 
@@ -40,6 +45,8 @@ class InputSpec(Spec):
     resize: Literal["squash", "fit", "crop"] | None = None
     # RGB: what transparent pixels lie on, and the border of "fit"
     background: tuple[_Byte, _Byte, _Byte] = (255, 255, 255)
+    # of several inputs: the output that it becomes at the next step; samples hold it before the first one
+    carried: str = ""
     clip: float | None = Field(
         None, gt=0
     )  # after that, values beyond ±clip are cut off: long tails cost int8 its steps
@@ -107,6 +114,10 @@ class DatasetCard(Spec):
     input: InputSpec = InputSpec()
     # in place of [input] where a network has several: name → its own
     inputs: dict[str, InputSpec] = Field(default_factory=dict)
+    # more than 0: a sample is a sequence of so many steps, and [inputs.NAME] carried = "OUTPUT" says what is handed on
+    steps: int = Field(0, ge=0, le=MOST)
+    # of task "agreement", where a network has several outputs: name → shape; y holds them side by side, flattened
+    outputs: dict[str, tuple[Annotated[int, Field(ge=1, le=MOST)], ...]] = Field(default_factory=dict)
     # role → file; npz, csv: "all", or "train" and more; idx: "train-images" …
     files: dict[str, FileSpec] = Field(default_factory=dict)
     split: SplitSpec = SplitSpec()
@@ -134,3 +145,24 @@ class DatasetCard(Spec):
         if reserved:
             raise ValueError(f"no input can be called '{reserved[0]}'")
         return self
+
+    @model_validator(mode="after")
+    def _carried_in_steps(self) -> DatasetCard:
+        carried = {name: spec.carried for name, spec in self.inputs.items() if spec.carried}
+        if bool(carried) != bool(self.steps):
+            raise ValueError(
+                "'steps' and [inputs.NAME] 'carried' belong together: one says how long, one what is handed on"
+            )
+        if len(carried) == len(self.inputs) and carried:
+            raise ValueError("all inputs are carried: one of them has to be new at each step")
+        return self
+
+    def stored_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape in which the data hold a sample of an input."""
+        spec = self.inputs.get(name, self.input)
+        return spec.shape if spec.carried or not self.steps else (self.steps, *spec.shape)
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """Return output → input that it becomes at the next step."""
+        return {spec.carried: name for name, spec in self.inputs.items() if spec.carried}

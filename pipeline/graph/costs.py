@@ -8,12 +8,13 @@ from torch import fx, nn
 
 from pipeline.artifacts.files import LayerCost
 from pipeline.graph import ops
+from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
 
 
 def layer_costs(folded: fx.GraphModule) -> tuple[LayerCost, ...]:
     """Return one row per operation, in order; activation functions and reshapes count no MACs, quantizers no row."""
-    nodes = [node for node in compute_nodes(folded) if isinstance(module_of(node), tuple(KINDS))]
+    nodes = [node for node in compute_nodes(folded) if isinstance(module_of(node), tuple(KINDS)) and not is_end(node)]
     first_calls = {_weights(node): node for node in reversed(nodes)}.values()  # weights that are used again count once
     return tuple(
         LayerCost(

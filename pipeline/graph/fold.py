@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.errors import ModelError
 from pipeline.graph import ops
+from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 
 _Convolution = nn.Conv1d | nn.Conv2d
@@ -52,7 +53,7 @@ def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
 def _feeds_linear(norm: fx.Node) -> bool:
     """Whether a linear layer alone reads this; the network's input stays normed, as its columns may differ much."""
     users = list(norm.users)
-    if len(users) != 1 or users[0].op != "call_module" or norm.all_input_nodes[0].op == "placeholder":
+    if len(users) != 1 or users[0].op != "call_module" or is_end(norm.all_input_nodes[0]):
         return False
     return isinstance(module_of(users[0]), nn.Linear)
 

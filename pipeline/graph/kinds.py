@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
-from pipeline.graph import ops
+from pipeline.graph import ends, ops
 
 REPORT_IT = "this is a bug in karui; please report it with the network file"
 
@@ -61,6 +61,8 @@ KINDS: Mapping[type[nn.Module], str] = {
     ops.Reshape: "Reshape",
     ops.Pad: "Pad",
     nn.Upsample: "Resize",
+    ends.Input: "Input",
+    ends.Outputs: "Outputs",
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from pipeline.graph.costs import layer_costs
+from pipeline.graph.ends import is_end
 from pipeline.graph.fold import fold
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
@@ -59,7 +60,7 @@ def _stored_bytes(node: fx.Node, integers: set[str]) -> int:
 def _layers(folded: fx.GraphModule) -> tuple[Layer, ...]:
     prepared = prepare(folded, weight_bits=_WEIGHT_BITS)
     twins = {node.meta["label"]: node for node in compute_nodes(prepared)}
-    nodes, costs = compute_nodes(folded), layer_costs(folded)
+    nodes, costs = [node for node in compute_nodes(folded) if not is_end(node)], layer_costs(folded)
     labels = [node.meta["label"] for node in nodes]
     bytes_of = {label: _value_bytes(twins[label]) for label in labels}
     alive = _peaks(folded, bytes_of)
@@ -110,7 +111,7 @@ def _peaks(folded: fx.GraphModule, bytes_of: Mapping[str, int]) -> tuple[int, ..
     inputs = {
         node.name: math.prod(node.meta["shape"][1:]) * _FLOAT_BYTES
         for node in folded.graph.nodes
-        if node.op == "placeholder"
+        if node.op != "output" and is_end(node) and not any(map(is_end, node.users))
     }
     steps = [
         Step(
@@ -120,8 +121,11 @@ def _peaks(folded: fx.GraphModule, bytes_of: Mapping[str, int]) -> tuple[int, ..
             in_place=kind_of(module_of(node)) == "Reshape" or runs_inside(node),
         )
         for node in compute_nodes(folded)
+        if not is_end(node)
     ]
-    return peaks(inputs, steps, [output_node(folded).name])
+    last = output_node(folded)
+    results = last.all_input_nodes if is_end(last) else [last]
+    return peaks(inputs, steps, [node.name for node in results])
 
 
 def _channels(module: nn.Module) -> int | None:

@@ -26,6 +26,7 @@ from pipeline.judging.latency import compare as compare_sessions
 from pipeline.onboard.arrays import Arrays, Signature
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.session import Session, Timer
+from pipeline.onboard.stepping import first_step
 from pipeline.onboard.timing import Opener, measure
 from pipeline.runs.store import Store
 from pipeline.runtimes import open_session, peak_memory_bytes, unavailable
@@ -141,7 +142,7 @@ def compare_speed(
 
 
 def _opener(each: FileWay, sample: Arrays, threads: int) -> Opener:
-    prepared = each.prepared(sample)
+    prepared = first_step(each.prepared(sample), each.file.signature)
     return lambda: _timer(each.open(threads=threads), prepared)
 
 

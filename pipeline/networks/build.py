@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.networks import Digest, NetworkRef
 from pipeline.elsewhere import package_of
 from pipeline.errors import ModelError, nearest
+from pipeline.graph.ends import joined, takes_joined
 from pipeline.networks import zoo
 from pipeline.networks.from_onnx import network_from
 from pipeline.networks.memory import settle
@@ -90,16 +91,32 @@ def _built(build: FunctionType, ref: NetworkRef) -> nn.Module:
 def _of_onnx_file(ref: NetworkRef) -> nn.Module:
     """Return the network that stands in an ONNX file, with the weights that stand there."""
     digests = ((ref.path.name, ref.sha256), *sorted(ref.imports.items()))
-    network = copy.deepcopy(_read(ref.path, digests, ref.input_shape, _output_of(ref)))
-    wanted = ref.signature.output.shape
-    if network.result_shape != wanted:
-        raise ModelError(
-            f"gives {network.result_shape} for each sample, and the data ask for {wanted}",
-            where=str(ref.path),
-            remedy="the data need the classes, or numbers, that the network was made for",
-        )
-    settle(network, example(ref.signature))
+    network = copy.deepcopy(_read(ref.path, digests, ref.signature.inputs, _output_of(ref)))
+    _check_ends(network, ref)
+    settle(network, _example_for(network, ref))
     return network
+
+
+def _check_ends(network: OnnxNetwork, ref: NetworkRef) -> None:
+    for what, own, wanted in (
+        ("takes", network.inputs, ref.signature.inputs),
+        ("gives", network.outputs, ref.signature.outputs),
+    ):
+        alone = len(own) == len(wanted) == 1
+        if [(not alone and each.name, each.shape) for each in own] != [
+            (not alone and each.name, each.shape) for each in wanted
+        ]:
+            raise ModelError(
+                f"{what} {_ends(own)} for each sample, and the data ask for {_ends(wanted)}",
+                where=str(ref.path),
+                remedy="the data need the classes, or numbers, that the network was made for"
+                if alone
+                else "the card names them in this order; [network.options] output = NAME takes one of several",
+            )
+
+
+def _ends(specs: Sequence[TensorSpec]) -> str:
+    return str(specs[0].shape) if len(specs) == 1 else ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
 
 
 def _output_of(ref: NetworkRef) -> str:
@@ -115,14 +132,18 @@ def _output_of(ref: NetworkRef) -> str:
 
 @functools.lru_cache(maxsize=1)  # the stages of a run ask for the same network in turn
 def _read(
-    path: Path, digests: tuple[tuple[str, Digest], ...], sample_shape: tuple[int, ...], output: str
+    path: Path,
+    digests: tuple[tuple[str, Digest], ...],
+    inputs: tuple[TensorSpec, ...],
+    output: str,
 ) -> OnnxNetwork:
     for name, digest in digests:
         file = path.parent / name
         if not file.is_file() or file_digest(file) != digest:
             what = "the network file has changed since it was read"
             raise ModelError(what, where=str(file), remedy="run again; stages that depend on the file will be redone")
-    return network_from(path, sample_shape=sample_shape, output=output)
+    shapes = inputs[0].shape if len(inputs) == 1 else {spec.name: spec.shape for spec in inputs}
+    return network_from(path, sample_shape=shapes, output=output)
 
 
 def _build_function(code: OwnCode, ref: NetworkRef) -> FunctionType:
@@ -170,6 +191,12 @@ def _check_options(build: FunctionType, ref: NetworkRef) -> None:
 def example(signature: Signature, count: int = CHECK_BATCH) -> tuple[Tensor, ...]:
     """Return random inputs (count, …) in the signature's order: 0 … 1, and zeros where whole numbers are asked for."""
     return tuple(_example(spec, count) for spec in signature.inputs)
+
+
+def _example_for(network: nn.Module, ref: NetworkRef) -> tuple[Tensor, ...]:
+    batch = example(ref.signature)
+    names = (spec.name for spec in ref.signature.inputs)
+    return (joined(dict(zip(names, batch, strict=True))),) if takes_joined(network) else batch
 
 
 def _example(spec: TensorSpec, count: int) -> Tensor:
@@ -222,7 +249,7 @@ def check_training_step(network: nn.Module, ref: NetworkRef) -> None:
     copied = copy.deepcopy(network).train()  # batch norms of the original keep their statistics
     if not any(parameter.requires_grad for parameter in copied.parameters()):
         raise ModelError("the network has no weights to train", where=str(ref.path), remedy="add layers with weights")
-    batch = example(ref.signature)
+    batch = _example_for(network, ref)
     try:
         with torch.random.fork_rng(devices=[]), auxiliary_outputs() as others:
             found = copied(*batch)

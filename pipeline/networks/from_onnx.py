@@ -11,27 +11,33 @@ one that does not is refused.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import helper
 
+from pipeline.declare.card import outside_name
 from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.graph.ends import Input as EndInput
+from pipeline.graph.ends import joined_shape
 from pipeline.networks.onnx import ONNX
 from pipeline.networks.onnx.agreement import check_same
 from pipeline.networks.onnx.building import Building
 from pipeline.networks.onnx.constants import array_of, constant_node, folded
-from pipeline.networks.onnx.ends import input_of, output_of
+from pipeline.networks.onnx.ends import Input, Shapes, inputs_of, outputs_of, spec_of
 from pipeline.networks.onnx.files import OnnxFile, name_of, read_file
 from pipeline.networks.onnx.fusions import fused
 from pipeline.networks.onnx.linear import LINEAR, as_matrix
-from pipeline.networks.onnx.modules import OnnxNetwork
+from pipeline.networks.onnx.modules import Computed, OnnxNetwork
 from pipeline.networks.onnx.nodes import Array, Handler, Node
 from pipeline.networks.onnx.values import Doubtful, Refusal, TouchesBatch, Value
 from pipeline.visible import shown_text
@@ -49,43 +55,78 @@ _Known = dict[str, Value | Array]
 def network_from(
     path: Path,
     *,
-    sample_shape: Sequence[int] | None = None,
+    sample_shape: Shapes | None = None,
     output: str = "",
     whole: bool = False,
 ) -> OnnxNetwork:
     """Return the network of an ONNX file, with its weights, in training mode.
 
-    ``sample_shape``: of what it shall be given, where the file leaves axes free; pictures are (C, H, W) even where the
-    file has them last.  ``output``: which of several outputs.  ``whole``: the input with its first axis is one sample.
+    ``sample_shape``: of what it shall be given, where the file leaves axes free (of several inputs by their names);
+    pictures are (C, H, W) even where the file has them last.  ``output``: which of several outputs, "a" or "a,b"; all
+    unless it is said.  ``whole``: an input with its first axis is one sample.
     Raises ModelError, and UnsupportedOpError with all nodes that cannot be taken.
     """
     file = read_file(path)
-    given = input_of(file, sample_shape, whole=whole)
-    wanted = output_of(file, output)
+    given = inputs_of(file, sample_shape, whole=whole)
+    wanted = outputs_of(file, output)
     building = Building()
     reading = _Reading(file, building, wanted)
-    reading.known[given.name] = building.input(given.shape, lifted=given.lifted)
+    reading.known.update(_inputs(building, given))
     reading.read()
-    result = reading.known.get(wanted)
-    if not isinstance(result, Value):
-        raise ModelError(f"output '{shown_text(wanted)}' does not follow from its input", where=str(path))
+    results = {name: _result(file, reading.known.get(name), name) for name in wanted}
+    lifted = whole or any(each.shape[:1] != (1,) for each in results.values())
     try:
-        network = building.finished(result, lifted=whole or result.shape[:1] != (1,))
+        last = next(iter(results.values())) if len(wanted) == 1 else building.joined(results, lifted=whole)
+        network = building.finished(last, lifted=lifted and len(wanted) == 1)
     except TouchesBatch as error:
-        raise ModelError(f"output '{shown_text(wanted)}' is not one per sample", where=str(path)) from error
-    network.order = given.order
-    network.sample_shape = given.sample_shape
-    network.said = check_same(network, file, given.name, wanted, whole=whole)
+        raise ModelError(f"output '{shown_text(wanted[0])}' is not one per sample", where=str(path)) from error
+    network.order = given[0].order if len(given) == 1 else None
+    network.inputs = tuple(spec_of(outside_name(each.name), each.sample_shape) for each in given)
+    network.outputs = tuple(
+        spec_of(name, each.shape if whole or each.shape[:1] != (1,) else each.shape[1:])
+        for name, each in results.items()
+    )
+    network.sample_shape = joined_shape(network.inputs)
+    network.said = check_same(network, file, given, whole=whole)
     return network.train()
+
+
+def _inputs(building: Building, given: Sequence[Input]) -> Iterator[tuple[str, Value]]:
+    """Add the inputs; several are cut out of one tensor that holds them side by side."""
+    if len(given) == 1:
+        yield given[0].name, building.input(given[0].shape, lifted=given[0].lifted)
+        return
+    sizes = [math.prod(each.sample_shape) for each in given]
+    lifted = given[0].lifted
+    whole = building.input((sum(sizes),) if lifted else (1, sum(sizes)), lifted=lifted)
+    for start, each in zip(itertools.accumulate(sizes, initial=0), given, strict=False):
+        cut = building.run(
+            EndInput(outside_name(each.name), start, each.sample_shape), [whole], lifted=lifted, name=each.name
+        )
+        if each.order is not None:
+            turn = Computed(partial(torch.permute, dims=each.order))
+            cut = building.run(turn, [cut], lifted=False, name=f"{each.name}_turned")
+        yield each.name, cut
+
+
+def _result(file: OnnxFile, found: Value | Array | None, name: str) -> Value:
+    if not isinstance(found, Value):
+        others = ",".join(each for each in file.outputs if each != name)
+        raise ModelError(
+            f"output '{shown_text(name)}' does not follow from its input",
+            where=str(file.path),
+            remedy=f'leave it out: [network.options] output = "{shown_text(others)}"' if others else "",
+        )
+    return found
 
 
 # ── nodes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Reading:
-    """Goes through the nodes that the wanted output needs, one after the other."""
+    """Goes through the nodes that the wanted outputs need, one after the other."""
 
-    def __init__(self, file: OnnxFile, building: Building, wanted: str) -> None:
+    def __init__(self, file: OnnxFile, building: Building, wanted: Collection[str]) -> None:
         self.file, self.building = file, building
         self.known: _Known = {}
         self.refusals: list[tuple[str, str, str]] = []  # name, operation, why
@@ -243,9 +284,9 @@ class _Reading:
 _INNER = frozenset({"Constant", "If", "Shape", "Size"})
 
 
-def _needed(nodes: Sequence[onnx.NodeProto], wanted: str) -> list[onnx.NodeProto]:
-    """Return the nodes that an output follows from, in their order."""
-    names, kept = {wanted}, list[onnx.NodeProto]()
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: Collection[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that these outputs follow from, in their order."""
+    names, kept = {*wanted}, list[onnx.NodeProto]()
     for node in reversed(nodes):
         if names.intersection(node.output):
             kept.append(node)
@@ -253,9 +294,9 @@ def _needed(nodes: Sequence[onnx.NodeProto], wanted: str) -> list[onnx.NodeProto
     return kept[::-1]
 
 
-def _readers(nodes: Sequence[onnx.NodeProto], wanted: str) -> Counter[str]:
+def _readers(nodes: Sequence[onnx.NodeProto], wanted: Collection[str]) -> Counter[str]:
     """Count how often each value is read."""
-    return Counter([*(name for node in nodes for name in _read_by(node)), wanted])
+    return Counter([*(name for node in nodes for name in _read_by(node)), *wanted])
 
 
 def _numbers(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, float]:

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from pipeline.artifacts.training import Edit
 from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
+from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.networks.coupling import Coupled, Member, Side, coupled_channels, owner_of
 from pipeline.networks.edits import Convolution, apply
@@ -91,10 +92,14 @@ def _weights(network: nn.Module, layer: str) -> int:
     return weight.numel() if isinstance(weight, Tensor) else 0
 
 
+def _computing(flat: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in compute_nodes(flat) if not is_end(node)]
+
+
 def _uses(network: nn.Module, flat: fx.GraphModule) -> tuple[dict[str, int], int]:
     uses: dict[str, int] = {}
     layers, other_macs = dict(network.named_modules()), 0
-    for node, cost in zip(compute_nodes(flat), layer_costs(flat), strict=True):
+    for node, cost in zip(_computing(flat), layer_costs(flat), strict=True):
         owner, weight = owner_of(layers, node), getattr(module_of(node), "weight", None)
         if owner and isinstance(weight, Tensor):
             uses[owner] = uses.get(owner, 0) + cost.macs // weight.numel()

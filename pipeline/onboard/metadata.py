@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.onboard.about import KEY, About, from_text
 from pipeline.onboard.faults import FileRefused
+from pipeline.onboard.flatbuffer import field, offset, tables, vector
 
 _LARGEST_FILE_BYTES = 2 << 30  # of a protobuf or flatbuffer
 _METADATA_PROPS = 14
@@ -101,48 +102,13 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
 
 
 def _in_tflite(content: bytes, key: str) -> bytes | None:
-    model = _offset(content, 0)
-    for entry in _tables(content, _field(content, model, _METADATA)):
-        name = _field(content, entry, 0)
-        if name is None or _vector(content, name) != key.encode():
+    model = offset(content, 0)
+    for entry in tables(content, field(content, model, _METADATA)):
+        name = field(content, entry, 0)
+        if name is None or vector(content, name) != key.encode():
             continue
-        number = _field(content, entry, 1)
+        number = field(content, entry, 1)
         index = 0 if number is None else struct.unpack_from("<I", content, number)[0]
-        data = _field(content, _tables(content, _field(content, model, _BUFFERS))[index], 0)
-        return b"" if data is None else _vector(content, data)
+        data = field(content, tables(content, field(content, model, _BUFFERS))[index], 0)
+        return b"" if data is None else vector(content, data)
     return None
-
-
-def _offset(content: bytes, place: int) -> int:
-    """Follow the offset that stands at ``place``."""
-    found: int = place + struct.unpack_from("<I", content, place)[0]
-    if found > len(content):
-        raise ValueError("an offset beyond its end")
-    return found
-
-
-def _field(content: bytes, table: int, number: int) -> int | None:
-    """Return where a field of a table stands; None where it is left out."""
-    layout = table - struct.unpack_from("<i", content, table)[0]
-    if layout < 0 or 4 + 2 * number >= struct.unpack_from("<H", content, layout)[0]:
-        return None
-    shift: int = struct.unpack_from("<H", content, layout + 4 + 2 * number)[0]
-    return table + shift if shift else None
-
-
-def _vector(content: bytes, place: int) -> bytes:
-    start = _offset(content, place)
-    (size,) = struct.unpack_from("<I", content, start)
-    if start + 4 + size > len(content):
-        raise ValueError("a vector beyond its end")
-    return content[start + 4 : start + 4 + size]
-
-
-def _tables(content: bytes, place: int | None) -> list[int]:
-    if place is None:
-        return []
-    start = _offset(content, place)
-    (count,) = struct.unpack_from("<I", content, start)
-    if start + 4 + 4 * count > len(content):
-        raise ValueError("a vector beyond its end")
-    return [_offset(content, start + 4 + 4 * index) for index in range(count)]

@@ -9,6 +9,8 @@ import contextlib
 import importlib
 import math
 import os
+import re
+import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,12 +35,14 @@ from pipeline.onboard.feed import (
     steps_under_names,
     timer_of,
 )
+from pipeline.onboard.old_scales import with_own_axes
 from pipeline.onboard.session import Timer
 
 _PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 _REFUSALS = (ValueError, RuntimeError, SystemError, ImportError, OSError, TypeError)
 # of the largest value: float32 sums in another order; samples that run into each other differ by far more
 _FLOAT_NOISE = 1e-4
+_LONGEST_REASON = 300  # characters; the library repeats itself for every tensor
 _MOST_VALUES = 1 << 26  # of one input
 
 
@@ -254,17 +258,37 @@ def listed_ops(path: Path, runtime: str) -> list[ListedOp]:
 
 def _loaded(path: Path, runtime: str, threads: int) -> Any:  # the packages are untyped
     try:
-        with _quiet():
-            interpreter = _interpreter_class(runtime)(model_path=str(path), num_threads=threads)
-            _check_sizes(interpreter, path)
-            interpreter.allocate_tensors()
-    except _REFUSALS as error:
-        raise FileRefused(
-            f"{runtime} cannot load this file: {' '.join(str(error).split())}",
-            where=str(path),
-            remedy="export it again; if it was copied, compare its sha256",
-        ) from error
+        try:
+            return _opened(path, runtime, model_path=str(path), num_threads=threads)
+        except ValueError as error:
+            if "quantized_dimension" not in str(error):
+                raise
+            return _opened(path, runtime, model_content=with_own_axes(path.read_bytes()), num_threads=threads)
+    except (IndexError, struct.error, *_REFUSALS) as error:
+        raise _not_loaded(path, runtime, " ".join(str(error).split())) from error
+
+
+def _opened(path: Path, runtime: str, **given: Any) -> Any:  # the packages are untyped
+    with _quiet():
+        interpreter = _interpreter_class(runtime)(**given)
+        _check_sizes(interpreter, path)
+        interpreter.allocate_tensors()
     return interpreter
+
+
+def _not_loaded(path: Path, runtime: str, reason: str) -> FileRefused:
+    custom = re.search(r"unresolved custom op: (\w+)", reason)
+    if custom:
+        return FileRefused(
+            f"needs the operation {custom.group(1)}, which {runtime} has not",
+            where=str(path),
+            remedy="it is one that the file's author added: run it with the runtime that has it, or convert without it",
+        )
+    return FileRefused(
+        f"{runtime} cannot load this file: {reason[:_LONGEST_REASON]}",
+        where=str(path),
+        remedy="export it again; if it was copied, compare its sha256",
+    )
 
 
 def _check_sizes(interpreter: Any, path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from pipeline.graph.kinds import kind_of, module_of
+from pipeline.graph.kinds import kind_of, module_of, output_node
+from pipeline.onboard.arrays import Signature
 from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QLinear
 from pipeline.quant.scheme import RULES, Output
 
@@ -20,6 +21,15 @@ def on_grid(value: object) -> bool:
     if isinstance(module, QUANTIZERS):
         return True
     return RULES[kind_of(module)].output is Output.SAME and on_grid(value.args[0])
+
+
+def steps_of(graph: fx.GraphModule, signature: Signature) -> dict[str, float]:
+    """Return output → one step of it; outputs that are float all the way are not there."""
+    last = output_node(graph)
+    several = len(signature.outputs) > 1
+    nodes = last.all_input_nodes if several else [last]
+    pairs = zip(signature.outputs, nodes, strict=True)
+    return {spec.name: quantizer_of(node).params.scale for spec, node in pairs if on_grid(node)}
 
 
 def quantizer_of(node: fx.Node) -> ActivationQuantizer:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from torch import fx
 
+from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import kind_of, module_of
 from pipeline.quant.scheme import RULES, Output
 
@@ -37,7 +38,7 @@ def _is_beside_float(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
     if _kind(node) != "Scale":
         return False
     source = _source(node)
-    from_integers = source.op == "placeholder" or source in quantized
+    from_integers = is_end(source) or source in quantized
     return not from_integers or not _feeds_integers(node, quantized)
 
 
@@ -46,7 +47,7 @@ def _is_float_softmax(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
 
 
 def _feeds_integers(node: fx.Node, quantized: Collection[fx.Node]) -> bool:
-    return any(reader.op == "output" or reader in quantized for reader in _readers(node))
+    return any(is_end(reader) or reader in quantized for reader in _readers(node))
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

@@ -21,6 +21,7 @@ from torch import fx, nn
 
 from pipeline.errors import ModelError
 from pipeline.graph import ops
+from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer, QScale
 from pipeline.quant.frozen import (
@@ -119,9 +120,7 @@ def _regions(quantized: Collection[fx.Node]) -> list[set[fx.Node]]:
 
 def _meets_float(region: Collection[fx.Node]) -> bool:
     return any(
-        near.op == "call_module" and near not in region
-        for node in region
-        for near in (*node.all_input_nodes, *node.users)
+        not is_end(near) and near not in region for node in region for near in (*node.all_input_nodes, *node.users)
     )
 
 

@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from pipeline.data.calibration import calibration_indices
 from pipeline.data.source import Dataset, everything
-from pipeline.errors import UnsupportedOpError
-from pipeline.onboard.arrays import Arrays
+from pipeline.declare.card import DatasetCard
+from pipeline.graph.ends import apart, joined_arrays
+from pipeline.onboard.arrays import Arrays, Signature, TensorSpec, concatenated
 from pipeline.onboard.frontend import Frontend, prepare
+from pipeline.onboard.stepping import steps
 from pipeline.quant.raw import Values, values_of_bytes
 
 
-def calibration_inputs(dataset: Dataset, frontend: Frontend, *, most: int | None = None) -> Tensor:
+def calibration_inputs(
+    dataset: Dataset, frontend: Frontend, network: nn.Module | None = None, *, most: int | None = None
+) -> Tensor:
     """Return the calibration samples, prepared, (n, …): all, or at most so many, spread over them.
 
-    Raises UnsupportedOpError for data with several inputs: files are written for networks with one.
+    Several inputs lie side by side, as networks take them (``graph.ends``).  Of sequences all steps are samples, each
+    with the state that the float ``network`` has by then.
     """
-    inputs = prepare(calibration_raw(dataset, most=most), frontend)
-    if len(inputs) != 1:
-        raise UnsupportedOpError(
-            f"a network with {len(inputs)} inputs ({', '.join(inputs)}) cannot be written as a file",
-            where="network",
-            remedy="give it one input, and take it apart in forward()",
-        )
-    (only,) = inputs.values()
-    return torch.from_numpy(np.ascontiguousarray(only, np.float32))
+    inputs: Arrays = prepare(calibration_raw(dataset, most=most), frontend)
+    if dataset.card.steps and network is not None:
+        inputs = _unrolled(dataset.card, network, inputs)
+    found = np.ascontiguousarray(joined_arrays(inputs), np.float32)
+    if most is not None and len(found) > most:
+        found = found[_spread(len(found), most)]
+    return torch.from_numpy(found)
+
+
+def _unrolled(card: DatasetCard, network: nn.Module, inputs: Arrays) -> Arrays:
+    """Return sequences (n, T, …) as steps (n * T, …)."""
+    outputs = tuple(TensorSpec(name, "float32", shape, "") for name, shape in card.outputs.items())
+    signature = Signature((), outputs, card.carried)
+
+    @torch.no_grad()
+    def predict(now: Arrays) -> Arrays:
+        return apart(outputs, network.eval()(torch.from_numpy(joined_arrays(now))).numpy())
+
+    return concatenated([now for now, _ in steps(predict, signature, inputs)])
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    return np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def calibration_raw(dataset: Dataset, *, most: int | None = None) -> Arrays:
     """Return the same samples as they are before preprocessing, (n, …) of each input."""
     indices = calibration_indices(dataset)
     if most is not None and len(indices) > most:
-        indices = indices[np.linspace(0, len(indices) - 1, most).astype(np.int64)]
+        indices = indices[_spread(len(indices), most)]
     return dataset.train.read(indices).inputs
 
 

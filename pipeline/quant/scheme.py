@@ -94,6 +94,8 @@ RULES: Mapping[str, OpRule] = {
     "MatMul": OpRule(output=Output.FLOAT, note="integer kernels of two computed values are slower"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
+    "Input": OpRule(output=Output.FLOAT),
+    "Outputs": OpRule(output=Output.FLOAT),
     **{
         kind: OpRule(output=Output.FLOAT, note=_NO_KERNEL)
         for kind in ("Elu", "Gelu", "Mish", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.artifacts.training import LayerQuality
-from pipeline.graph.kinds import compute_nodes, kind_of, module_of
+from pipeline.graph.ends import Outputs, is_end
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.quant.calibrate import unquantized
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, runs_inside
@@ -49,12 +51,22 @@ def layer_quality(prepared: fx.GraphModule, inputs: Tensor) -> tuple[LayerQualit
                     layer=part.label,
                     weight_sqnr_db=_weight_sqnr_db(part.weighted),
                     activation_sqnr_db=noise.sqnr_db(part.quantizer),
-                    output_sqnr_db=sqnr_db(reference, output),
+                    output_sqnr_db=output_sqnr_db(prepared, reference, output),
                     precision="int8",
                 )
             )
             _switch_off(part)
     return tuple(rows)
+
+
+def output_sqnr_db(graph: fx.GraphModule, signal: Tensor, noisy: Tensor) -> float:
+    """Return the SQNR of what a graph gives; of several outputs that of the worst."""
+    last = output_node(graph)
+    end = module_of(last) if last.op == "call_module" else None
+    if not isinstance(end, Outputs):
+        return sqnr_db(signal, noisy)
+    ends = list(itertools.accumulate((math.prod(shape) for shape in end.shapes), initial=0))
+    return min(sqnr_db(signal[:, start:stop], noisy[:, start:stop]) for start, stop in itertools.pairwise(ends))
 
 
 def sqnr_db(signal: Tensor, noisy: Tensor) -> float:
@@ -96,11 +108,11 @@ def _parts(prepared: fx.GraphModule) -> list[_Part]:
     parts = [
         _Part(label=node.meta["label"], weighted=None, quantizer=_quantizer_after(node))
         for node in prepared.graph.nodes
-        if node.op == "placeholder"
+        if node.op != "output" and is_end(node)
     ]
     for node in compute_nodes(prepared):
         module = module_of(node)
-        if isinstance(module, QUANTIZERS) or runs_inside(node):
+        if isinstance(module, QUANTIZERS) or runs_inside(node) or is_end(node):
             continue
         weighted = module if isinstance(module, WEIGHTED) else None
         parts.append(_Part(label=node.meta["label"], weighted=weighted, quantizer=_quantizer_after(node)))
@@ -115,7 +127,7 @@ def _quantizer_after(node: fx.Node) -> ActivationQuantizer | None:
     module = module_of(users[0])
     if isinstance(module, ActivationQuantizer):
         return module
-    if isinstance(module, QUANTIZERS) or node.op == "placeholder":
+    if isinstance(module, QUANTIZERS) or is_end(node):
         return None
     takes_in = kind_of(module) in RULES[kind_of(module_of(node))].takes_in
     return _quantizer_after(users[0]) if takes_in else None

@@ -2,12 +2,15 @@
 
 Needs: a graph from ``graph.fold`` or ``quant.prepare`` (in evaluation mode).
 Guarantees: opset 13 and IR 7 unless an operation needs more (so that old runtimes load the file); node names are the
-layers' names in the user's network; dynamic batch ``N``; int8 graphs in QDQ form with uint8 activations, int8 weights
-per output channel, int32 biases; every DequantizeLinear of weights has scale initializers of its own; every value
-between two integer operations passes through one QuantizeLinear and one DequantizeLinear.
+layers' names in the user's network; dynamic batch ``N``; several inputs and outputs apart, under their own names; int8
+graphs in QDQ form with uint8 activations, int8 weights per output channel, int32 biases; every DequantizeLinear of
+weights has scale initializers of its own; every value between two integer operations passes through one QuantizeLinear
+and one DequantizeLinear.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import onnx
 import torch
@@ -15,7 +18,8 @@ from onnx import helper
 from torch import fx
 
 from pipeline.errors import UnsupportedOpError
-from pipeline.graph.kinds import kind_of, module_of, output_node
+from pipeline.graph.ends import Input, Outputs, is_end
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.quant.emitters import EMITTERS
 from pipeline.quant.emitters.draft import INPUT, OUTPUT, Draft
 from pipeline.quant.grids import QUANTIZERS, clamped_by_quantizer, on_grid, quantizer_of
@@ -31,19 +35,19 @@ def write_onnx(graph: fx.GraphModule, *, name: str) -> onnx.ModelProto:
 
     Raises UnsupportedOpError (operation, layer, what to do) for what ONNX opset 13/14 has no operation for.
     """
-    out = Draft()
+    inputs, outputs = _inputs(graph), _outputs(graph)
+    out = Draft({*inputs, *outputs})
+    out.values.update({node: name for name, node in inputs.items()})
     for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            out.values[node] = INPUT
-        elif node.op == "call_module":
+        if not is_end(node):
             out.values[node] = _emit(out, node)
-    _rename_output(out, out.values[output_node(graph)])
+    _rename(out, {out.values[node]: name for name, node in outputs.items()})
     model = helper.make_model(
         helper.make_graph(
             out.nodes,
             name,
-            [_value_info(INPUT, _placeholder(graph))],
-            [_value_info(OUTPUT, output_node(graph))],
+            [_value_info(name, node) for name, node in inputs.items()],
+            [_value_info(name, node) for name, node in outputs.items()],
             out.initializers,
         ),
         opset_imports=[helper.make_opsetid("", out.opset)],
@@ -60,24 +64,29 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     return data
 
 
-def _placeholder(graph: fx.GraphModule) -> fx.Node:
-    placeholder: fx.Node = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    return placeholder
+def _inputs(graph: fx.GraphModule) -> dict[str, fx.Node]:
+    cut = {node: module_of(node) for node in compute_nodes(graph)}
+    several = {module.name: node for node, module in cut.items() if isinstance(module, Input)}
+    return several or {INPUT: next(node for node in graph.graph.nodes if node.op == "placeholder")}
+
+
+def _outputs(graph: fx.GraphModule) -> dict[str, fx.Node]:
+    last = output_node(graph)
+    ends = module_of(last) if last.op == "call_module" else None
+    if not isinstance(ends, Outputs):
+        return {OUTPUT: last}
+    return dict(zip(ends.names, last.all_input_nodes, strict=True))
 
 
 def _value_info(name: str, node: fx.Node) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *node.meta["shape"][1:]])
 
 
-def _rename_output(out: Draft, last: str) -> None:
-    """Call the graph's result ``output`` whatever the last layer is called."""
+def _rename(out: Draft, ends: Mapping[str, str]) -> None:
+    """Call the graph's results what they are called, whatever layers make them."""
     for node in out.nodes:
-        for index, value in enumerate(node.output):
-            if value == last:
-                node.output[index] = OUTPUT
-        for index, value in enumerate(node.input):
-            if value == last:
-                node.input[index] = OUTPUT
+        node.output[:] = [ends.get(value, value) for value in node.output]
+        node.input[:] = [ends.get(value, value) for value in node.input]
 
 
 def _emit(out: Draft, node: fx.Node) -> str:

@@ -23,12 +23,12 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, FileFormat
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ModelError
-from pipeline.graph.kinds import output_node
+from pipeline.graph.ends import apart
 from pipeline.graph.params import UINT8
 from pipeline.onboard.about import KEY, About, to_text
-from pipeline.onboard.arrays import Signature
+from pipeline.onboard.arrays import Signature, TensorSpec, chosen
 from pipeline.quant.frozen import FrozenQuantizer, shaken_outputs
-from pipeline.quant.grids import on_grid, quantizer_of
+from pipeline.quant.grids import steps_of
 from pipeline.quant.raw import with_bytes_in
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runtimes import open_session, unavailable
@@ -58,6 +58,7 @@ class Written:
 
     reference: nn.Module  # the folded graph, or the frozen integers
     contents: dict[FileFormat, bytes]
+    outputs: tuple[TensorSpec, ...]
     steps: dict[str, float]  # output → one step of it; {} where the file's output is float all the way
     opset: int
     abouts: dict[FileFormat, About] = field(default_factory=dict)  # what each file says about itself
@@ -100,10 +101,14 @@ def write(
     contents = _contents(model, abouts, bytes_in=bytes_in)
     if contents != _contents(write_onnx(graph, name=name), abouts, bytes_in=bytes_in):
         raise ModelError("writing the same network twice gave different bytes", where=name)
-    last = output_node(graph)
-    steps = {signature.output.name: quantizer_of(last).params.scale} if on_grid(last) else {}
-    opset = model.opset_import[0].version
-    return Written(reference=reference, contents=contents, steps=steps, opset=opset, abouts=abouts)
+    return Written(
+        reference=reference,
+        contents=contents,
+        outputs=signature.outputs,
+        steps=steps_of(graph, signature),
+        opset=model.opset_import[0].version,
+        abouts=abouts,
+    )
 
 
 def _contents(model: onnx.ModelProto, abouts: Mapping[FileFormat, About], *, bytes_in: bool) -> dict[FileFormat, bytes]:
@@ -128,18 +133,30 @@ def _saying(model: onnx.ModelProto, about: About | None) -> onnx.ModelProto:
 
 
 @torch.no_grad()
-def limits_of(written: Written, inputs: Tensor) -> Limits:
-    """Return what rounding alone may change on these samples (N, …)."""
+def limits_of(written: Written, inputs: Tensor) -> dict[str, Limits]:
+    """Return what rounding alone may change of each output on these samples (N, …)."""
     wanted: Tensor = written.reference(inputs)
-    if not written.int8:
-        exact: Tensor = copy.deepcopy(written.reference).double()(inputs.double())
-        largest = max(float(exact.abs().max()), _TINY)
-        most = max(_LEAST_FLOAT * largest, _FLOAT_FACTOR * float((exact - wanted).abs().max()))
-        return Limits(mean=most, most=most, unit=largest, word="of the largest output")
+    if written.int8:
+        others = shaken_outputs(written.reference, inputs, share=_SHAKEN_SHARE, times=_SHAKES)
+    else:
+        others = copy.deepcopy(written.reference).double()(inputs.double())[None]
+    found, moved = (apart(written.outputs, each) for each in (wanted, others))
+    return {
+        name: _limits_int8(y, moved[name], step=written.steps.get(name)) if written.int8 else _limits(y, moved[name][0])
+        for name, y in found.items()
+    }
+
+
+def _limits(wanted: Tensor, exact: Tensor) -> Limits:
+    largest = max(float(exact.abs().max()), _TINY)
+    most = max(_LEAST_FLOAT * largest, _FLOAT_FACTOR * float((exact - wanted).abs().max()))
+    return Limits(mean=most, most=most, unit=largest, word="of the largest output")
+
+
+def _limits_int8(wanted: Tensor, shaken: Tensor, *, step: float | None) -> Limits:
     of_range = float(wanted.max() - wanted.min()) / UINT8.steps  # where a float layer makes the output of integers
-    step = max(next(iter(written.steps.values()), of_range), _TINY)
-    shaken = shaken_outputs(written.reference, inputs, share=_SHAKEN_SHARE, times=_SHAKES)
-    moved = (shaken - wanted).abs()
+    step = max(step or of_range, _TINY)
+    moved = (shaken - wanted).abs()  # (times, N, …)
     return Limits(
         mean=max(_LEAST_MEAN_STEPS * step, _FACTOR * float(moved.flatten(1).mean(1).max())),
         most=max(_LEAST_MOST_STEPS * step, _FACTOR * float(moved.max())),
@@ -154,7 +171,7 @@ def check_file(
     file_format: FileFormat,
     path: Path,
     inputs: Tensor,
-    limits: Limits,
+    limits: Mapping[str, Limits],
     *,
     signature: Signature,
     raw: NDArray[Any] | None = None,
@@ -166,16 +183,17 @@ def check_file(
     something else than the network.
     """
     checked: RuntimeName | None = None
-    wanted = written.reference(inputs).numpy()
-    given = inputs.numpy() if raw is None else raw
+    wanted = apart(signature.outputs, written.reference(inputs).numpy())
+    given = apart(signature.inputs, inputs.numpy()) if raw is None else {signature.input.name: raw}
     for runtime in RUNTIME_OF_FORMAT[file_format]:
         if unavailable(runtime):
             continue
         # exact: what a file computes where this processor's fast kernels overflow is no fault of the file
         session = open_session(path, runtime, threads=1, signature=signature, steps=written.steps, exact=True)
-        for part in (slice(0, 1), slice(0, len(given))):  # the batch is dynamic: both must run
-            got = session.run({signature.input.name: given[part]})[signature.output.name]
-            _compare(got, wanted[part], limits, label=session.label)
+        for part in (slice(0, 1), slice(0, len(inputs))):  # the batch is dynamic: both must run
+            got = session.run(chosen(given, part))
+            for name, output in wanted.items():
+                _compare(got[name], output[part], limits[name], label=session.label)
         session.close()
         checked = checked or runtime
     return checked

@@ -14,8 +14,9 @@ from torch import Tensor, fx, nn
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef
 from pipeline.data.load import load
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph.costs import layer_costs
+from pipeline.graph.ends import takes_joined
 from pipeline.graph.kinds import kind_of, module_of, output_node
 from pipeline.networks.build import build_network, check_training_step, head_name
 from pipeline.networks.from_torch import folded_graph
@@ -60,11 +61,12 @@ def check(
     with using_threads(1), torch.random.fork_rng(devices=[]):
         module = build_network(network, seed=0)
         check_training_step(module, network)
+        _check_ends(module, network)
         if start_network is not None:
             _check_start(module, network, start_network)
         module.eval()
         work.progress.advance()
-        inputs = calibration_inputs(load(data), facts.frontend, most=CHECK_SAMPLES)
+        inputs = calibration_inputs(load(data), facts.frontend, module, most=CHECK_SAMPLES)
         with _refused_by(network):
             folded = folded_graph(module, network.input_shape)
             _check_files(work, folded, folded, inputs, network)
@@ -82,6 +84,19 @@ def check(
     for hint in hints:
         work.progress.say(f"check: {hint}")
     return NetworkCheck(layers=len(costs), parameters=sum(cost.parameters for cost in costs), hints=hints)
+
+
+def _check_ends(module: nn.Module, network: NetworkRef) -> None:
+    """Refuse several inputs or outputs of a network in PyTorch: its files would have one of each."""
+    inputs, outputs = network.signature.inputs, network.signature.outputs
+    for what, specs in (("inputs", inputs), ("outputs", outputs)):
+        if len(specs) > 1 and not takes_joined(module):
+            raise UnsupportedOpError(
+                f"a network with {len(specs)} {what} ({', '.join(spec.name for spec in specs)}) cannot be written as a "
+                "file",
+                where="network",
+                remedy="give it one, and take it apart in forward(); or export the network as .onnx and name that file",
+            )
 
 
 def _hints(folded: fx.GraphModule, data: DataRef) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.data.hints import hints_of
 from pipeline.data.load import load
 from pipeline.data.source import Dataset, everything
+from pipeline.errors import ConfigError
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import named
@@ -49,4 +50,12 @@ def _signature(dataset: Dataset) -> Signature:
     inputs = tuple(
         TensorSpec(name, "float32", spec.shape, _AXES[len(spec.shape)]) for name, spec in card.inputs.items()
     )
-    return dataclasses.replace(named(card.task).signature(first, dataset.classes, wanted), inputs=inputs)
+    asked = dataclasses.replace(named(card.task).signature(first, dataset.classes, wanted), inputs=inputs)
+    carried = card.carried
+    for name, into in carried.items():
+        made = next((spec.shape for spec in asked.outputs if spec.name == name), None)
+        if made != card.inputs[into].shape:
+            told = "there is no such output in [outputs]" if made is None else f"it has the shape {list(made)}"
+            what = f"[inputs.{into}] carried = '{name}': {told}"
+            raise ConfigError(what, where=card.name, remedy="an output that is carried has the shape of its input")
+    return dataclasses.replace(asked, carried=carried)

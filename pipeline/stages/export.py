@@ -134,7 +134,7 @@ def _export(
     bits = weights.weight_bits if isinstance(weights, Quantized) else 32
     checkpoint = weights.checkpoint if isinstance(weights, Quantized) else weights
     signature = checkpoint.network.signature
-    inputs = calibration_inputs(dataset, facts.frontend, most=CHECK_SAMPLES)
+    inputs = calibration_inputs(dataset, facts.frontend, reference, most=CHECK_SAMPLES)
     raw = calibration_raw(dataset, most=CHECK_SAMPLES)[signature.input.name] if bytes_in else None
     describe = functools.partial(
         _about, name=name, data=data, dataset=dataset, signature=signature, prepared=not bytes_in

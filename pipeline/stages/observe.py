@@ -35,6 +35,7 @@ from pipeline.instruments.answers import agreement, held, keep, load_answers
 from pipeline.instruments.here import FileWay
 from pipeline.judging.latency import quantile
 from pipeline.judging.stats import Interval
+from pipeline.onboard.stepping import stepping
 from pipeline.quant.saturation import saturation_rows
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import Store
@@ -120,7 +121,9 @@ def _over_the_test_split(bench: _Bench, ways: Sequence[FileWay]) -> tuple[tuple[
     for each in ways:
         session = each.open(threads=1, exact=True)
         chosen = floats[each.way.variant.unpruned].chosen
-        answers = bench.task.answer(session.run, bench.test, each.prepared, chosen=chosen)
+        answers = bench.task.answer(
+            stepping(session.run, each.file.signature), bench.test, each.prepared, chosen=chosen
+        )
         kept = keep(
             answers,
             way=each.way,

@@ -12,13 +12,12 @@ from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.data.load import load
-from pipeline.graph.kinds import output_node
 from pipeline.instruments import here
 from pipeline.instruments.answers import keep
 from pipeline.networks.checkpoints import restore_float, restore_prepared
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.frontend import prepare
-from pipeline.quant.grids import on_grid, quantizer_of
+from pipeline.quant.grids import steps_of
 from pipeline.quant.prepare import freeze
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import Store
@@ -80,8 +79,7 @@ def _restored(weights: Checkpoint | Quantized, store: Store) -> tuple[nn.Module,
     if not isinstance(weights, Quantized):
         return restore_float(weights, store), {}
     prepared = restore_prepared(weights, store)
-    last, name = output_node(prepared), weights.checkpoint.network.signature.output.name
-    return freeze(prepared), {name: quantizer_of(last).params.scale} if on_grid(last) else {}
+    return freeze(prepared), steps_of(prepared, weights.checkpoint.network.signature)
 
 
 def _variant(weights: Checkpoint | Quantized) -> Variant:

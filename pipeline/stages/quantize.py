@@ -21,6 +21,7 @@ from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantiz
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
+from pipeline.graph.ends import joined
 from pipeline.graph.params import QuantParams
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
@@ -32,7 +33,7 @@ from pipeline.quant.equalize import equalized
 from pipeline.quant.prepare import freeze, prepare, quantized_labels
 from pipeline.quant.raw import grid_of_bytes, pin_input
 from pipeline.quant.samples import calibration_inputs, values_of
-from pipeline.quant.sensitivity import layer_quality, sqnr_db
+from pipeline.quant.sensitivity import layer_quality, output_sqnr_db
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
 from pipeline.training.batches import Samples, hold
@@ -116,7 +117,7 @@ def quantize(
             device=pick_device(device),
             bytes_grid=None if (values := values_of(dataset, facts.frontend)) is None else grid_of_bytes(values),
         )
-        return _quantize(job, calibration_inputs(dataset, facts.frontend))
+        return _quantize(job, calibration_inputs(dataset, facts.frontend, job.folded))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,9 +186,11 @@ def _best_way(job: _Job, calibration: Tensor) -> tuple[_Way, fx.GraphModule]:
     if len(ways) == 1:
         return ways[0], prepared[0]
     inputs, _ = next(job.val.batches(torch.arange(min(len(job.val), _JUDGED_SAMPLES)), _JUDGED_SAMPLES))
+    # of sequences single steps are judged, those that ranges were measured on
+    judged = calibration[:_JUDGED_SAMPLES] if job.dataset.card.steps else joined(inputs)
     with torch.no_grad():
-        wanted = job.folded(inputs)
-        sqnr = [sqnr_db(wanted, freeze(each)(inputs)) for each in prepared]
+        wanted = job.folded(judged)
+        sqnr = [output_sqnr_db(job.folded, wanted, freeze(each)(judged)) for each in prepared]
     best = max(range(len(ways)), key=lambda index: sqnr[index])
     job.work.progress.say(f"calibration: {ways[best].words}, {sqnr[best]:.1f} dB; as it is {sqnr[0]:.1f} dB")
     return ways[best], prepared[best]

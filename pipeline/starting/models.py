@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from pipeline import catalog
 from pipeline.errors import ConfigError
+from pipeline.graph.ends import apart, joined_arrays
 from pipeline.networks.from_onnx import network_from
-from pipeline.networks.onnx.ends import input_names
+from pipeline.networks.onnx.ends import Shapes, input_names
 from pipeline.networks.onnx.modules import OnnxNetwork
+from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec
+from pipeline.onboard.stepping import stepping
 from pipeline.runs.store import write_atomic
 from pipeline.starting.files import NAME, plain_name, relative, render
 from pipeline.starting.samples import Given, given_by
+from pipeline.starting.sequences import carried_of, sequences_by
 
 _VAL, _TEST = 0.1, 0.4  # nothing is trained: most samples measure
 _AT_ONCE = 16
@@ -51,13 +55,20 @@ class Quantizing:
 
 
 def quantizing(
-    model: Path, data: str, *, name: str = "", shapes: Mapping[str, tuple[int, ...]] | None = None, output: str = ""
+    model: Path,
+    data: str,
+    *,
+    name: str = "",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    output: str = "",
+    carry: Sequence[str] = (),
 ) -> Quantizing:
     """Return what to write so that ``karui run`` quantizes a model file.
 
     ``data``: a card, a folder of pictures or an .npz file; ``shapes``: input → shape with the batch in front, where the
-    file leaves axes free; ``output``: which of several.  Raises ConfigError, DataError, and ModelError as
-    ``network_from`` does.
+    file leaves axes free; ``output``: which of several; ``carry``: "stateN=state" for what is handed on to the next
+    call, unless names say it, or "none".
+    Raises ConfigError, DataError, and ModelError as ``network_from`` does.
     """
     name = name or plain_name(model.name.split(".")[0]) or "my-model"
     if not NAME.fullmatch(name):
@@ -68,10 +79,16 @@ def quantizing(
     network = network_from(model, sample_shape=_asked(model, card, shapes or {}), output=output)
     files: dict[Path, bytes] = {}
     given: Given | None = None
+    carried, said = ({}, "") if card is not None else carried_of(network.inputs, network.outputs, carry)
     if card is None:
-        given = given_by(Path(data), network.sample_shape, network.result_shape)
+        signature = Signature(network.inputs, network.outputs, carried)
+        given = (
+            sequences_by(Path(data), signature, _predict(network))
+            if carried
+            else given_by(Path(data), network.inputs, network.outputs)
+        )
         card = Path(f"{name}-data.toml")
-        files.update(_card(given, network, name, card))
+        files.update(_card(given, network, carried, name, card))
     text = render(
         "quantize.toml",
         name=name,
@@ -81,7 +98,9 @@ def quantizing(
         command=f"karui run {recipe}",
     )
     files[recipe] = text.encode()
-    return Quantizing(recipe=recipe, files=files, said=(f"{model}: {network.said}", *_told(given)))
+    return Quantizing(
+        recipe=recipe, files=files, said=(f"{model}: {network.said}", *filter(None, [said]), *_told(given))
+    )
 
 
 def _told(given: Given | None) -> tuple[str, ...]:
@@ -102,36 +121,45 @@ def card_named(data: str) -> Path | None:
     return None
 
 
-def _asked(model: Path, card: Path | None, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the shape of a sample where somebody says it."""
-    names = input_names(model) if shapes else ()
-    for given, shape in shapes.items():
-        if given not in names:
-            what = f"{model} has no input '{given}'; it has {', '.join(names)}"
-            raise ConfigError(what, where="--input", remedy=f"for example: --input {names[0]}=1,3,224,224")
-        if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):  # (1, H, W, C)
-            return shape[3], shape[1], shape[2]
-        return shape[1:]
-    return catalog.load_card(str(card))[0].input.shape or None if card else None
+def _asked(model: Path, card: Path | None, shapes: Mapping[str, tuple[int, ...]]) -> Shapes | None:
+    """Return the shapes of a sample's inputs where somebody says them."""
+    if shapes:
+        names = input_names(model)
+        for name in shapes:
+            if name not in names:
+                what = f"{model} has no input '{name}'; it has {', '.join(names)}"
+                raise ConfigError(what, where="--input", remedy=f"for example: --input {names[0]}=1,3,224,224")
+        return {name: _sample_shape(shape) for name, shape in shapes.items()}
+    if card is None:
+        return None
+    declared = catalog.load_card(str(card))[0]
+    return {name: spec.shape for name, spec in declared.inputs.items()} or declared.input.shape or None
 
 
-def _card(given: Given, network: OnnxNetwork, name: str, card: Path) -> dict[Path, bytes]:
+def _sample_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):  # (1, H, W, C)
+        return shape[3], shape[1], shape[2]
+    return shape[1:]
+
+
+def _card(given: Given, network: OnnxNetwork, carried: Mapping[str, str], name: str, card: Path) -> dict[Path, bytes]:
     """Return the card, and the samples with what the float network gives for them where nobody labelled them."""
     files: dict[Path, bytes] = {}
     place, arrays = given.place, given.arrays
-    if given.x is not None:
+    if given.inputs:
         place, arrays = Path(f"{name}-samples.npz"), ()
-        files[place] = _npz({"x": given.x, "y": _outputs(network, given)})
+        files[place] = _npz({**given.inputs, "y": _outputs(network, given, carried)})
     val, test = (max(1, int(share * given.samples)) for share in (_VAL, _TEST))
-    outputs = network.result_shape
-    least = outputs[0] if given.task == "classification" else 1  # every split holds every class
+    least = network.outputs[0].shape[0] if given.task == "classification" else 1  # every split holds every class
     text = render(
         "samples.toml",
         given=given,
         name=f"{name}-data",
-        place=place.as_posix() if given.x is not None else relative(place),
+        place=place.as_posix() if given.inputs else relative(place),
         arrays=[pair for pair in arrays if pair[0] != pair[1]],
-        shape=network.sample_shape,
+        inputs=network.inputs,
+        outputs=network.outputs if given.task == "agreement" else (),
+        carried={into: output for output, into in carried.items()},
         val=max(val, least),
         test=max(test, least),
     )
@@ -149,12 +177,35 @@ def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return held.getvalue()
 
 
-@torch.no_grad()
-def _outputs(network: OnnxNetwork, given: Given) -> NDArray[np.float32]:
-    """Return what the float network gives for all samples, (N, …)."""
-    assert given.x is not None  # noqa: S101
-    network.eval()
-    shape = network.sample_shape
-    some = (given.x[start : start + _AT_ONCE] for start in range(0, len(given.x), _AT_ONCE))
-    prepared = (each.reshape(-1, *shape).astype(np.float32) / np.float32(given.divide) for each in some)
-    return np.concatenate([network(torch.from_numpy(each)).numpy() for each in prepared])
+def _predict(network: OnnxNetwork) -> Predict:
+    """Return the network as a function of its inputs by name."""
+
+    @torch.no_grad()
+    def predict(inputs: Arrays) -> Arrays:
+        found = network.eval()(torch.from_numpy(joined_arrays(inputs)))
+        outputs: Arrays = apart(network.outputs, found.numpy())
+        return outputs
+
+    return predict
+
+
+def _outputs(network: OnnxNetwork, given: Given, carried: Mapping[str, str]) -> NDArray[np.float32]:
+    """Return what the float network gives for all samples, (N, …); several outputs side by side."""
+    predict = stepping(_predict(network), Signature(network.inputs, network.outputs, dict(carried)))
+    found = []
+    for start in range(0, given.samples, _AT_ONCE):
+        some = {name: each[start : start + _AT_ONCE] for name, each in given.inputs.items()}
+        if not given.steps:
+            shaped = zip(some.items(), network.inputs, strict=True)
+            some = {name: _prepared(x, spec, given) for (name, x), spec in shaped}
+        outputs = list(predict(some).values())
+        found.append(outputs[0] if len(outputs) == 1 else np.concatenate([_flat(each) for each in outputs], 1))
+    return np.concatenate(found)
+
+
+def _prepared(x: NDArray[Any], spec: TensorSpec, given: Given) -> NDArray[np.float32]:
+    return np.asarray(x.reshape(-1, *spec.shape).astype(np.float32) / np.float32(given.divide), np.float32)
+
+
+def _flat(outputs: NDArray[Any]) -> NDArray[Any]:
+    return outputs.reshape(len(outputs), -1)

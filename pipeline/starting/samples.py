@@ -6,8 +6,8 @@ Shapes: N samples, C channels, H height, W width.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pipeline.data.checks import UNREADABLE_ARCHIVE
 from pipeline.data.folders import PictureFolder
 from pipeline.data.npy import read_npz_member
+from pipeline.declare.card import outside_name
 from pipeline.errors import ConfigError, DataError
-from pipeline.onboard.arrays import PictureForm
+from pipeline.onboard.arrays import PictureForm, TensorSpec
 from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.pictures import read_picture
 from pipeline.starting import pictures
@@ -26,7 +27,7 @@ from pipeline.starting.arrays import called
 
 MOST = 512  # samples without labels that are used
 _MOST_BYTES = 256 << 20
-_FEWEST = 8
+FEWEST = 8
 _BYTE = 255
 _LEAST_PER_CLASS = 3  # one for each split
 
@@ -42,41 +43,44 @@ class Given:
     divide: int  # of raw values
     said: str
     arrays: tuple[tuple[str, str], ...] = ()  # x and y → what they are called in the file
-    x: NDArray[Any] | None = None  # (N, …) raw, where nothing fits as a label
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (N, …) raw, where nothing fits as a label
+    steps: int = 0  # of each sample, where it is a sequence
 
 
-def given_by(place: Path, shape: tuple[int, ...], outputs: tuple[int, ...]) -> Given:
-    """Return the samples at ``place`` for a network that takes ``shape`` and gives ``outputs``.
+def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
+    """Return the samples at ``place`` for a network with these inputs and outputs.
 
     Raises ConfigError for what is not understood, DataError for damaged files.
     """
     if not place.exists():
         raise ConfigError(f"there is no '{place}'", where="--data", remedy="give a folder, an .npz file, or a card")
-    given = _of_folder(place, shape, outputs) if place.is_dir() else _of_arrays(place, shape, outputs)
-    if given.samples < _FEWEST:
-        raise DataError(f"{given.samples} samples, expected at least {_FEWEST}", where=str(place))
+    given = _of_folder(place, inputs, outputs) if place.is_dir() else _of_arrays(place, inputs, outputs)
+    if given.samples < FEWEST:
+        raise DataError(f"{given.samples} samples, expected at least {FEWEST}", where=str(place))
     return given
 
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_folder(folder: Path, shape: tuple[int, ...], outputs: tuple[int, ...]) -> Given:
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        what = f"the network takes {shape}, no pictures"
+def _of_folder(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
+    shape = inputs[0].shape
+    if len(inputs) > 1 or len(shape) != 3 or shape[0] not in (1, 3):
+        what = f"the network takes {_ends(inputs)}, no pictures"
         raise ConfigError(what, where="--data", remedy="save samples as an .npz file: np.savez(file, x=samples)")
     why = "no folders of classes"
     if pictures.are_in(folder):
         seen = pictures.look(folder)
         classes = len(seen.per_class)
-        if outputs == (classes,) and min(seen.per_class) >= _LEAST_PER_CLASS:
+        if [each.shape for each in outputs] == [(classes,)] and min(seen.per_class) >= _LEAST_PER_CLASS:
             return Given(
                 task="classification", kind="image-folder", place=folder, samples=seen.samples, divide=_BYTE,
                 said=seen.summary,
             )  # fmt: skip
-        why = f"{classes} classes, and the network gives {_shown(outputs)}"
+        why = f"{classes} classes, and the network gives {_ends(outputs)}"
     listed = PictureFolder(folder=folder)
-    paths = _spread(listed.pictures_in(folder), int(np.prod(shape)))
+    paths = listed.pictures_in(folder)
+    paths = [paths[int(place)] for place in _places(len(paths), int(np.prod(shape)))]
     try:
         x = np.stack([read_picture(path, PictureForm(shape, "crop", (_BYTE,) * 3)) for path in paths])
     except FileRefused as fault:
@@ -88,17 +92,20 @@ def _of_folder(folder: Path, shape: tuple[int, ...], outputs: tuple[int, ...]) -
         samples=len(x),
         divide=_BYTE,
         said=f"{len(x):,} pictures, {why}",
-        x=x,
+        inputs={"x": x},
     )
 
 
-def _spread(samples: Any, values: int, bytes_each: int = 1) -> Any:
-    """Return so many samples, from all over, that they fit into memory."""
-    most = max(1, min(MOST, _MOST_BYTES // max(1, values * bytes_each)))
-    if len(samples) <= most:
-        return samples
-    places = np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
-    return [samples[int(place)] for place in places] if isinstance(samples, list) else samples[places]
+def _places(samples: int, bytes_each: int) -> NDArray[np.int64]:
+    """Return where so many samples lie, all over the others, that they fit into memory."""
+    most = max(1, min(MOST, _MOST_BYTES // max(1, bytes_each)))
+    return np.unique(np.linspace(0, samples - 1, min(most, samples)).astype(np.int64))
+
+
+def _ends(specs: Sequence[TensorSpec]) -> str:
+    if len(specs) == 1:
+        return _shown(specs[0].shape)
+    return ", ".join(f"{spec.name} {_shown(spec.shape)}" for spec in specs)
 
 
 def _shown(shape: Sequence[int]) -> str:
@@ -108,28 +115,27 @@ def _shown(shape: Sequence[int]) -> str:
 # ── arrays ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_arrays(file: Path, shape: tuple[int, ...], outputs: tuple[int, ...]) -> Given:
+def _of_arrays(file: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
     if file.suffix.lower() != ".npz" and not zipfile.is_zipfile(file):
         what = f"'{file}' is no kind of samples that karui knows"
         remedy = "give a folder of pictures, an .npz file with x (and y), or a card"
         raise ConfigError(what, where="--data", remedy=remedy)
-    arrays = _read(file)
-    found = called(sorted(arrays))
-    name = found["x"] if found["x"] in arrays else next(iter(arrays)) if len(arrays) == 1 else ""
-    if not name:
-        held = ", ".join(sorted(arrays)) or "nothing"
-        raise ConfigError(
-            f"{file} holds no array 'x', found {held}", where="--data", remedy="np.savez(file, x=samples)"
-        )
-    x, y = arrays[name], arrays.get(found["y"])
-    turned = _turned(x, shape, file)
-    task = _task_of(y, len(x), outputs) if turned is x else "agreement"
+    arrays = read_arrays(file)
+    names = _names(file, arrays, inputs)
+    turned = {spec.name: _turned(arrays[names[spec.name]], spec.shape, file) for spec in inputs}
+    count = _count(file, turned)
+    label = called(sorted(arrays))["y"]
+    y = arrays.get(label) if label not in names.values() else None
+    as_stored = all(turned[name] is arrays[names[name]] for name in turned)
+    task = _task_of(y, count, outputs) if as_stored else "agreement"
     if task != "agreement":
-        named = (("x", name), ("y", found["y"]))
-        said = f"{len(x):,} samples with labels"
-        return Given(task=task, kind="npz", place=file, samples=len(x), divide=1, said=said, arrays=named)
-    why = "without labels" if y is None else f"whose labels do not fit the network's {_shown(outputs)}"
-    some = _spread(turned, int(np.prod(shape)), turned.dtype.itemsize)
+        own = {"x" if len(inputs) == 1 else outside_name(name): there for name, there in names.items()}
+        said = f"{count:,} samples with labels"
+        named = (*own.items(), ("y", label))
+        return Given(task=task, kind="npz", place=file, samples=count, divide=1, said=said, arrays=named)
+    several = "; say which one they are for: --output NAME" if len(outputs) > 1 else ""
+    why = "without labels" if y is None else f"whose labels do not fit the network's {_ends(outputs)}{several}"
+    some = _places(count, sum(each[:1].nbytes for each in turned.values()))
     return Given(
         task="agreement",
         kind="npz",
@@ -137,11 +143,45 @@ def _of_arrays(file: Path, shape: tuple[int, ...], outputs: tuple[int, ...]) -> 
         samples=len(some),
         divide=1,
         said=f"{len(some):,} samples {why}",
-        x=some,
+        inputs={"x" if len(inputs) == 1 else outside_name(name): each[some] for name, each in turned.items()},
     )
 
 
-def _read(file: Path) -> dict[str, NDArray[Any]]:
+def _names(file: Path, arrays: Mapping[str, NDArray[Any]], inputs: Sequence[TensorSpec]) -> dict[str, str]:
+    """Return input → what its array is called in the file.  Raises ConfigError for what is not there."""
+    held = ", ".join(sorted(arrays)) or "nothing"
+    if len(inputs) == 1:
+        found = called(sorted(arrays))["x"]
+        name = next((each for each in (found, inputs[0].name) if each in arrays), "")
+        name = name or (next(iter(arrays)) if len(arrays) == 1 else "")
+        if not name:
+            remedy = "np.savez(file, x=samples)"
+            raise ConfigError(f"{file} holds no array 'x', found {held}", where="--data", remedy=remedy)
+        return {inputs[0].name: name}
+    names = {}
+    for spec in inputs:
+        own = next((each for each in (spec.name, spec.name.removesuffix("_in")) if each in arrays), "")
+        if not own:
+            wanted = ", ".join(f"{each.name} (N, {', '.join(map(str, each.shape))})" for each in inputs)
+            raise ConfigError(
+                f"{file} holds no array '{spec.name}', found {held}",
+                where="--data",
+                remedy=f"store an array for each input of the network: {wanted}",
+            )
+        names[spec.name] = own
+    return names
+
+
+def _count(file: Path, arrays: Mapping[str, NDArray[Any]]) -> int:
+    counts = {name: len(each) for name, each in arrays.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise DataError(f"the inputs hold different numbers of samples: {told}", where=str(file))
+    return next(iter(counts.values()))
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file by name.  Raises DataError."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
@@ -169,12 +209,13 @@ def _turned(x: NDArray[Any], shape: tuple[int, ...], file: Path) -> NDArray[Any]
 
 
 def _task_of(
-    y: NDArray[Any] | None, samples: int, outputs: tuple[int, ...]
+    y: NDArray[Any] | None, samples: int, outputs: Sequence[TensorSpec]
 ) -> Literal["classification", "regression", "agreement"]:
-    if y is None or len(y) != samples or len(outputs) != 1:
+    if y is None or y.ndim == 0 or len(y) != samples or len(outputs) != 1 or len(outputs[0].shape) != 1:
         return "agreement"
+    (values,) = outputs[0].shape
     if y.dtype.kind in "iub" and y.ndim == 1:
-        values, counts = np.unique(y, return_counts=True)
-        whole = values.tolist() == list(range(outputs[0])) and int(counts.min()) >= _LEAST_PER_CLASS
-        return "classification" if whole and outputs[0] > 1 else "agreement"
-    return "regression" if y.dtype.kind == "f" and y.reshape(samples, -1).shape[1:] == outputs else "agreement"
+        found, counts = np.unique(y, return_counts=True)
+        whole = found.tolist() == list(range(values)) and int(counts.min()) >= _LEAST_PER_CLASS
+        return "classification" if whole and values > 1 else "agreement"
+    return "regression" if y.dtype.kind == "f" and y.reshape(samples, -1).shape[1] == values else "agreement"

@@ -9,8 +9,8 @@ Shapes: N samples, n of a batch, B resamples; outputs (N, …) of any shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from pipeline.errors import ConfigError
 from pipeline.judging import stats
 from pipeline.judging.stats import Floats, Interval
 from pipeline.onboard.about import Output
-from pipeline.onboard.arrays import Predict, Signature
+from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec
+from pipeline.tasks import plain
 from pipeline.tasks.protocol import (
     OUTPUT,
     Prepare,
@@ -36,7 +37,6 @@ from pipeline.tasks.protocol import (
     input_spec,
     labels_of,
     mean_of,
-    output_spec,
 )
 
 METRIC = Metric(name="agreement", unit="share", higher_is_better=True)
@@ -45,6 +45,9 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="error", unit="share", higher_is_better=False),  # root of squared differences / squared outputs
 )
 WANTED: Wanted = "output"
+choose = plain.choose
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 _AXES = {0: "", 1: "T", 2: "CT", 3: "CHW", 4: "CDHW"}  # of an output by its number of axes
 _SAME_MIN = 0.5
@@ -56,9 +59,14 @@ _TINY = 1e-30
 def signature(card: DatasetCard, classes: tuple[str, ...], wanted: tuple[int, ...], /) -> Signature:
     """Ask for outputs of the shape that the float network gave.  Raises ConfigError for more axes than that."""
     del classes
-    if len(wanted) not in _AXES:
-        raise ConfigError(f"card '{card.name}': outputs of shape {wanted} have too many axes")
-    return Signature(inputs=(input_spec(card),), outputs=(output_spec(wanted, _AXES[len(wanted)]),))
+    shapes = dict(card.outputs) or {OUTPUT: wanted}
+    if card.outputs and (values := sum(map(math.prod, shapes.values())) * (card.steps or 1)) != math.prod(wanted):
+        raise ConfigError(f"card '{card.name}': its [outputs] have {values} values, y has {math.prod(wanted)}")
+    for shape in shapes.values():
+        if len(shape) not in _AXES:
+            raise ConfigError(f"card '{card.name}': outputs of shape {shape} have too many axes")
+    outputs = tuple(TensorSpec(name, "float32", shape, _AXES[len(shape)]) for name, shape in shapes.items())
+    return Signature(inputs=(input_spec(card),), outputs=outputs)
 
 
 def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> tuple[Update, ...]:
@@ -72,28 +80,86 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
     return (Update(parameters=all_parameters, loss=loss),)
 
 
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
-
-
 def answer(
     predict: Predict, source: Source, prepare: Prepare, /, *, chosen: Mapping[str, float] | None = None
 ) -> Answers:
-    """Decide for the largest of several outputs; score: a sample's squared differences, the sum over its outputs."""
+    """Decide for the largest value of each output; score: a sample's squared differences, the sum over its outputs.
+
+    Of several outputs the one that agrees least counts.
+    """
     del chosen
     outputs = batched(predict, source, prepare)
-    found, wanted = _rows(outputs[OUTPUT]), _rows(labels_of(source, WANTED))
-    score = ((found - wanted) ** 2).sum(1)
-    same = float((found.argmax(1) == wanted.argmax(1)).mean())
-    error = math.sqrt(float(score.sum()) / max(float((wanted**2).sum()), _TINY))
+    pairs = _pairs(outputs, source)
     return Answers(
         outputs=outputs,
-        decisions=found.argmax(1) if found.shape[1] > 1 else outputs[OUTPUT],
-        score=score,
-        value=float(_agreement(score, source, np.ones((1, len(score))))[0]),
-        others=dict(zip((metric.name for metric in OTHERS), (same, error), strict=True)),
+        decisions=_decisions(outputs),
+        score=np.sum([each.squared / each.scale for each in pairs], axis=0),
+        value=float(_agreement(pairs, np.ones((1, len(source))))[0]),
+        others={
+            "same largest output": min(each.same for each in pairs),
+            "error": max(each.error for each in pairs),
+        },
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    """One output and the float network's; rows (N, values of a sample)."""
+
+    name: str
+    found: Floats
+    wanted: Floats
+    shape: tuple[int, ...]
+    scale: float  # in which its squared differences are added to those of other outputs
+
+    @property
+    def squared(self) -> Floats:
+        squared: Floats = ((self.found - self.wanted) ** 2).sum(1)
+        return squared
+
+    @property
+    def same(self) -> float:
+        return self.same_as(self.wanted)
+
+    def same_as(self, other: Floats) -> float:
+        return float((_largest(self.found, self.shape) == _largest(other, self.shape)).mean())
+
+    @property
+    def error(self) -> float:
+        return math.sqrt(float(self.squared.sum()) / max(float((self.wanted**2).sum()), _TINY))
+
+    @property
+    def sqnr_db(self) -> float:
+        return -20 * math.log10(max(self.error, 1e-10))
+
+
+def _pairs(outputs: Arrays, source: Source) -> list[_Pair]:
+    wanted = _rows(labels_of(source, WANTED))
+    rows = {name: _rows(each) for name, each in outputs.items()}
+    starts = np.cumsum([0, *(each.shape[1] for each in rows.values())])
+    parts = [wanted[:, start : start + each.shape[1]] for start, each in zip(starts, rows.values(), strict=False)]
+    scales = [max(float(each.var(0).sum()), _TINY) if len(rows) > 1 else 1.0 for each in parts]
+    return [
+        _Pair(name=name, found=found, wanted=part, shape=outputs[name].shape[1:], scale=scale)
+        for (name, found), part, scale in zip(rows.items(), parts, scales, strict=True)
+    ]
+
+
+def _decisions(outputs: Arrays) -> NDArray[Any]:
+    """Return the largest of each output's values, (N,) or (N, …) of maps and several; of one number, itself."""
+    found = [_largest(_rows(each), each.shape[1:]) for each in outputs.values()]
+    if len(found) > 1 or found[0].shape[1] > 1:
+        return np.concatenate(found, 1)
+    return found[0][:, 0] if next(iter(outputs.values()))[0].size > 1 else next(iter(outputs.values()))
+
+
+def _largest(rows: Floats, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return which channel or column is the largest at each of P positions of maps and lists (N, P); else (N, 1)."""
+    if len(shape) < 2:
+        return np.asarray(rows.argmax(1)[:, None])
+    axis = -1 if len(shape) == 2 and shape[0] > shape[1] else 1
+    places: NDArray[np.int64] = rows.reshape(-1, *shape).argmax(axis).reshape(len(rows), -1)
+    return places
 
 
 def _rows(outputs: NDArray[Any]) -> Floats:
@@ -101,33 +167,34 @@ def _rows(outputs: NDArray[Any]) -> Floats:
     return outputs.reshape(len(outputs), -1).astype(np.float64)
 
 
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: outputs need no setting."""
-    del answers, source
-    return {}
+def _agreement(pairs: Sequence[_Pair], counts: Floats) -> Floats:
+    """1 - what differs / what there is to tell, in each resample (B,); of several outputs the worst."""
+    each = [
+        1 - mean_of(pair.squared, counts) / np.maximum(mean_of(_around(pair.wanted), counts), _TINY) for pair in pairs
+    ]
+    worst: Floats = np.min(each, axis=0)
+    return worst
 
 
-def _agreement(score: Floats, source: Source, counts: Floats) -> Floats:
-    """1 - what differs / what there is to tell, in each resample (B,)."""
-    wanted = _rows(labels_of(source, WANTED))
-    around = ((wanted - wanted.mean(0)) ** 2).sum(1)
-    return 1 - mean_of(score, counts) / np.maximum(mean_of(around, counts), _TINY)
+def _around(wanted: Floats) -> Floats:
+    around: Floats = ((wanted - wanted.mean(0)) ** 2).sum(1)
+    return around
 
 
 def interval(answers: Answers, source: Source, /) -> Interval:
     """Return the agreement with its bootstrap interval."""
-    count = len(answers.score)
-    return stats.bootstrap_interval(partial(_agreement, answers.score, source), count, groups=source.groups)
+    pairs = _pairs(answers.outputs, source)
+    return stats.bootstrap_interval(partial(_agreement, pairs), len(answers.score), groups=source.groups)
 
 
 def compare(first: Answers, second: Answers, source: Source, /) -> Comparison:
-    """Compare agreement, samples resampled for both together; the same decision: the same largest output."""
+    """Compare agreement, samples resampled for both together; the same decision: the same largest values."""
+    one, other = _pairs(first.outputs, source), _pairs(second.outputs, source)
 
     def both(counts: Floats) -> tuple[Floats, Floats]:
-        return _agreement(first.score, source, counts), _agreement(second.score, source, counts)
+        return _agreement(one, counts), _agreement(other, counts)
 
-    a, b = _rows(first.outputs[OUTPUT]), _rows(second.outputs[OUTPUT])
-    same = float((a.argmax(1) == b.argmax(1)).mean())
+    same = min(a.same_as(b.found) for a, b in zip(one, other, strict=True))
     found = stats.paired_bootstrap(both, len(first.score), agreement=same, groups=source.groups)
     return replace(found, agreement_min=_SAME_MIN)
 
@@ -138,32 +205,42 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     return {"mean of all": 0.0}
 
 
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
-
-
 def figures(
     answers: Mapping[str, Answers], source: Source, classes: tuple[str, ...], put: Put, /
 ) -> tuple[Figure, ...]:
-    """Return outputs against those of the float network, and the samples that are furthest off."""
+    """Return outputs against those of the float network, each output's error, and the samples furthest off.
+
+    Of several outputs the one is drawn that agrees least in the last of the answers.
+    """
     del classes
-    wanted = _rows(labels_of(source, WANTED))
+    pairs = {title: _pairs(each.outputs, source) for title, each in answers.items()}
+    last = list(pairs.values())[-1]
+    worst = int(np.argmax([each.error for each in last]))
+    several = f" ({last[worst].name})" if len(last) > 1 else ""
+    wanted = last[worst].wanted
     shown = np.unique(np.linspace(0, wanted.size - 1, min(wanted.size, _POINTS_SHOWN)).astype(int))
     true = wanted.ravel()[shown]
-    series = {
-        title: put(np.stack([true, _rows(each.outputs[OUTPUT]).ravel()[shown]], 1)) for title, each in answers.items()
-    }
+    series = {title: put(np.stack([true, each[worst].found.ravel()[shown]], 1)) for title, each in pairs.items()}
     power = np.sqrt(np.maximum((wanted**2).sum(1), _TINY))
-    worst = np.argsort(-list(answers.values())[-1].score, kind="stable")[:_SHOWN]
+    furthest = np.argsort(-last[worst].squared, kind="stable")[:_SHOWN]
     rows = tuple(
-        (f"#{i}", *(f"{100 * math.sqrt(each.score[i]) / power[i]:.3g} %" for each in answers.values())) for i in worst
+        (f"#{i}", *(f"{100 * math.sqrt(each[worst].squared[i]) / power[i]:.3g} %" for each in pairs.values()))
+        for i in furthest
     )
+    title = f"Outputs against the float network's{several}"
     return (
-        Lines(title="Outputs against the float network's", x="float network", y="output", series=series, dots=True),
-        Table(title="Samples that are furthest off", columns=("sample", *answers), rows=rows),
+        Lines(title=title, x="float network", y="output", series=series, dots=True),
+        *([_each_output(pairs)] if several else []),
+        Table(title=f"Samples that are furthest off{several}", columns=("sample", *answers), rows=rows),
     )
+
+
+def _each_output(pairs: Mapping[str, Sequence[_Pair]]) -> Table:
+    rows = tuple(
+        (same[0].name, *(f"{100 * each.error:.3g} % ({each.sqnr_db:.1f} dB)" for each in same))
+        for same in zip(*pairs.values(), strict=True)
+    )
+    return Table(title="Error of each output", columns=("output", *pairs), rows=rows)
 
 
 def printing(output: Output, chosen: Mapping[str, float], /) -> tuple[str, ...]:

@@ -122,6 +122,8 @@ class Flatbuffer:
     ) -> bytes:
         """Return the file; ``texts`` (name → content) are its metadata, which no runtime looks at."""
         texts = texts or {}
+        for port in outputs if len(outputs) > 1 else ():  # runtimes tell them apart by their tensors' names
+            self._tensors[port.tensor].name = port.name
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors = self._tensors

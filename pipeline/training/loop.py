@@ -25,10 +25,12 @@ from pipeline.artifacts.evidence import Answers, Metric
 from pipeline.artifacts.training import Epoch
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import KaruiError, ModelError, TrainingDivergedError
+from pipeline.graph.ends import apart, joined, takes_joined
 from pipeline.networks.memory import lie_channels_last
 from pipeline.networks.outputs import auxiliary_outputs, weight_of
 from pipeline.networks.weights import take_over
 from pipeline.onboard.arrays import Arrays, Predict, Signature
+from pipeline.onboard.stepping import stepping
 from pipeline.progress import Progress
 from pipeline.runs.store import write_atomic
 from pipeline.tasks import Task, Update
@@ -82,6 +84,12 @@ def fit(network: nn.Module, train: Samples, val: Samples, job: Fit, progress: Pr
     ModelError when forward() fails in training mode.
     """
     plan = job.plan
+    if job.signature is not None and job.signature.carried:
+        raise ModelError(
+            "a network that carries a state cannot be trained here",
+            where=job.phase,
+            remedy='calibrate it: [train] epochs = 0, [quantize] method = "ptq"',
+        )
     lie_channels_last(network)
     steppers = [_Stepper(update=update, optimizer=_optimizer(update, network, plan)) for update in job.updates]
     state = _load(job.resume_file, network, steppers)
@@ -151,11 +159,14 @@ def predict_with(network: nn.Module, device: torch.device, signature: Signature 
         network.eval()
         given = to_tensors({name: inputs[name] for name in order or inputs}, device)
         with torch.inference_mode():
+            if signature is not None and takes_joined(network):
+                whole = network(joined(given))
+                return apart(signature.outputs, whole.float().cpu().numpy())
             given_back = network(*given.values())
         outputs = [given_back] if isinstance(given_back, Tensor) else list(given_back)
         return {name: output.float().cpu().numpy() for name, output in zip(names, outputs, strict=True)}
 
-    return predict
+    return predict if signature is None else stepping(predict, signature)
 
 
 def _as_they_are(inputs: Arrays) -> Arrays:
@@ -210,6 +221,8 @@ def loss_of(update: Update, network: nn.Module, inputs: Inputs, wanted: Wanted) 
 
     Raises ModelError: the network is the user's code, and what works in evaluation mode may not in training mode.
     """
+    if takes_joined(network):
+        inputs = joined(inputs)
     try:
         with auxiliary_outputs() as others:
             loss: Tensor = update.loss(network, inputs, wanted)

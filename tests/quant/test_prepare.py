@@ -107,7 +107,7 @@ def test_arithmetic_between_float_operations_stays_float() -> None:
 def test_every_weighted_layer_knows_the_grid_of_its_input() -> None:
     graph = calibrated("mixed")
     nodes = [node for node in compute_nodes(graph) if isinstance(module_of(node), QWeighted)]
-    assert len(nodes) == 5
+    assert len(nodes) == 6  # five layers and a mean
     for node in nodes:
         module = module_of(node)
         assert isinstance(module, QWeighted)
@@ -143,7 +143,7 @@ def test_frozen_graphs_hold_integers_alone() -> None:
     for module in frozen.modules():
         assert not isinstance(module, QUANTIZERS)
     weights = [module.weight for module in frozen.modules() if isinstance(module, FrozenWeighted)]
-    assert len(weights) == 5
+    assert len(weights) == 6  # five layers and a mean
     assert all(torch.equal(weight, weight.round()) for weight in weights)
     assert any(isinstance(module, ActivationQuantizer) for module in graph.modules())  # the original is as it was
 

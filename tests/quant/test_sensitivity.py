@@ -12,7 +12,6 @@ from torch import fx, nn
 from pipeline.data.load import load
 from pipeline.data.source import ArraySource, Dataset
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.errors import UnsupportedOpError
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import float_reasons, prepare, quantized_labels
@@ -34,10 +33,10 @@ def prepared(network: nn.Module, *, bits: int = 8, float_layers: tuple[str, ...]
 def test_rows_stand_in_the_order_of_the_network() -> None:
     rows = layer_quality(prepared(networks.build("mixed")), networks.inputs(32))
     assert [row.layer for row in rows] == [
-        "x", "left", "right", "cat", "depthwise", "gate", "sigmoid", "mul", "fc",
+        "x", "left", "right", "cat", "depthwise", "gate", "sigmoid", "mul", "average", "fc",
     ]  # fmt: skip
     weighted = {row.layer for row in rows if row.weight_sqnr_db is not None}
-    assert weighted == {"left", "right", "depthwise", "gate", "fc"}
+    assert weighted == {"left", "right", "depthwise", "gate", "average", "fc"}
 
 
 def test_a_bit_less_costs_six_decibels_of_the_weights() -> None:
@@ -92,11 +91,9 @@ def test_calibration_samples_are_prepared_and_those_of_the_card(tmp_path: Path) 
     assert torch.equal(calibration_inputs(dataset, facts.frontend, most=1000), everything)
 
 
-def test_several_inputs_are_refused_in_words(tmp_path: Path) -> None:
+def test_several_inputs_lie_side_by_side(tmp_path: Path) -> None:
     dataset = load(learnable.dataset(tmp_path))
-    both = {"left": np.zeros((200, 3), np.float32), "right": np.zeros((200, 3), np.float32)}
+    both = {"left": np.zeros((200, 3), np.float32), "right": np.ones((200, 2, 2), np.float32)}
     train = ArraySource(inputs=both, labels={"class": np.arange(200) % 4}, strata=np.arange(200) % 4)
     several = Dataset(card=dataset.card, classes=dataset.classes, train=train, val=train, test=train, frontend={})
-    with pytest.raises(UnsupportedOpError, match=r"2 inputs \(left, right\)") as caught:
-        calibration_inputs(several, {})
-    assert "give it one input" in caught.value.remedy
+    assert calibration_inputs(several, {})[0].tolist() == [0, 0, 0, 1, 1, 1, 1]

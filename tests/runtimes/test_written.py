@@ -18,16 +18,20 @@ from torch import Tensor, fx, nn
 
 from pipeline.artifacts.files import FileFormat
 from pipeline.declare.recipe import QuantizeSpec
+from pipeline.declare.words import RuntimeName
 from pipeline.errors import ModelError
 from pipeline.networks.build import build_network
+from pipeline.networks.from_onnx import network_from
 from pipeline.networks.from_torch import folded_graph
 from pipeline.onboard.arrays import Signature, TensorSpec
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import freeze, prepare
-from pipeline.runtimes import unavailable
+from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.written import Written, check_file, limits_of, write
 from pipeline.tflite import write_tflite
 from tests import learnable
+from tests.networks.onnx.written import two_ends
+from tests.networks.onnx.written import write as write_file
 from tests.quant import networks
 
 NETWORKS = Path(__file__).parents[2] / "models" / "networks"
@@ -127,6 +131,28 @@ def test_sound_files_pass_in_every_runtime(name: str, tmp_path: Path) -> None:
         check(write(graph, reference, name="sound", signature=signature(shape, outputs)), shape, tmp_path)
 
 
+def test_several_inputs_and_outputs_stand_apart_in_the_files(tmp_path: Path) -> None:
+    network = network_from(write_file(two_ends(), tmp_path))
+    ends = Signature(network.inputs, network.outputs)
+    inputs = samples(network.sample_shape)
+    for graph, reference in both(network, network.sample_shape):
+        written = write(graph, reference, name="ends", signature=ends)
+        limits = limits_of(written, inputs)
+        assert set(limits) == {"scores", "map"}
+        for file_format in (ONNX, TFLITE):
+            path = tmp_path / f"file.{file_format}"
+            path.write_bytes(written.contents[file_format])
+            assert check_file(written, file_format, path, inputs, limits, signature=ends)
+            runtime: RuntimeName = "onnxruntime" if file_format == ONNX else "litert"
+            assert [each.name for each in open_session(path, runtime).signature.outputs] == ["scores", "map"]
+        steps = written.steps
+    assert set(steps) == {"scores", "map"}  # each on a grid of its own
+    assert steps["scores"] != steps["map"]
+    swapped = Signature(network.inputs, tuple(reversed(network.outputs)))
+    with pytest.raises(ModelError):
+        check_file(written, ONNX, tmp_path / "file.onnx", inputs, limits, signature=swapped)
+
+
 def test_a_float_head_on_integers_is_held_to_the_tolerance_of_integers(tmp_path: Path) -> None:
     shape = (3, 16, 16)
     folded = folded_graph(content("resnet", shape, 10, depth=20).eval(), shape)
@@ -134,7 +160,7 @@ def test_a_float_head_on_integers_is_held_to_the_tolerance_of_integers(tmp_path:
     calibrate(prepared, samples(shape), QuantizeSpec(calibration="min-max"))
     written = write(prepared.eval(), freeze(prepared), name="x", signature=signature(shape, (10,)))
     assert written.steps == {}
-    assert limits_of(written, samples(shape)).word == "output steps"
+    assert limits_of(written, samples(shape))["output"].word == "output steps"
     check(written, shape, tmp_path)
 
 
@@ -143,7 +169,8 @@ def test_the_limits_of_a_deep_network_are_wider(tmp_path: Path) -> None:
     for depth in (8, 32):
         shape = (3, 16, 16)
         graph, reference = both(content("resnet", shape, 10, depth=depth), shape)[1]
-        limits = limits_of(write(graph, reference, name="x", signature=signature(shape, (10,))), samples(shape))
+        written = write(graph, reference, name="x", signature=signature(shape, (10,)))
+        limits = limits_of(written, samples(shape))["output"]
         found.append(limits.mean / limits.unit)
     assert found[0] < found[1]
     assert not list(tmp_path.iterdir())

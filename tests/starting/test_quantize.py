@@ -14,7 +14,7 @@ from pipeline.catalog import load_card, load_recipe
 from pipeline.data.load import load, reference
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.starting.models import Quantizing, quantizing
-from tests.networks.onnx.written import Array, model, node, random
+from tests.networks.onnx.written import Array, model, node, random, two_ends
 from tests.own_project import Karui
 from tests.own_project import karui as karui  # noqa: PLC0414  a fixture
 
@@ -123,6 +123,35 @@ def test_a_card_is_taken_as_it_is() -> None:
     made = quantizing(network(("N", 3, "H", "W")), "mine.toml")  # the card says the size
     assert list(made.files) == [Path("net-v2.toml")]
     assert set(written(made)) == {"input", "class"}
+
+
+def test_several_inputs_come_by_their_names() -> None:
+    Path("Net v2.onnx").write_bytes(two_ends().SerializeToString())
+    np.savez("two.npz", x=random(30, *SHAPE), side=random(30, 4))
+    made = quantizing(Path("Net v2.onnx"), "two.npz")
+    held = written(made)
+    assert {name: each.shape[1:] for name, each in held.items()} == {
+        "x_in": SHAPE,
+        "side": (4,),
+        "output": (CLASSES + 2 * 8 * 8,),
+    }
+    card = load_card(str(Path("net-v2-data.toml")))[0]
+    assert dict(card.outputs) == {"scores": (3,), "map": (2, 8, 8)}
+    with pytest.raises(ConfigError, match="holds no array 'side', found x") as caught:
+        quantizing(Path("Net v2.onnx"), samples())
+    assert "x_in (N, 3, 8, 8), side (N, 4)" in caught.value.remedy
+    np.savez("two.npz", x=random(30, *SHAPE), side=random(29, 4))
+    with pytest.raises(DataError, match="30 of x_in, 29 of side"):
+        quantizing(Path("Net v2.onnx"), "two.npz")
+
+
+def test_one_of_several_outputs_may_have_labels() -> None:
+    Path("Net v2.onnx").write_bytes(two_ends().SerializeToString())
+    np.savez("two.npz", x=random(30, *SHAPE), side=random(30, 4), y=np.arange(30) % CLASSES)
+    all_of_them = quantizing(Path("Net v2.onnx"), "two.npz")
+    assert any("say which one they are for: --output NAME" in each for each in all_of_them.said)
+    held = written(quantizing(Path("Net v2.onnx"), "two.npz", output="scores"))
+    assert set(held) == {"x_in", "side", "class"}
 
 
 def test_free_axes_are_said() -> None:

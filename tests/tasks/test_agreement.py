@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.artifacts.evidence import Lines, Table
+from pipeline.artifacts.evidence import Answers, Lines, Table
+from pipeline.data.source import ArraySource
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.tasks import agreement as task
@@ -70,6 +71,53 @@ def test_the_comparison_resamples_both_together() -> None:
     assert found.agreement == pytest.approx(second.others["same largest output"])
     interval = task.interval(second, source)
     assert interval.low < second.value < interval.high < 1
+
+
+@pytest.mark.parametrize(("shape", "positions"), [((2, 3, 3), 9), ((5, 2), 5), ((2, 5), 5), ((4,), 1)])
+def test_maps_decide_at_each_position(shape: tuple[int, ...], positions: int) -> None:
+    wanted = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    found = wanted.copy()
+    found[0] = -found[0]  # a sixth of all decisions
+    answers, _ = answered(task, found, wanted)
+    assert answers.decisions.reshape(6, -1).shape == (6, positions)
+    assert answers.others["same largest output"] == pytest.approx(5 / 6)
+
+
+def of_two(errors: tuple[float, float]) -> tuple[Answers, ArraySource]:
+    """Return answers of two outputs, the second a thousand times as large, each off by a share of its spread."""
+    random = np.random.default_rng(0)
+    wanted = random.normal(size=(40, 6)).astype(np.float32) * [1, 1, 1000, 1000, 1000, 1000]
+    found = wanted + random.normal(size=(40, 6)) * [errors[0]] * 1 * np.array([1, 1, 0, 0, 0, 0])
+    found = found + random.normal(size=(40, 6)) * 1000 * errors[1] * np.array([0, 0, 1, 1, 1, 1])
+    source = ArraySource(inputs={"input": found}, labels={"output": wanted.astype(np.float32)})
+    predict = lambda x: {"a": x["input"][:, :2], "b": x["input"][:, 2:].reshape(-1, 2, 2)}  # noqa: E731
+    return task.answer(predict, source, lambda x: x), source
+
+
+def test_of_several_outputs_the_worst_counts() -> None:
+    first, _ = of_two((0.3, 0.01))
+    second, source = of_two((0.01, 0.3))
+    assert first.value == pytest.approx(second.value, abs=0.05)
+    assert first.value == pytest.approx(1 - 0.3**2, abs=0.04)
+    assert first.others["error"] == pytest.approx(0.3, abs=0.06)
+    assert first.decisions.shape == (40, 3)  # of two values, and of each column of 2x2
+    assert task.interval(first, source).value == pytest.approx(first.value)
+    found = task.compare(first, second, source)
+    assert (found.value_float, found.value_int8) == (first.value, second.value)
+    _, each, _ = task.figures({"float": first, "int8": second}, source, (), Kept().put)
+    assert isinstance(each, Table)
+    assert [row[0] for row in each.rows] == ["a", "b"]
+    assert "dB" in each.rows[0][1]
+
+
+def test_the_card_says_the_shapes_of_several_outputs() -> None:
+    declared = card((3, 8, 8)).model_copy(update={"outputs": {"a": (2,), "b": (2, 2)}})
+    assert [(each.name, each.shape) for each in task.signature(declared, (), (6,)).outputs] == [
+        ("a", (2,)),
+        ("b", (2, 2)),
+    ]
+    with pytest.raises(ConfigError, match="have 6 values, y has 7"):
+        task.signature(declared, (), (7,))
 
 
 def test_figures_show_outputs_and_what_is_furthest_off() -> None:

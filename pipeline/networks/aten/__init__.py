@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline.networks.aten.ends import ENDS
 from pipeline.networks.aten.joins import JOINS
 from pipeline.networks.aten.layers import LAYERS
 from pipeline.networks.aten.norms import NORMS
@@ -14,6 +15,7 @@ from pipeline.networks.aten.shapes import SHAPES, Handler
 from pipeline.networks.aten.windows import WINDOWS
 
 ATEN: Mapping[str, Handler] = {
+    **ENDS,
     **JOINS,
     **LAYERS,
     **NORMS,

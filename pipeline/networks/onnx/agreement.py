@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from pipeline.errors import ModelError
+from pipeline.graph.ends import apart, joined_arrays
 from pipeline.networks.onnx.constants import MOST_ELEMENTS
+from pipeline.networks.onnx.ends import Input
 from pipeline.networks.onnx.files import OnnxFile
 from pipeline.networks.onnx.modules import OnnxNetwork, Quantizer
 from pipeline.onboard.faults import first_line
@@ -27,33 +29,35 @@ _MEAN_QUANTIZED = 2e-2  # where it rounds: a value between two steps may fall ei
 Array = NDArray[np.generic]
 
 
-def check_same(network: OnnxNetwork, file: OnnxFile, given: str, wanted: str, *, whole: bool) -> str:
+def check_same(network: OnnxNetwork, file: OnnxFile, given: Sequence[Input], *, whole: bool) -> str:
     """Return what was found, in words: "differs from the file by 2e-06, batch 3 tried".
 
     Samples go through the file one by one, and together where it takes several.  Raises ModelError where the network
     gives something else.
     """
     session = _session(file)
-    spec = session.get_inputs()[0]
+    kinds = {each.name: each.type for each in session.get_inputs()}
     rounding = [each for each in network.modules() if isinstance(each, Quantizer)]
-    fixed = spec.shape[0] if isinstance(spec.shape[0], int) else None
+    first = session.get_inputs()[0].shape[:1]
+    fixed = first[0] if first and isinstance(first[0], int) else None
     if (fixed or 1) * math.prod(network.sample_shape) > MOST_ELEMENTS:
         raise ModelError(f"is made for {fixed} samples at once: an impossible size", where=str(file.path))
     calls = [1] if whole or fixed == 1 else [fixed or 1] if fixed else [1, _BATCH]
     worst, compared = 0.0, False
-    for samples in _samples(network.sample_shape, spec.type, max(_BATCH, *calls)):
-        for each in rounding:
-            each.rounds = True
-        found = _computed(network, samples, file)
-        for each in rounding:
-            each.rounds = False
+    drawn = (_samples(each.sample_shape, kinds[each.name], max(_BATCH, *calls)) for each in given)
+    for samples in zip(*drawn, strict=False):  # whole numbers are drawn in one way only
+        for quantizer in rounding:
+            quantizer.rounds = True
+        found = apart(network.outputs, _computed(network, samples, file))
+        for quantizer in rounding:
+            quantizer.rounds = False
+        fed = {each.name: _in_file(x, each, kinds[each.name]) for each, x in zip(given, samples, strict=True)}
         for size in calls:
-            expected = _of_file(session, network, samples, size=size, names=(given, wanted), whole=whole)
-            if expected is None:
-                continue
-            difference = _difference(file, found[: len(expected)], expected, mean=bool(rounding))
-            compared |= difference is not None
-            worst = max(worst, difference or 0.0)
+            expected = _of_file(session, network, fed, size=size, whole=whole)
+            for name, wanted in ({} if expected is None else expected).items():
+                difference = _difference(file, found[name][: len(wanted)], wanted, mean=bool(rounding))
+                compared |= difference is not None
+                worst = max(worst, difference or 0.0)
     if not compared:
         raise ModelError("gives no finite number for random input: it cannot be compared", where=str(file.path))
     together = "one sample at a time" if calls[-1] == 1 else f"batch {calls[-1]} tried"
@@ -82,38 +86,36 @@ def _samples(shape: Sequence[int], kind: str, count: int) -> list[Array]:
 
 
 @torch.no_grad()
-def _computed(network: OnnxNetwork, samples: Array, file: OnnxFile) -> Array:
+def _computed(network: OnnxNetwork, samples: Sequence[Array], file: OnnxFile) -> NDArray[np.float32]:
+    joined = joined_arrays({str(place): each for place, each in enumerate(samples)})
     try:
-        result: Array = network.eval()(torch.from_numpy(samples)).numpy()
+        result: NDArray[np.float32] = network.eval()(torch.from_numpy(joined)).numpy()
     except RuntimeError as error:
         raise ModelError(f"cannot be run: {first_line(error)}", where=str(file.path)) from error
     return result
 
 
+def _in_file(samples: Array, given: Input, kind: str) -> Array:
+    """Return samples as the file has them."""
+    return np.ascontiguousarray(samples if given.order is None else samples.transpose(given.order), _dtype(kind))
+
+
 def _of_file(
-    session: onnxruntime.InferenceSession,
-    network: OnnxNetwork,
-    samples: Array,
-    *,
-    size: int,
-    names: tuple[str, str],
-    whole: bool,
-) -> Array | None:
+    session: onnxruntime.InferenceSession, network: OnnxNetwork, fed: Mapping[str, Array], *, size: int, whole: bool
+) -> dict[str, Array] | None:
     """Return what the file gives in calls of this size; None where it refuses more than one."""
-    given, wanted = names
-    dtype = _dtype(session.get_inputs()[0].type)
-    turned = samples if network.order is None else samples.transpose(network.order)
-    results = []
-    for start in range(0, len(turned) - size + 1, size):
-        part = turned[start : start + size]
+    names = [each.name for each in network.outputs]
+    results: list[list[Array]] = []
+    for start in range(0, len(next(iter(fed.values()))) - size + 1, size):
+        part = {name: x[start : start + size] for name, x in fed.items()}
         try:
-            (found,) = session.run([wanted], {given: np.ascontiguousarray(part[0] if whole else part, dtype)})
+            found = session.run(names, {name: x[0] for name, x in part.items()} if whole else part)
         except Exception as error:  # the library's own classes come straight from it
-            if size > 1 and network.result_shape:
+            if size > 1 and all(each.shape for each in network.outputs):
                 return None
             raise ModelError(f"ONNX Runtime cannot run this file: {first_line(error)}") from error
-        results.append(found[None] if whole or found.ndim == 0 or len(found) != size else found)
-    return np.concatenate(results)
+        results.append([y[None] if whole or y.ndim == 0 or len(y) != size else y for y in found])
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*results, strict=True), strict=True)}
 
 
 def _dtype(kind: str) -> np.dtype[np.generic]:

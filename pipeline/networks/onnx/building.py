@@ -6,12 +6,13 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.graph.ends import Outputs
 from pipeline.networks.axes import BATCH
 from pipeline.networks.onnx.constants import MOST_ELEMENTS
 from pipeline.networks.onnx.modules import OnnxNetwork, Step
@@ -84,6 +85,14 @@ class Building:
                 example = move(self._examples[value.number])
             self._formed[key] = self._added("", [value], example, value.shape, lifted=lifted, move=move)
         return self._formed[key]
+
+    def joined(self, values: Mapping[str, Value], *, lifted: bool) -> Value:
+        """Add the end of a network with several outputs: all of them side by side; ``lifted``: as (n, *shape)."""
+        inputs = [self.formed(each, lifted=lifted or each.shape[:1] != (1,)) for each in values.values()]
+        shapes = [each.shape if each.lifted else each.shape[1:] for each in inputs]
+        module = Outputs(tuple(values), shapes)
+        example = self._tried(module, inputs, lifted=True)
+        return self._added(self._attached(module, "outputs"), inputs, example, (1, *example.shape[1:]), lifted=False)
 
     def finished(self, value: Value, *, lifted: bool) -> OnnxNetwork:
         """Return the network that gives a value, lifted or as (n, …); what nothing reads is gone."""

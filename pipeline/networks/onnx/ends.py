@@ -1,4 +1,4 @@
-"""What a network of an ONNX file is given and what it gives: one tensor each, sample by sample.
+"""What a network of an ONNX file is given and what it gives, sample by sample.
 
 Shapes: n samples, C channels, H height, W width.
 """
@@ -6,23 +6,27 @@ Shapes: n samples, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
+from pipeline.declare.card import outside_name
 from pipeline.errors import ModelError, nearest
 from pipeline.networks.onnx.constants import MOST_ELEMENTS
 from pipeline.networks.onnx.files import OnnxFile, name_of, read_file
+from pipeline.onboard.arrays import TensorSpec
 from pipeline.visible import shown_text
 
 _TAKEN_INPUTS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
 _NUMBERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64})
 _CHANNELS = (1, 3, 4)  # of pictures
 _LAST = (0, 2, 3, 1)  # (n, C, H, W) → (n, H, W, C)
+_AXES = {0: "", 1: "F", 2: "CT", 3: "CHW"}  # of a sample, by the number of its axes
 _MOST_SHOWN = 20
+Shapes = Sequence[int] | Mapping[str, Sequence[int]]  # of a sample of the only input, or of several by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +54,38 @@ def input_names(path: Path) -> tuple[str, ...]:
     return tuple(each.name for each in read_file(path).inputs)
 
 
-def input_of(file: OnnxFile, sample_shape: Sequence[int] | None, *, whole: bool) -> Input:
-    """Return how the only input is read.  Raises ModelError."""
-    if len(file.inputs) != 1:
-        names = ", ".join(shown_text(each.name) for each in file.inputs[:_MOST_SHOWN])
-        raise ModelError(
-            f"has {len(file.inputs)} inputs: {names}",
-            where=str(file.path),
-            remedy="karui takes networks with one input",
-        )
-    (given,) = file.inputs
+def inputs_of(file: OnnxFile, shapes: Shapes | None, *, whole: bool) -> tuple[Input, ...]:
+    """Return how the inputs are read.  Raises ModelError."""
+    if not file.inputs:
+        raise ModelError("has no input", where=str(file.path))
+    wanted = _shapes_by_name(file, shapes)
+    return tuple(_input_of(file, given, wanted.get(given.name), whole=whole) for given in file.inputs)
+
+
+def _shapes_by_name(file: OnnxFile, shapes: Shapes | None) -> Mapping[str, Sequence[int]]:
+    names = [each.name for each in file.inputs]
+    if shapes is None:
+        return {}
+    if isinstance(shapes, Mapping):
+        outside = {outside_name(name): name for name in names}
+        wanted = {outside.get(name, name): shape for name, shape in shapes.items()}
+        unknown = [name for name in wanted if name not in names]
+        if not unknown:
+            return wanted
+        what, remedy = f"has no input '{shown_text(unknown[0])}'; it has {_listed(names)}", ""
+    elif len(names) == 1:
+        return {names[0]: shapes}
+    else:
+        what = f"has {len(names)} inputs: {_listed(names)}"
+        remedy = "the data need an array for each: [inputs.NAME] in their card"
+    raise ModelError(what, where=str(file.path), remedy=remedy)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(shown_text, names[:_MOST_SHOWN]))
+
+
+def _input_of(file: OnnxFile, given: onnx.ValueInfoProto, sample_shape: Sequence[int] | None, *, whole: bool) -> Input:
     tensor = given.type.tensor_type
     kind, dims = tensor.elem_type, [each.dim_value for each in tensor.shape.dim]
     if not given.type.HasField("tensor_type") or kind not in _TAKEN_INPUTS | _NUMBERS:
@@ -132,19 +158,19 @@ def _check_made_real(file: OnnxFile, name: str) -> None:
             )
 
 
-def output_of(file: OnnxFile, wanted: str) -> str:
-    """Return the name of the wanted output, or of the only one.  Raises ModelError."""
+def outputs_of(file: OnnxFile, wanted: str) -> tuple[str, ...]:
+    """Return the names of the wanted outputs ("a" or "a,b"), or of all.  Raises ModelError."""
     names = file.outputs
     if not names:
         raise ModelError("has no output", where=str(file.path))
-    if wanted and wanted not in names:
-        guess = nearest(wanted, names)
-        raise ModelError(f"has no output '{shown_text(wanted)}'{shown_text(guess)}", where=str(file.path))
-    if not wanted and len(names) > 1:
-        shown = ", ".join(map(shown_text, names[:_MOST_SHOWN]))
-        raise ModelError(
-            f"has {len(names)} outputs: {shown}",
-            where=str(file.path),
-            remedy=f'choose one: [network.options] output = "{shown_text(names[0])}"',
-        )
-    return wanted or names[0]
+    chosen = (wanted,) if wanted in names else tuple(filter(None, map(str.strip, wanted.split(","))))
+    for name in chosen:
+        if name not in names:
+            guess = nearest(name, names)
+            raise ModelError(f"has no output '{shown_text(name)}'{shown_text(guess)}", where=str(file.path))
+    return chosen or names
+
+
+def spec_of(name: str, shape: tuple[int, ...]) -> TensorSpec:
+    """Describe an input or output of the network."""
+    return TensorSpec(name, "float32", shape, _AXES.get(len(shape), "?" * len(shape)))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.onboard.arrays import TensorSpec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -24,13 +26,15 @@ class Step:
 
 
 class OnnxNetwork(nn.Module):
-    """A network read from an ONNX file; takes and gives (n, …)."""
+    """A network read from an ONNX file; takes and gives (n, …): of several inputs or outputs all side by side."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
         self.result = 0
-        self.order: tuple[int, ...] | None = None  # of the file's axes, where its inputs lie otherwise
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.order: tuple[int, ...] | None = None  # of the file's axes, where its only input lies otherwise
         self.sample_shape: tuple[int, ...] = ()
         self.result_shape: tuple[int, ...] = ()
         self.said = ""  # what was found when it was compared with its file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ _OPSET_OF = {"HardSwish": 14, "LayerNormalization": 17}
 class Draft:
     """Nodes and constants; ``values`` says under which name each value of the flat graph is found."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: Collection[str] = (INPUT, OUTPUT)) -> None:
+        self.ends = frozenset(ends)  # what the graph's inputs and outputs are called
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.values: dict[fx.Node, str] = {}
@@ -36,7 +37,7 @@ class Draft:
         """Add a node and return the name of its output."""
         self.opset = max(self.opset, _OPSET_OF.get(kind, LOWEST_OPSET))
         name = "" if kind in ("QuantizeLinear", "DequantizeLinear") else output  # a layer's name, and bytes saved
-        if output in (INPUT, OUTPUT):  # a layer may be called like one of the graph's ends
+        if output in self.ends:  # a layer may be called like one of the graph's ends
             output = f"{output}:layer"
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.graph.ends import apart, is_end
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.networks import from_onnx
 from pipeline.networks.edits import apply
@@ -26,7 +27,7 @@ from pipeline.networks.onnx import ONNX
 from pipeline.networks.pruning import plan
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.tflite import write_tflite
-from tests.networks.onnx.written import Array, model, node, random, write
+from tests.networks.onnx.written import Array, model, node, random, two_ends, write
 
 MAP = (1, 4, 6, 8)  # N, C, H, W
 W3 = random(6, 4, 3, 3, seed=1)
@@ -324,8 +325,7 @@ def test_one_of_several_outputs_is_chosen(tmp_path: Path) -> None:
     nodes = [node("Conv", "x w", "y"), node("Sigmoid", "y", "other")]
     file = model(nodes, MAP, {"w": W3}, outputs=("y", "other"))
     path = write(file, tmp_path)
-    with pytest.raises(ModelError, match="has 2 outputs: y, other"):
-        network_from(path)
+    assert [each.name for each in network_from(path).outputs] == ["y", "other"]
     assert [name for name, _ in network_from(path, output="y").named_children()] == ["the_y"]
     with pytest.raises(ModelError, match="no output 'othre'; did you mean 'other'"):
         network_from(path, output="othre")
@@ -405,3 +405,48 @@ def test_exports_of_torch(opset: int, tmp_path: Path, recwarn: Any) -> None:
     recwarn.clear()
     read, x = network_from(path).eval(), torch.from_numpy(random(3, *MAP[1:]))
     torch.testing.assert_close(read(x), network(x))
+
+
+def test_several_inputs_and_outputs_lie_side_by_side(tmp_path: Path) -> None:
+    path = write(two_ends(), tmp_path)
+    network = network_from(path)
+    assert [(each.name, each.shape) for each in network.inputs] == [("x_in", (3, 8, 8)), ("side", (4,))]
+    assert [(each.name, each.shape) for each in network.outputs] == [("scores", (3,)), ("map", (2, 8, 8))]
+    x, side = random(3, 3, 8, 8), random(3, 4, seed=5)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    alone = [session.run(None, {"x": x[at : at + 1], "side": side[at : at + 1]}) for at in range(3)]
+    together = torch.from_numpy(np.concatenate([x.reshape(3, -1), side], 1))
+    graph = flat_graph(network, network.sample_shape)
+    for each in (network.eval(), graph):
+        with torch.no_grad():
+            found = apart(network.outputs, each(together).numpy())
+        for place, name in enumerate(("scores", "map")):
+            wanted = np.concatenate([every[place] for every in alone])
+            np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-5)
+    assert [kind_of(module_of(each)) for each in compute_nodes(graph) if is_end(each)] == ["Input", "Input", "Outputs"]
+
+
+def test_inputs_of_several_are_asked_for_by_name(tmp_path: Path) -> None:
+    nodes = [node("Concat", "x z", "y", axis=1)]
+    path = write(model(nodes, ("N", "F"), also={"z": ("N", 2)}), tmp_path)
+    with pytest.raises(ModelError, match=r"input 'x' has free axes: \(1, \?\)") as caught:
+        network_from(path)
+    assert "--input x=" in caught.value.remedy
+    assert network_from(path, sample_shape={"x": (3,)}).outputs[0].shape == (5,)
+    with pytest.raises(ModelError, match="has 2 inputs: x, z"):
+        network_from(path, sample_shape=(3,))
+    with pytest.raises(ModelError, match="has no input 'w'; it has x, z"):
+        network_from(path, sample_shape={"w": (3,)})
+
+
+def test_what_is_handed_on_as_it_is_has_a_node_in_the_files(tmp_path: Path) -> None:
+    path = write(model([node("Identity", "x", "y"), node("Relu", "x", "z")], (1, 5), outputs=("y", "z")), tmp_path)
+    network = network_from(path)
+    written = write_onnx(folded_graph(network, (5,)), name="net")
+    again = tmp_path / "again.onnx"
+    again.write_bytes(to_bytes(written))
+    session = onnxruntime.InferenceSession(again.read_bytes(), providers=["CPUExecutionProvider"])
+    x = random(2, 5)
+    y, z = session.run(["y", "z"], {"input": x})
+    np.testing.assert_allclose(y, x)
+    np.testing.assert_allclose(z, np.maximum(x, 0))
