@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -110,12 +111,70 @@ class FrozenWeighted(nn.Module):
         return products
 
 
-class FrozenPool(nn.Module):
-    """An averaging operation on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+class _FrozenArithmetic(nn.Module):
+    """What the sum and the product of two quantized values share: the result's zero point goes in before rounding."""
 
-    def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
+    def __init__(self, *grids: QuantParams, result: QuantParams, read_as: QuantParams | None = None) -> None:
         super().__init__()
-        self.pool, self.scale, self.round_result = pool, scale, round_result
+        self.grids, self.zero_point, self.result_scale = grids, result.zero_point, (read_as or result).scale
+        self.scales = [np.float32(grid.scale) for grid in (*grids, result)]
+        self.shake: _Shake | None = None
+
+    def _steps(self, x: Tensor, which: int) -> Tensor:
+        return (x / self.grids[which].scale).round()
+
+    def _real(self, raw: Tensor) -> Tensor:
+        rounded = self.shake.rounded(raw) if self.shake else raw.round()
+        return (rounded - self.zero_point) * self.result_scale
+
+
+class FrozenSum(_FrozenArithmetic):
+    """A sum on integers, by float32 ratios of scales and with fused multiplications as ONNX Runtime computes it.
+
+    Between scales as in ``sums`` nothing is rounded before the sum is complete, in whatever order it is computed.
+    """
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """As the sum it stands for."""
+        ratio_a, ratio_b = (float(scale / self.scales[2]) for scale in self.scales[:2])
+        zero_a, zero_b = (grid.zero_point for grid in self.grids)
+        of_zeros = np.float32(zero_a * ratio_a + float(np.float32(zero_b * ratio_b)))
+        start = float(np.float32(self.zero_point) - of_zeros)
+        half = ((self._steps(b, 1) + zero_b).double() * ratio_b + start).float()
+        return self._real(((self._steps(a, 0) + zero_a).double() * ratio_a + half.double()).float())
+
+
+class FrozenProduct(_FrozenArithmetic):
+    """A product on integers, with one float32 factor as ONNX Runtime computes it."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """As the product it stands for."""
+        factor = float(self.scales[0] * self.scales[1] / self.scales[2])
+        return self._real(self._steps(a, 0) * self._steps(b, 1) * factor + self.zero_point)
+
+
+class FrozenConstant(nn.Module):
+    """A sum or a product with a constant."""
+
+    constant: Tensor
+
+    def __init__(self, arithmetic: FrozenSum | FrozenProduct, constant: Tensor) -> None:
+        super().__init__()
+        self.arithmetic = arithmetic
+        self.register_buffer("constant", constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the operation it stands for."""
+        result: Tensor = self.arithmetic(x, self.constant)
+        return result
+
+
+class FrozenPool(nn.Module):
+    """A pool of means on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+
+    def __init__(self, pool: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.pool, self.scale, self.round_result = pool, scale, True
         self.shake: _Shake | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,6 +185,24 @@ class FrozenPool(nn.Module):
         return mean * self.scale
 
 
+class FrozenMean(nn.Module):
+    """A mean over all positions that ends in a grid of its own: the exact sum, multiplied once in float32."""
+
+    def __init__(self, scale: float, result_scale: float) -> None:
+        super().__init__()
+        self.scale, self.result_scale = scale, result_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, …) → (N, C, 1, …); results are float64, where steps times their scale are exact."""
+        positions = tuple(range(2, x.dim()))
+        total = (x / self.scale).round().double().sum(positions, keepdim=True).float()
+        factor = np.float32(self.scale) / (np.float32(self.result_scale) * np.float32(x[0, 0].numel()))
+        return (total * float(factor)).double() * self.result_scale
+
+
+_ROUNDING = FrozenQuantizer | FrozenPool | _FrozenArithmetic
+
+
 @torch.no_grad()
 def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: int) -> Tensor:
     """Return the outputs (times + 1, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
@@ -134,7 +211,7 @@ def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: in
     pixels are tied everywhere at once.  How far they lie from the undisturbed outputs says how rounding grows through
     this network.
     """
-    rounding = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer | FrozenPool)]
+    rounding = [module for module in frozen.modules() if isinstance(module, _ROUNDING)]
     shakes = [_Shake(generator=_seeded(seed), moved_share=share, tied_share=0.5) for seed in range(times)]
     shakes.append(_Shake(generator=_seeded(times), moved_share=0.0, tied_share=1.0))
     found = []

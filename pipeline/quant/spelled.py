@@ -15,10 +15,12 @@ from torch import Tensor, fx, nn
 
 from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, module_of
-from pipeline.graph.params import QuantParams
-from pipeline.quant.scheme import GATE
+from pipeline.graph.params import UINT8, QuantParams
+from pipeline.quant.scheme import COARSEST_ADDEND, GATE
+from pipeline.quant.sums import exact_scale
 
 _LARGEST_WINDOW = 25  # positions; means of more are seldom tied, and pooling is as fast there
+_COARSEST_UNIT = 16.0  # of the gate's scale: what is added becomes three and no eighth in coarser ones
 
 
 class Gate(nn.Hardsigmoid):
@@ -30,6 +32,17 @@ class Gate(nn.Hardsigmoid):
     params = GATE
     summed = QuantParams.of(6 * GATE.scale)  # the sum's own, 0 ... 6
     shift = summed.scale / 8
+    constant = UINT8.highest  # the integer that is added
+
+    def is_sum(self, input_scale: float) -> bool:
+        """Whether it is computed as a sum: fixed-point kernels would lose the constant beside coarser inputs."""
+        return input_scale < COARSEST_ADDEND * self.summed.scale
+
+    def addend(self, input_scale: float) -> QuantParams:
+        """Return the grid of what is added to an input of this scale."""
+        scale, total = (3 + self.shift) / self.constant, self.summed.scale
+        largest = min(max(scale, input_scale), _COARSEST_UNIT * total)
+        return QuantParams.of(exact_scale(scale, total=total, largest=largest))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """Any shape."""

@@ -165,7 +165,7 @@ def test_shaken_roundings_move_the_output_and_leave_no_trace() -> None:
 
 
 def test_at_last_all_ties_of_means_are_broken_the_other_way() -> None:
-    pool = FrozenPool(nn.AvgPool2d(2), 1.0, round_result=True)
+    pool = FrozenPool(nn.AvgPool2d(2), 1.0)
     steps = torch.tensor([[1.0, 1.0, 1.0, 1.0, 3.0, 3.0], [2.0, 2.0, 1.0, 2.0, 4.0, 4.0]])  # means 1.5, 1.25, 3.5
     assert pool(steps[None, None]).flatten().tolist() == [2, 1, 4]
     assert shaken_outputs(pool, steps[None, None], share=0.05, times=0).flatten().tolist() == [1, 1, 3]
