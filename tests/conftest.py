@@ -60,6 +60,11 @@ LONG = (
     "test_interrupted.py",
     "test_streams.py",
     "test_new_task.py",
+    "test_examples.py",
+    "test_integers.py",
+    "test_pruning.py",
+    "test_alone.py",
+    "test_fuzz.py",
     "test_predict.py",  # makes the runs of tests/handed, for which others would wait
 )
 

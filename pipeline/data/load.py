@@ -14,7 +14,7 @@ from pipeline.data.calibration import indices_file, read_indices
 from pipeline.data.files import Found, locate, sha256_of
 from pipeline.data.frontend import check_prepared, frontend_of, with_shape
 from pipeline.data.kinds import PLACES, named, own_spec, wanted_by
-from pipeline.data.source import Dataset
+from pipeline.data.source import ArraySource, Dataset
 from pipeline.data.split import divide
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.words import Spec
@@ -24,7 +24,9 @@ from pipeline.progress import Progress, Silent
 # What the card says about the data, but not what it tells a reader or where the files lie.
 _NOT_IN_DIGEST = {"name", "title", "licence", "source", "files", "own"}
 
-_last: list[tuple[DataRef, Dataset]] = []  # at most one: the stages of a run ask for the same data set in turn
+_SMALL_BYTES = 64 * 2**20
+# the stages of a run ask for the same data set in turn, and for that of its start: a small one stays beside another one
+_held: list[tuple[DataRef, Dataset]] = []  # at most two, the latest last
 
 
 def reference(card: DatasetCard, folder: Path, progress: Progress | None = None) -> DataRef:
@@ -40,7 +42,7 @@ def reference(card: DatasetCard, folder: Path, progress: Progress | None = None)
 
 
 def load(ref: DataRef) -> Dataset:
-    """Return the data set, checked and divided; the same object when the last one is asked for again.
+    """Return the data set, checked and divided; the same object when one that is held is asked for again.
 
     Every split holds every class, labels are 0 … K-1, samples have the card's shape and are finite.  Raises DataError
     naming file, sample or class, what was expected and found, and what to do; also when the files changed since
@@ -55,12 +57,21 @@ def load(ref: DataRef) -> Dataset:
             where=card.name,
             remedy="run the same command again: what depends on them is then made anew",
         )
-    if _last and _last[0][0] == ref:
-        return _last[0][1]
-    _last.clear()  # before the next one takes its place in memory
+    known = next((each for each in _held if each[0] == ref), None)
+    if known is not None:
+        _held.remove(known)
+        _held.append(known)
+        return known[1]
+    _held[:] = [each for each in _held[-1:] if _is_small(each[1])]  # before the next one takes its place in memory
     dataset = _loaded(card, own, found)
-    _last.append((ref, dataset))
+    _held.append((ref, dataset))
     return dataset
+
+
+def _is_small(dataset: Dataset) -> bool:
+    splits = (dataset.train, dataset.val, dataset.test)
+    arrays = [each for split in splits if isinstance(split, ArraySource) for each in split.inputs.values()]
+    return len(arrays) >= len(splits) and sum(each.nbytes for each in arrays) < _SMALL_BYTES
 
 
 def _loaded(card: DatasetCard, own: Spec, found: Found) -> Dataset:

@@ -89,8 +89,8 @@ def to_svg(drawn: Figure, name: str, description: str, *, details: str = "") -> 
         if isinstance(each, Text):
             each.set_text(shown_text(each.get_text()))
     buffer = io.StringIO()
-    # savefig() would draw a figure with a layout twice
-    FigureCanvasSVG(drawn).print_svg(buffer, metadata=_NO_METADATA)  # type: ignore[no-untyped-call]
+    canvas = FigureCanvasSVG(drawn)  # savefig() draws a figure with a layout twice
+    canvas.print_svg(buffer, metadata=_NO_METADATA)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r"(?:href=\"|url\()#([\w-]+)", text))

@@ -10,4 +10,4 @@ from pipeline.data import load
 @pytest.fixture(autouse=True)
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what another test has loaded."""
-    monkeypatch.setattr(load, "_last", [])
+    monkeypatch.setattr(load, "_held", [])

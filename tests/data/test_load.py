@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.data.kinds import KINDS, own_spec
 from pipeline.data.load import load, reference
-from pipeline.data.source import INPUT
+from pipeline.data.source import INPUT, ArraySource
 from pipeline.declare.card import DatasetCard
 from pipeline.errors import ConfigError
 from tests.data.sets import all_of, card, labels, loaded, pictures, samples, write_npz
@@ -40,9 +40,32 @@ def test_a_data_set_is_read_once_per_process(tmp_path: Path, monkeypatch: pytest
     assert load(reference(ref.card, tmp_path)) is first
     assert reads == 1
     other = reference(stored(tmp_path, seed=1, name="t.npz"), tmp_path)
-    assert load(other) is not first
-    assert load(ref) is not first  # one is kept, not all that ever were
-    assert reads == 3
+    second = load(other)
+    assert second is not first
+    for _ in range(2):  # a run and its start ask in turn
+        assert load(ref) is first
+        assert load(other) is second
+    assert reads == 2
+    load(reference(stored(tmp_path, seed=2, name="u.npz"), tmp_path))
+    assert load(other) is second
+    assert load(ref) is not first  # two are kept, not all that ever were
+    assert reads == 4
+
+
+def test_a_large_data_set_is_let_go_before_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = [reference(stored(tmp_path, seed=seed, name=f"{seed}.npz"), tmp_path) for seed in range(2)]
+    first = load(refs[0])
+    size = sum(
+        each.inputs[INPUT].nbytes for each in (first.train, first.val, first.test) if isinstance(each, ArraySource)
+    )
+    for most, is_kept in ((size, False), (size + 1, True)):
+        monkeypatch.setattr("pipeline.data.load._SMALL_BYTES", most)
+        first = load(refs[0])
+        load(refs[1])
+        assert (load(refs[0]) is first) is is_kept
+        load(refs[1])
 
 
 def test_cards_that_differ_in_their_words_alone_are_not_mixed_up(tmp_path: Path) -> None:

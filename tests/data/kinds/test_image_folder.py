@@ -41,7 +41,7 @@ def test_large_folders_are_streamed_with_the_same_pixels(
     write_set(tmp_path / "pets", suffix=suffix)
     held = load(reference(DECLARED, tmp_path)).train
     monkeypatch.setattr("pipeline.data.source.DECODED_BUDGET_BYTES", 12 * 3 * 5 * 4 - 1)
-    monkeypatch.setattr("pipeline.data.load._last", [])
+    monkeypatch.setattr("pipeline.data.load._held", [])
     streamed = load(reference(DECLARED, tmp_path)).train
     assert isinstance(streamed, Subset)
     assert isinstance(streamed.whole, PictureSource)
@@ -89,7 +89,7 @@ def test_many_pictures_are_decoded_once_into_a_file_that_nobody_sees(
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: cache)
     monkeypatch.setattr("pipeline.data.pictures.ON_DISK_FROM_BYTES", 100)  # less than two pictures at once
     monkeypatch.setattr("pipeline.data.source.MEMORY_BUDGET_BYTES", 0)
-    monkeypatch.setattr("pipeline.data.load._last", [])
+    monkeypatch.setattr("pipeline.data.load._held", [])
     kept = load(reference(DECLARED, tmp_path)).train
     assert isinstance(kept, Subset)
     assert isinstance(kept.whole, ArraySource)
