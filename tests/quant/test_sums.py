@@ -65,6 +65,23 @@ def test_a_scale_that_is_not_free_or_far_too_small_stays() -> None:
     assert exact_scales([addend(float("inf"), 3), addend(0.1, 5)], total=0.02) == (float("inf"), 0.1)
 
 
+@settings(max_examples=40, deadline=None)
+@given(SCALES, SCALES, ZEROS, ZEROS, ZEROS)
+def test_nothing_is_rounded_before_a_sum_is_complete(a: float, b: float, zero_a: int, zero_b: int, zero: int) -> None:
+    """In float32, without and with fused multiplications, whatever comes first."""
+    total = float(np.float32(max(a, b) * 1.25))
+    ratios = [
+        np.float32(e) / np.float32(total) for e in exact_scales([addend(a, zero_a), addend(b, zero_b)], total=total)
+    ]
+    exact = zero + (BYTES - zero_a)[:, None] * float(ratios[0]) + (BYTES - zero_b)[None] * float(ratios[1])
+    start = np.float32(zero) - (np.float32(zero_a) * ratios[0] + np.float32(zero_b) * ratios[1])
+    parts = BYTES.astype(np.float32)[:, None] * ratios[0], BYTES.astype(np.float32)[None] * ratios[1]
+    inside = (exact > -1) & (exact < 256)
+    for found in ((start + parts[0]) + parts[1], (start + parts[1]) + parts[0]):
+        assert found.dtype == np.float32
+        assert np.array_equal(found[inside], exact[inside])
+
+
 # ── kernels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -174,6 +191,7 @@ class Gated(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(3)
         self.stem, self.squeeze, self.last = nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
         self.offset = nn.Parameter(torch.randn(1, 6, 1, 1))
 
@@ -214,6 +232,14 @@ def test_networks_are_the_same_integers_in_both_runtimes(network: Callable[[], n
     x = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(1))
     graph = prepared(network(), x[:32])
     assert same_in_both(graph, x) == (True, True)
+    ratios = [
+        float(scale / module.scales[2])
+        for module in freeze(graph).modules()
+        if isinstance(module, FrozenSum)
+        for scale in module.scales[:2]
+    ]
+    inexact = 3 if network is Gated else 0  # the scale of a value that three sums read is exact in the first
+    assert sum(ratio * 2**15 % 1 > 0 for ratio in ratios) == inexact
 
 
 def test_scales_are_settled_until_training_moves_them_and_again_after_it() -> None:
