@@ -15,13 +15,13 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Lines, Metric
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Interval
+from pipeline.judging.stats import Floats
 from pipeline.onboard import decode
 from pipeline.onboard.about import PROBABILITIES, Output
 from pipeline.onboard.arrays import Predict, Signature

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric, Table
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Lines, Metric, Table
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Indices, Interval
+from pipeline.judging.stats import Floats, Indices
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks import plain
