@@ -17,7 +17,8 @@ from torch import Tensor, fx
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
-from pipeline.quant.fakequant import ActivationQuantizer, QScale, QWeighted
+from pipeline.quant.constants import QScale
+from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, result_quantizer, runs_inside
 from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
 from pipeline.quant.spelled import Gate

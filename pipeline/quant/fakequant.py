@@ -16,11 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.graph.ops import Projection, Scale
+from pipeline.graph.ops import Projection
 from pipeline.graph.params import INT32, Grid, QuantParams, symmetric
 from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
-from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SANE_SCALE, SMALLEST_OF_LAYER, SMALLEST_SCALE
-from pipeline.quant.sums import exact_scale
+from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SMALLEST_OF_LAYER, SMALLEST_SCALE
 
 _EMA_MOMENTUM = 0.05
 _AS_SETTLED = 1e-5  # relative: float32 knows the logarithm of a scale no better
@@ -146,47 +145,6 @@ class FollowingQuantizer(nn.Module):
             return x
         scale, zero_point = self.leader.scale_and_zero_point()
         return round_straight_through(x, scale.detach(), zero_point, ACTIVATIONS)
-
-
-class QScale(Scale):
-    """A factor or an offset, rounded to 8 bits with one scale."""
-
-    enabled = True
-    _sum: tuple[ActivationQuantizer, ...] = ()
-
-    def add_between(self, source: ActivationQuantizer, total: ActivationQuantizer) -> None:
-        """Say on whose grids the value and its sum with the offset lie."""
-        self._sum = (source, total)  # in a tuple, so that its tensors are not registered twice
-
-    @property
-    def constant(self) -> Tensor:
-        """Return what is multiplied with or, if that is nothing, added."""
-        return self.factor if self.has_factor else self.offset
-
-    @property
-    def params(self) -> QuantParams:
-        """Return scale and zero point of the constant; what is one number lies on an end of the grid."""
-        low, high = min(float(self.constant.min()), 0.0), max(float(self.constant.max()), 0.0)
-        scale = max((high - low) / ACTIVATIONS.steps, SMALLEST_SCALE) if high > low else SANE_SCALE
-        zero_point = round(-low / scale)
-        if self._sum:
-            source, total = (each.params.scale for each in self._sum)
-            scale = exact_scale(scale, total=total, largest=max(source, scale))
-        return QuantParams.of(scale, zero_point)
-
-    def integers(self) -> Tensor:
-        """Return the constant as the files hold it, uint8."""
-        params = self.params
-        steps = self.constant.detach().double() / params.scale + params.zero_point
-        return steps.round().clamp(*params.grid).to(torch.uint8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale or shift by the rounded constant."""
-        if not self.enabled:
-            return super().forward(x)
-        real = (self.integers().float() - self.params.zero_point) * self.params.scale
-        constant = self.constant + (real - self.constant).detach()  # straight through
-        return x * constant if self.has_factor else x + constant
 
 
 @dataclass(frozen=True, kw_only=True)

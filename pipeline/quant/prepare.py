@@ -23,7 +23,8 @@ from pipeline.errors import ModelError
 from pipeline.graph import ops
 from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
-from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer, QScale
+from pipeline.quant.constants import QScale
+from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer
 from pipeline.quant.frozen import (
     FrozenConstant,
     FrozenMean,

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 _BITS = 15  # 2 * 255 * 2^15 is below 2^24, where float32 ends being exact
 _LARGEST_RATIO = 2.0**8  # XNNPACK's
-_FEWEST = 2**8  # units of the smallest ratio: so its scale changes little
-_TRIED = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6)  # units away from the nearest
+_FEWEST = 2**8  # units of the smallest ratio, of which a scale may change by one part
+_FARTHEST = 16  # units away from the nearest that are tried
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +78,8 @@ def _options(addend: Addend, *, total: float, largest: float) -> list[_Exact]:
         return [_Exact(addend.scale, nearest, 0)] if exact else []
     if nearest < _FEWEST:
         return []
-    tried = ((_exactly(nearest + away, unit, total), away) for away in _TRIED)
+    reach = min(nearest // _FEWEST, _FARTHEST)
+    tried = ((_exactly(nearest + away, unit, total), away) for away in sorted(range(-reach, reach + 1), key=abs))
     return [_Exact(scale, nearest + away, abs(away)) for scale, away in tried if scale is not None]
 
 

@@ -121,7 +121,7 @@ def test_a_mean_on_a_tie_goes_to_the_even_integer() -> None:
 def test_a_mean_with_a_scale_of_its_own_is_not_rounded_twice() -> None:
     pool = FrozenMean(0.5, 0.75)
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]) * 0.5
-    assert float(pool(x)) == 1.25
+    assert float(pool(x)) == pytest.approx(1.25)
 
 
 # ── quantizers ──────────────────────────────────────────────────────────────────────────────────────────────────────

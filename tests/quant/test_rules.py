@@ -16,7 +16,8 @@ from pipeline.declare.words import RuntimeName
 from pipeline.graph.kinds import compute_nodes, module_of, output_node
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate, unquantized
-from pipeline.quant.fakequant import ActivationQuantizer, QScale
+from pipeline.quant.constants import QScale
+from pipeline.quant.fakequant import ActivationQuantizer
 from pipeline.quant.grids import quantizer_of
 from pipeline.quant.prepare import float_reasons, freeze, prepare
 from pipeline.quant.spelled import Gate

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from pipeline.graph import ops
 from pipeline.graph.params import QuantParams
+from pipeline.quant.constants import QScale
 from pipeline.quant.emitters.draft import Draft, Emitter, array_of, inputs_of, plain
-from pipeline.quant.fakequant import QScale
 from pipeline.quant.grids import input_quantizer
 from pipeline.quant.spelled import Gate
 
