@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph.kept import KeptGrid
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import ActivationQuantizer, QScale, QWeighted
 from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
@@ -62,7 +63,18 @@ def calibrate(prepared: fx.GraphModule, inputs: Tensor, spec: QuantizeSpec) -> N
     for quantizer, histogram in histograms.items():
         quantizer.tap = None
         quantizer.set_range(*_range(histogram, spec))
+    _keep_grids(prepared)
     bound_scales(prepared)
+
+
+def _keep_grids(prepared: fx.GraphModule) -> None:
+    """Lay quantizers where a network that was quantized before has them."""
+    for node in compute_nodes(prepared):
+        module, source = module_of(node), node.args[0]
+        if isinstance(module, ActivationQuantizer) and isinstance(source, fx.Node) and source.op == "call_module":
+            kept = module_of(source)
+            if isinstance(kept, KeptGrid):
+                module.pin(kept.params)
 
 
 @torch.no_grad()
