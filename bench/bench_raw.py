@@ -18,13 +18,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.evidence import Interval
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT
 from pipeline.cli import main as karui
 from pipeline.data.load import load
 from pipeline.data.source import everything
 from pipeline.instruments.here import FileWay
 from pipeline.judging.latency import ratio
-from pipeline.judging.stats import Interval
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.session import Session
 from pipeline.runs.finished import load_outcome, store_of

@@ -22,7 +22,7 @@ from pipeline.visible import shown_json, shown_text
 if TYPE_CHECKING:
     from pipeline.artifacts.outcome import Outcome, State
     from pipeline.catalog import Kind
-    from pipeline.flow import StageName
+    from pipeline.flow import RunRequest, StageName
     from pipeline.predict import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +182,6 @@ def run(
     """
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
-    from pipeline.runs.finished import RUNS
 
     request = RunRequest(
         recipe=recipe,
@@ -198,16 +197,10 @@ def run(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    elif outcome.targets:
-        _print_tables(outcome, folder, request.command)
-    else:
+    if not outcome.targets and not as_json:
         click.echo(f"Stopped after {until}; the same command without --until goes on from here.")
-    return _status_of(outcome.state, allow_open=allow_open)
+        return 0
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Quantize an ONNX file: no training code, only samples.")
@@ -263,7 +256,6 @@ def quantize(
     from pipeline.console import results_alone, shown_progress
     from pipeline.flow import RunRequest, run_recipe
     from pipeline.paths import expanded
-    from pipeline.runs.finished import RUNS
     from pipeline.starting.models import quantizing
 
     with results_alone():
@@ -285,14 +277,7 @@ def quantize(
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
         outcome = run_recipe(request, progress)
-    folder = out or RUNS / outcome.run
-    if as_json:
-        from pipeline.report.document import document
-
-        _print_json(document(outcome, folder).to_json())
-    else:
-        _print_tables(outcome, folder, request.command)
-    return _status_of(outcome.state, allow_open=allow_open)
+    return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
 @karui.command(short_help="Judge a model file as it is, quantized or not.")
@@ -312,15 +297,26 @@ def quantize(
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
 @_debug_option
 def validate(
-    *, model: Path, data: str, beside: Path | None, target: str, runtime: str, output: str, as_json: bool
+    *,
+    model: Path,
+    data: str,
+    beside: Path | None,
+    target: str,
+    runtime: str,
+    output: str,
+    as_json: bool,
+    allow_open: bool,
 ) -> int:
     """Say what MODEL, an .onnx or .tflite file, answers on DATA, what of it runs on integers, and how long it takes.
 
-    Exit status: 0 every limit of the target is met (or there is none), 3 one is missed, others as of `karui run`.
+    Exit status: 0 every limit of the target is met (or there is none), 3 one is missed, 5 one is open (nobody measured
+    it on the target) or uncertain, others as of `karui run`.
     """
     from pipeline.console import results_alone
+    from pipeline.report.validation import lines_of
     from pipeline.runs.records import to_json
     from pipeline.validating import Question, validate
 
@@ -330,9 +326,9 @@ def validate(
     if as_json:
         _print_json(to_json(found).decode())
     else:
-        for line in found.lines():
+        for line in lines_of(found):
             click.echo(shown_text(line))
-    return 0 if found.met else EXIT_LIMIT_MISSED
+    return _status_of(found.state, allow_open=allow_open)
 
 
 def _shape_in(assignment: str) -> tuple[int, ...]:
@@ -584,12 +580,22 @@ def _print_json(text: str) -> None:
     click.echo(shown_json(text) if is_utf8(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
-def _print_tables(outcome: Outcome, folder: Path, command: tuple[str, ...]) -> None:
-    from pipeline.console import result_console
-    from pipeline.report.table import print_outcome
-    from pipeline.runs.run import repeatable
+def _ended(request: RunRequest, outcome: Outcome, *, as_json: bool, allow_open: bool) -> int:
+    """Print what came of a run, and return the exit status."""
+    from pipeline.runs.finished import RUNS
 
-    print_outcome(outcome, folder, result_console(), command=repeatable(command))
+    folder = request.out or RUNS / outcome.run
+    if as_json:
+        from pipeline.report.document import document
+
+        _print_json(document(outcome, folder).to_json())
+    else:
+        from pipeline.console import result_console
+        from pipeline.report.table import print_outcome
+        from pipeline.runs.run import repeatable
+
+        print_outcome(outcome, folder, result_console(), command=repeatable(request.command))
+    return _status_of(outcome.state, allow_open=allow_open)
 
 
 def _title(kind: Kind, name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import catalog
-from pipeline.artifacts.evidence import Comparison, Metric
-from pipeline.artifacts.files import RUNTIME_OF_FORMAT
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Variant
+from pipeline.artifacts.validation import FileFacts
 from pipeline.data.load import load, reference
 from pipeline.data.source import INPUT, ArraySource, Source
 from pipeline.declare.card import DatasetCard, outside_name
-from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.host import is_this_machine, machine_name
+from pipeline.judging.case import memory_elsewhere
 from pipeline.judging.latency import ROUNDS, quantile
-from pipeline.judging.stats import Interval
+from pipeline.judging.limits import Costs, exactly, file_checks
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, chosen, concatenated, length
 from pipeline.onboard.frontend import prepare
 from pipeline.onboard.session import Timer
 from pipeline.onboard.stepping import first_step, stepping
 from pipeline.onboard.timing import measure
-from pipeline.runtimes import Session, executed, open_session, unavailable
+from pipeline.runtimes import Session, executed, open_session, peak_memory_bytes, unavailable
 from pipeline.starting.files import relative, render
 from pipeline.starting.models import card_named
 from pipeline.starting.samples import Given, given_by
@@ -55,64 +55,6 @@ class Question:
     target: str = ""
     runtime: str = ""
     output: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """A number and the limit that it has to keep."""
-
-    name: str
-    found: float
-    limit: float
-    met: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validated:
-    """What was found out about a file."""
-
-    file: str
-    runtime: str
-    machine: str
-    samples: int
-    metric: Metric
-    value: Interval
-    others: dict[str, float]
-    size_bytes: int
-    latency_p50_ms: float
-    latency_p95_ms: float
-    integer_nodes: int
-    nodes: int
-    float_nodes: dict[str, str]  # name → operation, of those that do not run on integers
-    comparison: Comparison | None  # with the float file
-    times_as_long: float | None  # as the float file
-    judgements: tuple[Judgement, ...]
-
-    @property
-    def met(self) -> bool:
-        """Tell whether all limits are met."""
-        return all(each.met for each in self.judgements)
-
-    def lines(self) -> Iterator[str]:
-        """Say it for people."""
-        low, high = (self.metric.text(each) for each in (self.value.low, self.value.high))
-        yield f"{self.file} in {self.runtime}, on {self.machine}"
-        sure = f"95 % interval {low} … {high}, {self.samples} samples"
-        yield f"{self.metric.name:<16}{self.metric.text(self.value.value)}  ({sure})"
-        if self.comparison:
-            lost = self.metric.worse_by_points(self.comparison.value_int8, self.comparison.value_float)
-            unit = "pp" if self.metric.unit == "share" else "%"
-            same = f"same decision on {100 * self.comparison.agreement:.1f} %"
-            yield f"{'against float':<16}{lost:+.2f} {unit} worse, {same}"
-        yield f"{'integer nodes':<16}{self.integer_nodes} of {self.nodes}"
-        kinds = sorted(set(self.float_nodes.values()))
-        if self.integer_nodes and kinds:
-            yield f"{'float nodes':<16}{', '.join(kinds)}"
-        longer = f", {self.times_as_long:.2f} times as long as the float file" if self.times_as_long else ""
-        yield f"{'latency':<16}p50 {self.latency_p50_ms:.3g} ms, p95 {self.latency_p95_ms:.3g} ms{longer}"
-        yield f"{'size':<16}{self.size_bytes / 1024:,.1f} KiB"
-        for each in self.judgements:
-            yield f"{each.name:<16}{each.found:,.4g}, at most {each.limit:,.4g}: {'met' if each.met else 'missed'}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,7 +117,7 @@ class _Asked:
     carried: Mapping[str, str]
 
 
-def validate(question: Question) -> Validated:
+def validate(question: Question) -> FileFacts:
     """Judge a file on samples.  Raises ConfigError, DataError, ModelError as its parts do."""
     opened = _opened(question.model, question)
     beside = _opened(question.beside, question) if question.beside else None
@@ -193,24 +135,36 @@ def validate(question: Question) -> Validated:
     times = _times(files, asked)
     nodes = executed(opened.path, opened.runtime)
     size = opened.path.stat().st_size
-    p50, p95 = (quantile(times[0], share).value for share in (0.5, 0.95))
-    return Validated(
+    peak = peak_memory_bytes(opened.path, opened.runtime, threads=1)
+    p50, p95 = (quantile(times[0], share) for share in (0.5, 0.95))
+    metric, integers = asked.task.METRIC, sum(each.integer for each in nodes)
+    variant = Variant(
+        format="onnx" if opened.path.suffix.lower() == ".onnx" else "tflite", precision="int8" if integers else "fp32"
+    )
+    here = target is not None and is_this_machine(target)
+    costs = Costs(
+        size_bytes=size,
+        latency_p95_ms=p95 if here else None,
+        peak_memory_bytes=None if peak is None else exactly(peak) if here else memory_elsewhere(peak),
+    )
+    return FileFacts(
         file=str(question.model),
         runtime=f"{opened.runtime} {opened.session.version}",
         machine=machine_name(),
         samples=len(asked.source),
-        metric=asked.task.METRIC,
+        metric=metric,
         value=asked.task.interval(answers, asked.source),
         others=dict(answers.others),
         size_bytes=size,
-        latency_p50_ms=p50,
+        latency_p50_ms=p50.value,
         latency_p95_ms=p95,
-        integer_nodes=sum(each.integer for each in nodes),
+        integer_nodes=integers,
         nodes=len(nodes),
         float_nodes={each.name: each.op for each in nodes if not each.integer},
         comparison=comparison,
-        times_as_long=p50 / quantile(times[1], 0.5).value if beside else None,
-        judgements=tuple(_judged(target, asked.task.METRIC, comparison, size=size, p95=p95)),
+        times_as_long=p50.value / quantile(times[1], 0.5).value if beside else None,
+        peak_memory_bytes=peak,
+        checks=() if target is None else file_checks(target, variant, metric, comparison, costs),
     )
 
 
@@ -227,25 +181,6 @@ def _check_ends(opened: _Opened, asked: _Asked) -> None:
         names = ", ".join(spec.name for spec in opened.outputs)
         what = f"has {len(opened.outputs)} outputs: {names}"
         raise ModelError(what, where=str(opened.path), remedy="say which one the labels are for: --output NAME")
-
-
-def _judged(
-    target: TargetProfile | None, metric: Metric, comparison: Comparison | None, *, size: int, p95: float
-) -> Iterator[Judgement]:
-    if target is None:
-        return
-    limits = target.limits
-    if limits.size_bytes is not None:
-        yield _judgement("file size", size, limits.size_bytes)
-    if limits.accuracy_drop_pp is not None and comparison is not None:
-        lost = metric.worse_by_points(comparison.value_int8, comparison.value_float)
-        yield _judgement("drop in pp", lost, limits.accuracy_drop_pp)
-    if limits.latency_p95_ms is not None and is_this_machine(target):
-        yield _judgement("latency p95 ms", p95, limits.latency_p95_ms)
-
-
-def _judgement(name: str, found: float, limit: float) -> Judgement:
-    return Judgement(name=name, found=found, limit=limit, met=found <= limit)
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -60,6 +60,7 @@ LONG = (
     "test_interrupted.py",
     "test_streams.py",
     "test_new_task.py",
+    "test_predict.py",  # makes the runs of tests/handed, for which others would wait
 )
 
 

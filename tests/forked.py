@@ -1,7 +1,8 @@
 """karui in a process of its own that has everything imported already: a copy of one that waits for it.
 
-What it does is the same, some seconds earlier.  What a test says about imports, about the environment that libraries
-read when they are imported, or about a terminal, needs ``own_project.in_a_process``.
+What it does is the same, some seconds earlier; but how fast files are is measured in two sessions of each.  What a test
+says about imports, about the environment that libraries read when they are imported, or about a terminal, needs
+``own_project.in_a_process``.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def _serve(place: str) -> NoReturn:
 
     from torch import nn  # noqa: PLC0415
 
+    from pipeline.instruments import here  # noqa: PLC0415
     from pipeline.networks.from_torch import folded_graph  # noqa: PLC0415
     from pipeline.runs import keys  # noqa: PLC0415
 
@@ -126,6 +128,7 @@ def _serve(place: str) -> NoReturn:
     listener.bind(place)
     listener.listen()
     folded_graph(nn.Linear(2, 2), (2,))  # what is imported when it is first needed
+    here.SESSIONS = 2
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who watches a process is not waited for

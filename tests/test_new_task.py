@@ -39,7 +39,8 @@ from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Interval
+from pipeline.artifacts.evidence import Interval
+from pipeline.judging.stats import Floats
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
 from pipeline.tasks.confusion import confusion, matrices

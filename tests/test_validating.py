@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.catalog import find
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.errors import ConfigError, ModelError
 from pipeline.networks.from_torch import folded_graph
@@ -58,15 +59,30 @@ def test_labels_are_the_measure_where_there_are_some(kind: str) -> None:
     assert found.comparison.agreement > 0.9
     assert found.integer_nodes > 0
     assert found.times_as_long is not None
-    assert 0 < found.latency_p50_ms <= found.latency_p95_ms
+    assert 0 < found.latency_p50_ms <= found.latency_p95_ms.value
 
 
 def test_a_float_file_runs_nothing_on_integers() -> None:
     found = validate(Question(model=Path("float.tflite"), data="labelled.npz"))
     assert found.integer_nodes == 0
     assert found.comparison is None
-    assert found.judgements == ()
-    assert found.met
+    assert found.checks == ()
+    assert found.state == "met"
+
+
+def test_a_limit_that_nobody_measured_is_open(karui: Karui) -> None:
+    profile = find("target", "raspberry-pi-4").read_text().replace("[limits]", "[limits]\nlatency_p95_ms = 5.0")
+    Path("mine.toml").write_text(profile.replace('"8 MiB"', '"100 B"'))
+    found = validate(Question(model=Path("int8.onnx"), data="labelled.npz", target="mine.toml"))
+    states = {check.quantity: check.state for check in found.checks}
+    assert states == {"file size": "missed", "accuracy drop": "open", "latency p95": "open", "peak memory": "met"}
+    assert found.state == "missed"
+    Path("mine.toml").write_text(profile)
+    arguments = ("validate", "int8.onnx", "--data", "labelled.npz", "--target", "mine.toml")
+    said = karui(*arguments)
+    assert said.status == 5
+    assert "? latency p95 (int8): not measured, asked ≤ 5.00 ms: open" in said.out
+    assert karui(*arguments, "--allow-open").status == 0
 
 
 def test_without_labels_the_float_file_is_the_measure() -> None:
@@ -123,9 +139,10 @@ def test_other_files_are_refused() -> None:
 def test_the_command(karui: Karui) -> None:
     arguments = ("validate", "int8.onnx", "--data", "plain.npz", "--float", "float.onnx", "--target", "raspberry-pi-4")
     said = karui(*arguments)
-    assert said.status in (0, 3)
     assert "integer nodes" in said.out
-    assert "file size" in said.out
+    assert "✓ file size (int8): " in said.out
+    assert "✓ peak memory (int8): " in said.out
+    assert said.status == 0
     document = json.loads(karui(*arguments, "--json").out)
     assert document["metric"]["name"] == "agreement"
     karui("validate", "none.onnx", "--data", "plain.npz").refused(2, "none.onnx: there is no such file")

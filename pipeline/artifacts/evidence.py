@@ -26,6 +26,15 @@ Quantity = Literal["latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "col
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with the ends of its confidence interval, in the estimate's unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """What a task is judged by; decides words, directions and limits everywhere."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,14 @@ from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized
 Bound = Literal["at least", "at most"]
 State = Literal["met", "missed", "uncertain", "open"]
 _WORST_FIRST: tuple[State, ...] = ("missed", "open", "uncertain", "met")
+
+
+def worst_of(states: Iterable[State]) -> State:
+    """Return the worst state there is; ``met`` where there are none."""
+    there = set(states)
+    return next((each for each in _WORST_FIRST if each in there), "met")
+
+
 _ROUNDING = 1e-9  # 0.97 - 0.96 is not 0.01 in binary
 
 
@@ -85,8 +94,7 @@ class Verdict:
         """Sum up the checks: ``missed`` where nothing ships or what was found is on the wrong side of a limit."""
         if self.ship is None or any(check.holds is False for check in self.checks):
             return "missed"
-        states = {check.state for check in self.checks}
-        return next((each for each in _WORST_FIRST if each in states), "met")
+        return worst_of(check.state for check in self.checks)
 
     @property
     def passed(self) -> bool:
@@ -181,8 +189,7 @@ class Outcome:
     @property
     def state(self) -> State:
         """Return the worst state of all targets; ``met`` where there are none."""
-        states = {target.verdict.state for target in self.targets}
-        return next((each for each in _WORST_FIRST if each in states), "met")
+        return worst_of(target.verdict.state for target in self.targets)
 
     @property
     def files(self) -> tuple[Exported, ...]:

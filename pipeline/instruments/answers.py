@@ -8,10 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Agreement, Answered, Answers, Place
+from pipeline.artifacts.evidence import Agreement, Answered, Answers, Interval, Place
 from pipeline.artifacts.files import Way
 from pipeline.data.source import ArraySource, Source, everything, fits_in_memory
-from pipeline.judging.stats import Interval
 from pipeline.runs.store import Store
 
 

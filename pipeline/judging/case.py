@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.artifacts.evidence import Answered, Compared, Comparison, How, Measurement, Metric, Place, Quantity
+from pipeline.artifacts.evidence import (
+    Answered,
+    Compared,
+    Comparison,
+    How,
+    Interval,
+    Measurement,
+    Metric,
+    Place,
+    Quantity,
+)
 from pipeline.artifacts.files import Exported, Way
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
-from pipeline.judging.stats import Interval
 
 _BEST_FIRST: tuple[How, ...] = ("measured", "emulated", "estimated")
 # The same file in the same runtime holds the same weights and buffers everywhere; packed weights, scratch space and the
@@ -101,6 +110,11 @@ def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[M
     return tuple(best.values())
 
 
+def memory_elsewhere(peak_bytes: float) -> Interval:
+    """Return between what a peak lies on other machines: within a factor of two, on either side."""
+    return Interval(value=peak_bytes, low=peak_bytes / _MEMORY_FACTOR, high=peak_bytes * _MEMORY_FACTOR)
+
+
 def estimated_memory(target: TargetProfile, elsewhere: Measurement) -> Measurement:
     """Estimate the target's peak memory from another machine's: within a factor of two, on either side."""
     return Measurement(
@@ -109,7 +123,7 @@ def estimated_memory(target: TargetProfile, elsewhere: Measurement) -> Measureme
         threads=elsewhere.threads,
         place=Place(how="estimated", name=f"the basis of {elsewhere.place.name}", profile=target.name),
         value=elsewhere.value,
-        low=elsewhere.low / _MEMORY_FACTOR,
-        high=elsewhere.high * _MEMORY_FACTOR,
+        low=memory_elsewhere(elsewhere.low).low,
+        high=memory_elsewhere(elsewhere.high).high,
         basis=f"{elsewhere.place.text}; taken to be within a factor of {_MEMORY_FACTOR:g}",
     )

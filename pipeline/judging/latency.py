@@ -12,7 +12,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from pipeline.judging.stats import CONFIDENCE, Interval
+from pipeline.artifacts.evidence import Interval
+from pipeline.judging.stats import CONFIDENCE
 from pipeline.onboard.timing import Opener, measure
 
 Floats = NDArray[np.float64]

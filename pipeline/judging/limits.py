@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Comparison, Measurement
+from pipeline.artifacts.evidence import Comparison, Interval, Measurement, Metric
+from pipeline.artifacts.files import Variant
 from pipeline.artifacts.outcome import Bound, Check
 from pipeline.declare.recipe import MetricLimits
+from pipeline.declare.target import TargetProfile
 from pipeline.judging.case import Candidate, Case
-from pipeline.judging.stats import Interval
 
 # A file must do what was trained.  Runtimes may round a last bit the other way, which turns an input whose two best
 # answers are a step apart; more than one in 200 such inputs would be another network.
@@ -25,6 +27,42 @@ def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
         *_baseline_checks(candidate, case),
         *(_int8_checks(candidate, case) if candidate.precision == "int8" else ()),
         *_cost_checks(candidate, case),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a file takes on a target; None: nobody measured it there."""
+
+    size_bytes: int
+    latency_p95_ms: Interval | None
+    peak_memory_bytes: Interval | None
+
+
+def file_checks(
+    target: TargetProfile, variant: Variant, metric: Metric, comparison: Comparison | None, costs: Costs
+) -> tuple[Check, ...]:
+    """Check a target's limits for a file of any origin; ``comparison`` is with its float file."""
+    limits = target.limits
+    worse = _worse(comparison, higher_is_better=metric.higher_is_better) if comparison else None
+    unit, factor = "pp", 100.0
+    if metric.unit != "share":
+        unit, factor = "%", 100 / max(abs(comparison.value_float), 1e-12) if comparison else 1.0
+    found: tuple[tuple[str, float | None, Interval | None, str], ...] = (
+        ("file size", limits.size_bytes, _exactly(costs.size_bytes), "bytes"),
+        (
+            drop_name(metric.name, higher_is_better=metric.higher_is_better),
+            limits.accuracy_drop_pp,
+            _scaled(worse, factor),
+            unit,
+        ),
+        ("latency p95", limits.latency_p95_ms, costs.latency_p95_ms, "ms"),
+        ("peak memory", limits.peak_memory_bytes, costs.peak_memory_bytes, "bytes"),
+    )
+    return tuple(
+        _check(variant, name, interval, limit=limit, unit=of)
+        for name, limit, interval, of in found
+        if limit is not None
     )
 
 
@@ -57,7 +95,13 @@ def _bounds(candidate: Candidate, name: str, asked: MetricLimits, case: Case) ->
     for bound, limit in bounds:
         if limit is not None:
             yield _check(
-                candidate, name, found, bound=bound, limit=limit, unit=case.metric_of(name).unit, samples=_samples(case)
+                candidate.way.variant,
+                name,
+                found,
+                bound=bound,
+                limit=limit,
+                unit=case.metric_of(name).unit,
+                samples=_samples(case),
             )
 
 
@@ -67,7 +111,7 @@ def _baseline_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
     for name, value in better_first[:1]:
         higher, answered = case.metric.higher_is_better, candidate.answered
         yield _check(
-            candidate,
+            candidate.way.variant,
             f"{case.metric.name} {'above' if higher else 'below'} {name}",
             Interval(value=answered.value, low=answered.low, high=answered.high),
             bound="at least" if higher else "at most",
@@ -95,12 +139,17 @@ def _drops(candidate: Candidate, asked: MetricLimits, case: Case) -> Iterator[Ch
     if strictest is not None:
         found = _scaled(worse, 100) if is_share else worse
         yield _check(
-            candidate, name, found, limit=strictest, unit="pp" if is_share else metric.unit, samples=_samples(case)
+            candidate.way.variant,
+            name,
+            found,
+            limit=strictest,
+            unit="pp" if is_share else metric.unit,
+            samples=_samples(case),
         )
     strictest = _least((asked.worse_by_percent, None if is_share else from_target))
     if strictest is not None:
         found = _scaled(worse, 100 / max(abs(comparison.value_float), 1e-12)) if comparison else None
-        yield _check(candidate, name, found, limit=strictest, unit="%", samples=_samples(case))
+        yield _check(candidate.way.variant, name, found, limit=strictest, unit="%", samples=_samples(case))
 
 
 def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: Case) -> Iterator[Check]:
@@ -112,24 +161,25 @@ def _further_drops(candidate: Candidate, name: str, asked: MetricLimits, case: C
     title, is_share = drop_name(name, higher_is_better=metric.higher_is_better), metric.unit == "share"
     if asked.worse_by is not None:
         limit, found = (100 * asked.worse_by, _scaled(worse, 100)) if is_share else (asked.worse_by, worse)
-        yield _check(candidate, title, found, limit=limit, unit="pp" if is_share else metric.unit)
+        yield _check(candidate.way.variant, title, found, limit=limit, unit="pp" if is_share else metric.unit)
     if asked.worse_by_percent is not None:
         relative = None if before is None else _scaled(worse, 100 / max(abs(before), 1e-12))
-        yield _check(candidate, title, relative, limit=asked.worse_by_percent, unit="%")
+        yield _check(candidate.way.variant, title, relative, limit=asked.worse_by_percent, unit="%")
 
 
 def _int8_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
-    yield _check(candidate, SAME_DECISION, _exactly(case.same), bound="at least", limit=SAME_DECISION_MIN, unit="share")
+    variant, same = candidate.way.variant, _exactly(case.same)
+    yield _check(variant, SAME_DECISION, same, bound="at least", limit=SAME_DECISION_MIN, unit="share")
     comparison = case.comparison
     asked = case.limits.agreement_min
     if asked is None and comparison:
         asked = comparison.agreement_min
     if asked is not None:
         found = _exactly(comparison.agreement) if comparison else None
-        yield _check(candidate, SAME_AS_FLOAT, found, bound="at least", limit=asked, unit="share")
+        yield _check(variant, SAME_AS_FLOAT, found, bound="at least", limit=asked, unit="share")
     # LiteRT adds in 32 bits everywhere
     if case.target.saturates_int16 and candidate.way.program == "onnxruntime":
-        yield _check(candidate, OVERFLOW, _exactly(case.saturating_layers), limit=0, unit="")
+        yield _check(variant, OVERFLOW, _exactly(case.saturating_layers), limit=0, unit="")
 
 
 # ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,20 +189,20 @@ def _cost_checks(candidate: Candidate, case: Case) -> Iterator[Check]:
     limits = case.target.limits
     if limits.size_bytes is not None:
         found = _exactly(candidate.file.size_bytes)
-        yield _check(candidate, "file size", found, limit=limits.size_bytes, unit="bytes")
+        yield _check(candidate.way.variant, "file size", found, limit=limits.size_bytes, unit="bytes")
     if limits.latency_p95_ms is not None:
         found = _as_interval(candidate.latency_p95_ms)
-        yield _check(candidate, "latency p95", found, limit=limits.latency_p95_ms, unit="ms")
+        yield _check(candidate.way.variant, "latency p95", found, limit=limits.latency_p95_ms, unit="ms")
     if limits.peak_memory_bytes is not None:
         found = _as_interval(candidate.peak_memory_bytes)
-        yield _check(candidate, "peak memory", found, limit=limits.peak_memory_bytes, unit="bytes")
+        yield _check(candidate.way.variant, "peak memory", found, limit=limits.peak_memory_bytes, unit="bytes")
 
 
 # ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _check(
-    candidate: Candidate,
+    variant: Variant,
     quantity: str,
     found: Interval | None,
     *,
@@ -164,7 +214,7 @@ def _check(
 ) -> Check:
     return Check(
         quantity=quantity,
-        variant=candidate.way.variant,
+        variant=variant,
         bound=bound,
         limit=limit,
         unit=unit,
@@ -188,8 +238,13 @@ def _worse(found: Comparison, *, higher_is_better: bool) -> Interval:
     return Interval(value=0.0 - found.difference, low=0.0 - found.one_sided_high, high=0.0 - found.one_sided_low)
 
 
+def exactly(value: float) -> Interval:
+    """Return what is known without doubt."""
+    return Interval(value=value, low=value, high=value)
+
+
 def _exactly(value: float | None) -> Interval | None:
-    return None if value is None else Interval(value=value, low=value, high=value)
+    return None if value is None else exactly(value)
 
 
 def _as_interval(found: Measurement | None) -> Interval | None:

@@ -6,13 +6,12 @@ N samples, G groups of them, B resamples.  Needs numpy and scipy only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import scipy  # its parts are loaded when they are first used: recalling a run needs none of them
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Comparison
+from pipeline.artifacts.evidence import Comparison, Interval
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -24,15 +23,6 @@ ONE_SIDED = 0.90  # the ends of a 90 % interval are one-sided 95 % bounds
 POWER = 0.80
 RESAMPLES = 2_000
 _VALUES_AT_ONCE = 4_000_000  # of a portion of the counts: 32 MB of float64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """An estimate with the ends of its confidence interval, in the estimate's unit."""
-
-    value: float
-    low: float
-    high: float
 
 
 def wilson_interval(successes: int, samples: int, *, confidence: float = CONFIDENCE) -> Interval:

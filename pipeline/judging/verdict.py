@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.evidence import Interval, Metric
 from pipeline.artifacts.files import Way
 from pipeline.artifacts.outcome import Check, State, Verdict
 from pipeline.judging.case import Candidate, Case
 from pipeline.judging.limits import checks_of
-from pipeline.judging.stats import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +26,12 @@ from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph import ops
 from pipeline.graph.fold import fold
 from pipeline.graph.kinds import check_flat
+from pipeline.networks import tracing
 from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+from pipeline.networks.tracing import Traced
 
 _TORCH = Path(torch.__file__).parent
 _KARUI = Path(__file__).parent
@@ -52,11 +52,16 @@ def flat_graph(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bo
     network = copy.deepcopy(network).eval()
     if not any(parameter.is_meta for parameter in network.parameters()):
         network.cpu()
-    exported = _export(network, sample_shape)
-    flat = _read(exported, sample_shape)
-    check_flat(flat, after="from_torch")
+    known = tracing.recall(network, sample_shape) if checked else None
+    if known is not None:
+        flat = _read(known, network, sample_shape)
+        if _is_same(network, flat, sample_shape):
+            return flat
+    traced = tracing.trace(network, sample_shape)
+    flat = _read(traced, network, sample_shape)
     if checked:
         _check_same(network, flat, sample_shape)
+        tracing.keep(network, sample_shape, traced)
     return flat
 
 
@@ -65,38 +70,27 @@ def folded_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphM
     return fold(flat_graph(network, sample_shape))
 
 
-def _export(network: nn.Module, sample_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    example = torch.zeros(1, *sample_shape).expand(BATCH, *sample_shape)
-    logging.getLogger("torch.export").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            return torch.export.export(network, (example,), strict=False)
-    except Exception as error:  # whatever the user's code raises
-        raise ModelError(
-            f"the network cannot be traced: {_first_line(error)}",
-            remedy="forward() takes one tensor and may not branch on the values of tensors",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(exported: torch.export.ExportedProgram, sample_shape: tuple[int, ...]) -> fx.GraphModule:
-    flat = FlatGraph()
-    reading = _Reading(flat, exported.graph_module)
-    reading.known.update(_constants(exported))
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and node not in reading.known:
+def _read(traced: Traced, network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    graph, flat = traced.module.graph, FlatGraph()
+    reading = _Reading(flat, traced.module)
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            continue
+        tensor = traced.tensor(node.name, network)
+        if tensor is None:
             reading.known[node] = plain(flat.input(node.name, sample_shape), (BATCH, *sample_shape))
-    results = reading.read(exported.graph)
+        else:
+            name = traced.states.get(node.name, node.name)
+            reading.known[node] = Constant(tensor=tensor, name=name, learned=isinstance(tensor, nn.Parameter))
+    results = reading.read(graph)
     if reading.refusals:
         raise _refused(reading.refusals)
-    return flat.finished(_one_value(flat, results, next(iter(reversed(exported.graph.nodes)))))
+    finished = flat.finished(_one_value(flat, results, next(iter(reversed(graph.nodes)))))
+    check_flat(finished, after="from_torch")
+    return finished
 
 
 class _Unread(Exception):  # noqa: N818  (it is no error: what came before was refused already)
@@ -126,7 +120,7 @@ class _Reading:
         value: Any = self.owner
         for part in name.split("."):
             value = getattr(value, part)
-        return Constant(tensor=value, name=name, learned=False) if isinstance(value, Tensor) else value
+        return Constant(tensor=value.clone(), name=name, learned=False) if isinstance(value, Tensor) else value
 
     def _take(self, node: fx.Node) -> None:
         arguments = fx.node.map_arg(list(node.args), self._look_up)
@@ -194,21 +188,6 @@ def _one_value(flat: FlatGraph, results: tuple[Any, ...], last: fx.Node) -> fx.N
     if value.node.op == "placeholder":  # a file needs a node
         return flat.add(call.within("same"), ops.Scale(1.0, 0.0), [value.node], value.dims)
     return value.node
-
-
-def _constants(exported: torch.export.ExportedProgram) -> Iterator[tuple[fx.Node, Constant]]:
-    signature = exported.graph_signature
-    states: Mapping[str, Any] = {**exported.state_dict, **exported.constants}
-    names = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            name = names[node.name]
-            tensor = states[name]
-            yield node, Constant(tensor=tensor, name=name, learned=isinstance(tensor, nn.Parameter))
 
 
 def _named(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -313,17 +292,22 @@ def _refused(refusals: list[Refusal]) -> UnsupportedOpError:
 # ── the promise ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@torch.no_grad()
 def _check_same(network: nn.Module, flat: fx.GraphModule, sample_shape: tuple[int, ...]) -> None:
+    if not _is_same(network, flat, sample_shape):
+        raise ModelError(
+            "the traced network computes something else than the network itself",
+            remedy="its forward() must not depend on values, on the batch size or on training mode",
+        )
+
+
+@torch.no_grad()
+def _is_same(network: nn.Module, flat: fx.GraphModule, sample_shape: tuple[int, ...]) -> bool:
     generator = torch.Generator().manual_seed(0)
     for batch in _CHECKED_BATCHES:
         example = torch.randn(batch, *sample_shape, generator=generator)
-        same = _near(flat(example), network(example.clone())) or _near_in_float64(network, flat, example)
-        if not same:
-            raise ModelError(
-                "the traced network computes something else than the network itself",
-                remedy="its forward() must not depend on values, on the batch size or on training mode",
-            )
+        if not (_near(flat(example), network(example.clone())) or _near_in_float64(network, flat, example)):
+            return False
+    return True
 
 
 def _near_in_float64(network: nn.Module, flat: fx.GraphModule, example: Tensor) -> bool:

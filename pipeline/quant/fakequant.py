@@ -8,6 +8,7 @@ Shapes: N batch, C channels, O output channels, K products per output value; wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +20,10 @@ from pipeline.graph.ops import Projection, Scale
 from pipeline.graph.params import INT32, Grid, QuantParams, symmetric
 from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, SANE_SCALE, SMALLEST_OF_LAYER, SMALLEST_SCALE
+from pipeline.quant.sums import exact_scale
 
 _EMA_MOMENTUM = 0.05
+_AS_SETTLED = 1e-5  # relative: float32 knows the logarithm of a scale no better
 
 
 class ActivationQuantizer(nn.Module):
@@ -29,6 +32,7 @@ class ActivationQuantizer(nn.Module):
     low: Tensor
     high: Tensor
     smallest_scale: Tensor
+    settled: Tensor
 
     def __init__(self, fixed: QuantParams | None = None) -> None:
         super().__init__()
@@ -40,6 +44,7 @@ class ActivationQuantizer(nn.Module):
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.zeros(()))
         self.register_buffer("smallest_scale", torch.full((), SMALLEST_SCALE))  # see ``calibrate.bound_scales``
+        self.register_buffer("settled", torch.zeros(()))  # the scale to the last bit; 0: as the range gives it
         self.log_scale: nn.Parameter | None = None  # LSQ only
 
     def set_range(self, low: float, high: float) -> None:
@@ -52,6 +57,19 @@ class ActivationQuantizer(nn.Module):
         self.set_range(params.lowest, params.highest)
         self.observe, self.pinned = False, True
 
+    @torch.no_grad()
+    def settle(self, scale: float) -> None:
+        """Take exactly this scale, which is near the present one, in evaluation until training moves the range."""
+        own = float(self._own_scale())
+        factor = scale / own
+        if own == float(self.smallest_scale):
+            self.smallest_scale.fill_(scale)
+        self.low.mul_(factor)
+        self.high.mul_(factor)
+        if self.log_scale is not None:
+            self.log_scale.add_(math.log(factor))
+        self.settled.fill_(scale)
+
     def learn_step_size(self) -> None:
         """Go over to LSQ, starting from the present range."""
         if self.fixed is None and not self.pinned:
@@ -62,17 +80,26 @@ class ActivationQuantizer(nn.Module):
         """Return both as float32 scalars where the quantizer lies, the scale with its gradient."""
         if self.fixed is not None:
             return self.low.new_tensor(self.fixed.scale), self.low.new_tensor(float(self.fixed.zero_point))
-        scale = torch.maximum((self.high - self.low) / ACTIVATIONS.steps, self.smallest_scale)
-        zero_point = (ACTIVATIONS.lowest - self.low / scale).round().clamp(*ACTIVATIONS)
-        if self.log_scale is not None:
-            scale = torch.maximum(self.log_scale.exp(), self.smallest_scale)
-        return scale, zero_point
+        zero_point = (ACTIVATIONS.lowest - self.low / self._scale_of_range()).round().clamp(*ACTIVATIONS)
+        scale = self._own_scale()
+        return scale if self.training else self._as_settled(scale), zero_point
+
+    def _as_settled(self, scale: Tensor) -> Tensor:
+        return torch.where((scale - self.settled).abs() <= _AS_SETTLED * scale, self.settled, scale)
+
+    def _scale_of_range(self) -> Tensor:
+        return torch.maximum((self.high - self.low) / ACTIVATIONS.steps, self.smallest_scale)
+
+    def _own_scale(self) -> Tensor:
+        if self.log_scale is None:
+            return self._scale_of_range()
+        return torch.maximum(self.log_scale.exp(), self.smallest_scale)
 
     @property
     def params(self) -> QuantParams:
         """Return scale and zero point as the files hold them."""
         scale, zero_point = self.scale_and_zero_point()
-        return QuantParams.of(float(scale.detach()), int(zero_point), ACTIVATIONS)
+        return QuantParams.of(float(self._as_settled(scale.detach())), int(zero_point), ACTIVATIONS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round x to the grid; any shape."""
@@ -125,6 +152,11 @@ class QScale(Scale):
     """A factor or an offset, rounded to 8 bits with one scale."""
 
     enabled = True
+    _sum: tuple[ActivationQuantizer, ...] = ()
+
+    def add_between(self, source: ActivationQuantizer, total: ActivationQuantizer) -> None:
+        """Say on whose grids the value and its sum with the offset lie."""
+        self._sum = (source, total)  # in a tuple, so that its tensors are not registered twice
 
     @property
     def constant(self) -> Tensor:
@@ -136,7 +168,11 @@ class QScale(Scale):
         """Return scale and zero point of the constant; what is one number lies on an end of the grid."""
         low, high = min(float(self.constant.min()), 0.0), max(float(self.constant.max()), 0.0)
         scale = max((high - low) / ACTIVATIONS.steps, SMALLEST_SCALE) if high > low else SANE_SCALE
-        return QuantParams.of(scale, round(-low / scale))
+        zero_point = round(-low / scale)
+        if self._sum:
+            source, total = (each.params.scale for each in self._sum)
+            scale = exact_scale(scale, total=total, largest=max(source, scale))
+        return QuantParams.of(scale, zero_point)
 
     def integers(self) -> Tensor:
         """Return the constant as the files hold it, uint8."""

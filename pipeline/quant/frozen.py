@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -59,13 +60,17 @@ class FrozenQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         params, shake = self.params, self.shake
-        steps = x / params.scale
+        steps = (x / params.scale).float()
         steps = (shake.moved(shake.rounded(steps)) if shake else steps.round()) + params.zero_point
         return (steps.clamp(*params.grid) - params.zero_point) * params.scale
 
 
 class FrozenWeighted(nn.Module):
-    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w."""
+    """A weighted layer on integers: the accumulator is exact, then one multiplication by s_x * s_w.
+
+    Where the kernel ends in a grid, that is by s_x * s_w / s_y in float32, as ONNX Runtime and XNNPACK do it: what lies
+    within 2^-24 of a tie is rounded as they round it, and would grow through a deep network otherwise.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -83,13 +88,20 @@ class FrozenWeighted(nn.Module):
         self.wide = bias is not None and int(bias.abs().max()) >= _EXACT_IN_FLOAT32
         scales = torch.tensor(self.integers.weight_params.scales) * torch.tensor(self.input_scale)
         self.register_buffer("scale", scales.view(channels))
+        self.result_scale: float | None = None
+
+    def end_in(self, grid: QuantParams) -> None:
+        """Let the kernel end in a grid: results are float64, where its steps times its scale are exact."""
+        self.result_scale = grid.scale
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer it stands for."""
         accumulator = self._products((x / self.input_scale).round())
         if self.bias is not None:  # int32 sums beyond 2^24 need more than float32, products alone hardly ever
             accumulator = (accumulator.double() + self.bias).float() if self.wide else accumulator + self.bias.float()
-        return accumulator * self.scale
+        if self.result_scale is None:
+            return accumulator * self.scale
+        return (accumulator * (self.scale / self.result_scale)).double() * self.result_scale
 
     def _products(self, steps: Tensor) -> Tensor:
         layer = self.layer[0]
@@ -99,12 +111,70 @@ class FrozenWeighted(nn.Module):
         return products
 
 
-class FrozenPool(nn.Module):
-    """An averaging operation on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+class _FrozenArithmetic(nn.Module):
+    """What the sum and the product of two quantized values share: the result's zero point goes in before rounding."""
 
-    def __init__(self, pool: nn.Module, scale: float, *, round_result: bool) -> None:
+    def __init__(self, *grids: QuantParams, result: QuantParams, read_as: QuantParams | None = None) -> None:
         super().__init__()
-        self.pool, self.scale, self.round_result = pool, scale, round_result
+        self.grids, self.zero_point, self.result_scale = grids, result.zero_point, (read_as or result).scale
+        self.scales = [np.float32(grid.scale) for grid in (*grids, result)]
+        self.shake: _Shake | None = None
+
+    def _steps(self, x: Tensor, which: int) -> Tensor:
+        return (x / self.grids[which].scale).round()
+
+    def _real(self, raw: Tensor) -> Tensor:
+        rounded = self.shake.rounded(raw) if self.shake else raw.round()
+        return (rounded - self.zero_point) * self.result_scale
+
+
+class FrozenSum(_FrozenArithmetic):
+    """A sum on integers, by float32 ratios of scales and with fused multiplications as ONNX Runtime computes it.
+
+    Between scales as in ``sums`` nothing is rounded before the sum is complete, in whatever order it is computed.
+    """
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """As the sum it stands for."""
+        ratio_a, ratio_b = (float(scale / self.scales[2]) for scale in self.scales[:2])
+        zero_a, zero_b = (grid.zero_point for grid in self.grids)
+        of_zeros = np.float32(zero_a * ratio_a + float(np.float32(zero_b * ratio_b)))
+        start = float(np.float32(self.zero_point) - of_zeros)
+        half = ((self._steps(b, 1) + zero_b).double() * ratio_b + start).float()
+        return self._real(((self._steps(a, 0) + zero_a).double() * ratio_a + half.double()).float())
+
+
+class FrozenProduct(_FrozenArithmetic):
+    """A product on integers, with one float32 factor as ONNX Runtime computes it."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """As the product it stands for."""
+        factor = float(self.scales[0] * self.scales[1] / self.scales[2])
+        return self._real(self._steps(a, 0) * self._steps(b, 1) * factor + self.zero_point)
+
+
+class FrozenConstant(nn.Module):
+    """A sum or a product with a constant."""
+
+    constant: Tensor
+
+    def __init__(self, arithmetic: FrozenSum | FrozenProduct, constant: Tensor) -> None:
+        super().__init__()
+        self.arithmetic = arithmetic
+        self.register_buffer("constant", constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the operation it stands for."""
+        result: Tensor = self.arithmetic(x, self.constant)
+        return result
+
+
+class FrozenPool(nn.Module):
+    """A pool of means on integers, so that sums are exact and ties stay ties; rounded to its input's grid."""
+
+    def __init__(self, pool: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.pool, self.scale, self.round_result = pool, scale, True
         self.shake: _Shake | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,6 +185,24 @@ class FrozenPool(nn.Module):
         return mean * self.scale
 
 
+class FrozenMean(nn.Module):
+    """A mean over all positions that ends in a grid of its own: the exact sum, multiplied once in float32."""
+
+    def __init__(self, scale: float, result_scale: float) -> None:
+        super().__init__()
+        self.scale, self.result_scale = scale, result_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, …) → (N, C, 1, …); results are float64, where steps times their scale are exact."""
+        positions = tuple(range(2, x.dim()))
+        total = (x / self.scale).round().double().sum(positions, keepdim=True).float()
+        factor = np.float32(self.scale) / (np.float32(self.result_scale) * np.float32(x[0, 0].numel()))
+        return (total * float(factor)).double() * self.result_scale
+
+
+_ROUNDING = FrozenQuantizer | FrozenPool | _FrozenArithmetic
+
+
 @torch.no_grad()
 def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: int) -> Tensor:
     """Return the outputs (times + 1, N, …) when a ``share`` (0 … 1) of all rounded values is one step off, seeded.
@@ -123,7 +211,7 @@ def shaken_outputs(frozen: nn.Module, inputs: Tensor, *, share: float, times: in
     pixels are tied everywhere at once.  How far they lie from the undisturbed outputs says how rounding grows through
     this network.
     """
-    rounding = [module for module in frozen.modules() if isinstance(module, FrozenQuantizer | FrozenPool)]
+    rounding = [module for module in frozen.modules() if isinstance(module, _ROUNDING)]
     shakes = [_Shake(generator=_seeded(seed), moved_share=share, tied_share=0.5) for seed in range(times)]
     shakes.append(_Shake(generator=_seeded(times), moved_share=0.0, tied_share=1.0))
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import fx
+from torch import fx, nn
 
 from pipeline.graph.kinds import kind_of, module_of, output_node
 from pipeline.onboard.arrays import Signature
@@ -54,3 +54,28 @@ def runs_inside(node: fx.Node) -> bool:
     if not isinstance(before, fx.Node) or before.op != "call_module" or isinstance(module_of(before), QUANTIZERS):
         return False
     return kind_of(module_of(node)) in RULES[kind_of(module_of(before))].takes_in
+
+
+def result_quantizer(node: fx.Node) -> ActivationQuantizer | None:
+    """Return the quantizer in which an operation's kernel ends, past the activation function that it takes in."""
+    (user, *more) = node.users or (None,)
+    if user is None or more or user.op != "call_module":
+        return None
+    module = module_of(user)
+    if isinstance(module, ActivationQuantizer):
+        return module
+    return result_quantizer(user) if isinstance(module, nn.ReLU | nn.Hardtanh) else None
+
+
+def clamped_by_quantizer(node: fx.Node) -> bool:
+    """Whether a node is a ReLU or a clip that does nothing that the quantizer after it does not do."""
+    module, users = module_of(node), list(node.users)
+    if len(users) != 1 or users[0].op != "call_module" or not isinstance(module, nn.ReLU | nn.Hardtanh):
+        return False
+    quantizer = module_of(users[0])
+    if not isinstance(quantizer, ActivationQuantizer):
+        return False
+    params = quantizer.params
+    low, high = (0.0, float("inf")) if isinstance(module, nn.ReLU) else (module.min_val, module.max_val)
+    half_step = params.scale / 2
+    return params.lowest > low - half_step and params.highest < high + half_step

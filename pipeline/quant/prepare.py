@@ -25,8 +25,25 @@ from pipeline.graph.ends import is_end
 from pipeline.graph.kept import KeptGrid
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer, QScale
-from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
-from pipeline.quant.grids import QUANTIZERS, WEIGHTED, input_quantizer, on_grid, quantizer_of, runs_inside
+from pipeline.quant.frozen import (
+    FrozenConstant,
+    FrozenMean,
+    FrozenPool,
+    FrozenProduct,
+    FrozenQuantizer,
+    FrozenSum,
+    FrozenWeighted,
+)
+from pipeline.quant.grids import (
+    QUANTIZERS,
+    WEIGHTED,
+    clamped_by_quantizer,
+    input_quantizer,
+    on_grid,
+    quantizer_of,
+    result_quantizer,
+    runs_inside,
+)
 from pipeline.quant.neighbours import better_float
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
 from pipeline.quant.spelled import Gate, spell_out
@@ -51,6 +68,10 @@ def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collectio
             _insert_quantizer(prepared, node, quantized)
     for node in weighted:
         module_of(node).read_from(input_quantizer(node))  # type: ignore[operator]
+    for node in quantized:
+        module, total = module_of(node), result_quantizer(node)
+        if isinstance(module, QScale) and not module.has_factor and total is not None:
+            module.add_between(input_quantizer(node), total)
     prepared.graph.lint()
     prepared.recompile()
     _check_prepared(prepared, quantized)
@@ -178,6 +199,10 @@ def freeze(prepared: fx.GraphModule) -> fx.GraphModule:
             plan.append((node, integers))
     for node, module in plan:
         frozen.set_submodule(str(node.target), module)
+    for node, module in plan:
+        result = _result_quantizer(node)
+        if isinstance(module, FrozenWeighted) and result is not None:
+            module.end_in(result.params)
     frozen.recompile()
     _check_frozen(frozen)
     return frozen
@@ -190,10 +215,34 @@ def _integers_of(node: fx.Node) -> nn.Module | None:
         return FrozenQuantizer(module.params)
     if isinstance(module, WEIGHTED):
         return FrozenWeighted(module)
-    if kind_of(module) in ("AveragePool", "GlobalAveragePool") and on_grid(node.args[0]):
-        scale = input_quantizer(node).params.scale
-        return FrozenPool(module, scale, round_result=kind_of(module) == "AveragePool")
+    if (arithmetic := _arithmetic_of(node)) is not None:
+        return arithmetic
+    if kind_of(module) == "AveragePool" and on_grid(node.args[0]):
+        return FrozenPool(module, input_quantizer(node).params.scale)
     return None
+
+
+def _arithmetic_of(node: fx.Node) -> nn.Module | None:
+    """Return the sum, product or mean that the operation is in an integer kernel; None where there is none."""
+    module, result = module_of(node), result_quantizer(node)
+    if result is None or not all(on_grid(value) for value in node.all_input_nodes):
+        return None
+    (user,) = node.users
+    if not (isinstance(module_of(user), ActivationQuantizer) or clamped_by_quantizer(user)):
+        return None  # a clip of its own stands between, which keeps ONNX Runtime from fusing them
+    grids = [quantizer_of(value).params for value in node.args if isinstance(value, fx.Node)]
+    if isinstance(module, Gate) and module.is_sum(grids[0].scale):
+        addend = module.addend(grids[0].scale)
+        total = FrozenSum(*grids, addend, result=Gate.summed, read_as=Gate.params)
+        return FrozenConstant(total, torch.tensor(addend.real(Gate.constant)))
+    if isinstance(module, QScale):
+        kind = FrozenProduct if module.has_factor else FrozenSum
+        steps = module.integers().float() - module.params.zero_point
+        return FrozenConstant(kind(*grids, module.params, result=result.params), steps * module.params.scale)
+    if isinstance(module, ops.Add | ops.Mul):
+        kind = FrozenSum if isinstance(module, ops.Add) else FrozenProduct
+        return kind(*grids, result=result.params)
+    return FrozenMean(grids[0].scale, result.params.scale) if isinstance(module, ops.GlobalAveragePool) else None
 
 
 def _check_range(node: fx.Node, quantizer: ActivationQuantizer | FollowingQuantizer) -> None:

@@ -1,12 +1,13 @@
-"""Operations that have no integer kernel in both runtimes, put together from some that have one.
+"""Operations that have no integer kernel in both runtimes, or none that computes alike, put together from some that do.
 
 ``spell_out``  needs a copy of a folded graph and what of it is to be quantized; guarantees a flat graph in which those
-               hard-swishes are x * hard-sigmoid(x), those differences a + -b, and no such Scale has both a factor and
-               an offset.
+               hard-swishes are x * hard-sigmoid(x), those differences a + -b, means over small windows are
+               convolutions, and no such Scale has both a factor and an offset.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 
 import torch.nn.functional as F  # noqa: N812
@@ -14,8 +15,12 @@ from torch import Tensor, fx, nn
 
 from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, module_of
-from pipeline.graph.params import QuantParams
-from pipeline.quant.scheme import GATE
+from pipeline.graph.params import UINT8, QuantParams
+from pipeline.quant.scheme import COARSEST_ADDEND, GATE
+from pipeline.quant.sums import exact_scale
+
+_LARGEST_WINDOW = 25  # positions; means of more are seldom tied, and pooling is as fast there
+_COARSEST_UNIT = 16.0  # of the gate's scale: what is added becomes three and no eighth in coarser ones
 
 
 class Gate(nn.Hardsigmoid):
@@ -27,6 +32,17 @@ class Gate(nn.Hardsigmoid):
     params = GATE
     summed = QuantParams.of(6 * GATE.scale)  # the sum's own, 0 ... 6
     shift = summed.scale / 8
+    constant = UINT8.highest  # the integer that is added
+
+    def is_sum(self, input_scale: float) -> bool:
+        """Whether it is computed as a sum: fixed-point kernels would lose the constant beside coarser inputs."""
+        return input_scale < COARSEST_ADDEND * self.summed.scale
+
+    def addend(self, input_scale: float) -> QuantParams:
+        """Return the grid of what is added to an input of this scale."""
+        scale, total = (3 + self.shift) / self.constant, self.summed.scale
+        largest = min(max(scale, input_scale), _COARSEST_UNIT * total)
+        return QuantParams.of(exact_scale(scale, total=total, largest=largest))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """Any shape."""
@@ -87,7 +103,34 @@ def _factor_and_offset(place: _Place) -> list[fx.Node]:
     return [scaled, place.add("", ops.Scale(1.0, scale.offset), scaled)]
 
 
+def _mean_of_window(place: _Place) -> list[fx.Node]:
+    """Write it as a constant depthwise convolution, whose result has a grid of its own.
+
+    Means of four integers are tied every fourth time, and each runtime breaks ties its own way.
+    """
+    pool = place.module
+    assert isinstance(pool, nn.AvgPool1d | nn.AvgPool2d)  # noqa: S101
+    (x,) = place.inputs
+    axes, channels = len(place.node.meta["shape"]) - 2, x.meta["shape"][1]
+    kernel, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.padding))
+    counted = pool.count_include_pad or not any(padding)
+    if math.prod(kernel) > _LARGEST_WINDOW or not counted or pool.ceil_mode:
+        return []
+    kind = nn.Conv1d if axes == 1 else nn.Conv2d
+    stride = _per_axis(pool.stride, axes)
+    mean = kind(channels, channels, kernel, stride, padding, groups=channels, bias=False)  # type: ignore[arg-type]
+    nn.init.constant_(mean.weight, 1 / (getattr(pool, "divisor_override", None) or math.prod(kernel)))
+    mean.requires_grad_(False)
+    return [place.add("", mean, x)]
+
+
+def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes // len(tuple(value)))
+
+
 _SPELLED: Mapping[type[nn.Module], Callable[[_Place], list[fx.Node]]] = {
+    nn.AvgPool1d: _mean_of_window,
+    nn.AvgPool2d: _mean_of_window,
     nn.Hardswish: _hard_swish,
     ops.Sub: _difference,
     ops.Scale: _factor_and_offset,

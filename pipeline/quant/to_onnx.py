@@ -15,15 +15,14 @@ from collections.abc import Mapping
 import onnx
 import torch
 from onnx import helper
-from torch import fx, nn
+from torch import fx
 
 from pipeline.errors import UnsupportedOpError
 from pipeline.graph.ends import Input, Outputs, is_end
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.quant.emitters import EMITTERS
 from pipeline.quant.emitters.draft import INPUT, OUTPUT, Draft
-from pipeline.quant.fakequant import ActivationQuantizer
-from pipeline.quant.grids import QUANTIZERS, on_grid, quantizer_of
+from pipeline.quant.grids import QUANTIZERS, clamped_by_quantizer, on_grid, quantizer_of
 from pipeline.quant.scheme import RULES, Output
 
 _IR_OF_OPSET = {13: 7, 14: 7, 17: 8}
@@ -106,24 +105,10 @@ def _emit(out: Draft, node: fx.Node) -> str:
             where=f"layer '{node.meta['label']}'",
             remedy=f"use one of: {', '.join(sorted(EMITTERS))}",
         )
-    if _clamped_by_quantizer(node, module):
+    if clamped_by_quantizer(node):  # ONNX Runtime fuses Add only without it
         return out.values[source]  # type: ignore[index]
     value = emitter(out, node, module)
     if RULES[kind].output is Output.SAME and on_grid(source):
         # the value is on its input's grid already: the pair lets the runtime run this operation on integers
         return out.quantize(value, node.meta["label"], quantizer_of(node).params)
     return value
-
-
-def _clamped_by_quantizer(node: fx.Node, module: nn.Module) -> bool:
-    """Whether ReLU or a clip does nothing that the quantizer after it does not do: ORT fuses Add only without it."""
-    users = list(node.users)
-    if len(users) != 1 or users[0].op != "call_module" or not isinstance(module, nn.ReLU | nn.Hardtanh):
-        return False
-    quantizer = module_of(users[0])
-    if not isinstance(quantizer, ActivationQuantizer):
-        return False
-    params = quantizer.params
-    low, high = (0.0, float("inf")) if isinstance(module, nn.ReLU) else (module.min_val, module.max_val)
-    half_step = params.scale / 2
-    return params.lowest > low - half_step and params.highest < high + half_step

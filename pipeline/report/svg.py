@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -35,6 +36,8 @@ _STYLE: Any = {  # matplotlib types its keys one by one, differently in each ver
     "font.family": "sans-serif",
     "font.size": FONT_PT,
     "axes.labelsize": FONT_PT,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -86,7 +89,8 @@ def to_svg(drawn: Figure, name: str, description: str, *, details: str = "") -> 
         if isinstance(each, Text):
             each.set_text(shown_text(each.get_text()))
     buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    # savefig() would draw a figure with a layout twice
+    FigureCanvasSVG(drawn).print_svg(buffer, metadata=_NO_METADATA)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r"(?:href=\"|url\()#([\w-]+)", text))

@@ -15,6 +15,7 @@ from pipeline.artifacts.networks import Digest
 
 _OWN_PACKAGE = __name__.partition(".")[0]
 _IMPORTING = (ast.Import, ast.ImportFrom, ast.Call)  # nodes that may import something
+_LEAVES = (ast.Name, ast.Constant, ast.alias, ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
 
 
 def file_digest(path: Path) -> str:
@@ -82,7 +83,19 @@ def imported(tree: ast.AST, package: str) -> Iterator[str]:
         node = waiting.pop()
         if isinstance(node, _IMPORTING):
             yield from _named(node, package)
-        waiting += node.orelse if _is_for_type_checkers(node) else ast.iter_child_nodes(node)
+        waiting += node.orelse if _is_for_type_checkers(node) else _children(node)
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Give what stands below a node, in order (``ast.iter_child_nodes`` is slower)."""
+    if isinstance(node, _LEAVES):
+        return
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            yield value
+        elif isinstance(value, list):
+            yield from (item for item in value if isinstance(item, ast.AST))
 
 
 def _named(node: ast.AST, package: str) -> Iterable[str]:

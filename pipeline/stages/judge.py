@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.artifacts.evidence import Answered, Compared, Measurement, Observed, Place, Predicted, Timing
+from pipeline.artifacts.evidence import Answered, Compared, Interval, Measurement, Observed, Place, Predicted, Timing
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, Variant, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
@@ -15,7 +15,6 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision, RuntimeName
 from pipeline.judging.case import Candidate, Case, Faster, estimated_memory, standing_for
 from pipeline.judging.latency import ratio
-from pipeline.judging.stats import Interval
 from pipeline.judging.verdict import decide
 from pipeline.runs.run import Work, stage
 

@@ -18,6 +18,7 @@ from pipeline.artifacts.evidence import (
     Answers,
     Compared,
     Executed,
+    Interval,
     Measurement,
     Observed,
     Place,
@@ -34,7 +35,6 @@ from pipeline.instruments import here
 from pipeline.instruments.answers import agreement, held, keep, load_answers
 from pipeline.instruments.here import FileWay
 from pipeline.judging.latency import quantile
-from pipeline.judging.stats import Interval
 from pipeline.onboard.stepping import stepping
 from pipeline.quant.saturation import saturation_rows
 from pipeline.runs.run import Work, stage

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric, Table
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Lines, Metric, Table
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Interval
+from pipeline.judging.stats import Floats
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec
+from pipeline.tasks import plain
 from pipeline.tasks.protocol import (
     OUTPUT,
     Prepare,
@@ -44,6 +45,9 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="error", unit="share", higher_is_better=False),  # root of squared differences / squared outputs
 )
 WANTED: Wanted = "output"
+choose = plain.choose
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 _AXES = {0: "", 1: "T", 2: "CT", 3: "CHW", 4: "CDHW"}  # of an output by its number of axes
 _SAME_MIN = 0.5
@@ -74,11 +78,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
         return torch.nn.functional.mse_loss(network(inputs), wanted[WANTED])
 
     return (Update(parameters=all_parameters, loss=loss),)
-
-
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
 
 
 def answer(
@@ -168,12 +167,6 @@ def _rows(outputs: NDArray[Any]) -> Floats:
     return outputs.reshape(len(outputs), -1).astype(np.float64)
 
 
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: outputs need no setting."""
-    del answers, source
-    return {}
-
-
 def _agreement(pairs: Sequence[_Pair], counts: Floats) -> Floats:
     """1 - what differs / what there is to tell, in each resample (B,); of several outputs the worst."""
     each = [
@@ -210,12 +203,6 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     """Return the agreement of always giving the mean of all outputs."""
     del source
     return {"mean of all": 0.0}
-
-
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
 
 
 def figures(

@@ -15,16 +15,17 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Lines, Metric
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Interval
+from pipeline.judging.stats import Floats
 from pipeline.onboard import decode
 from pipeline.onboard.about import PROBABILITIES, Output
 from pipeline.onboard.arrays import Predict, Signature
+from pipeline.tasks import plain
 from pipeline.tasks.confusion import confusion, matrices
 from pipeline.tasks.inputs import samples_figure
 from pipeline.tasks.protocol import (
@@ -45,6 +46,8 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="accuracy", unit="share", higher_is_better=True),
 )
 WANTED: Wanted = "class"
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 THRESHOLD = "threshold"  # the decision is yes from it on; in logits
 DISAGREEMENTS_SHOWN = 48
@@ -82,11 +85,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
         return weight * soft + (1 - weight) * hard
 
     return (Update(parameters=all_parameters, loss=loss),)
-
-
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
 
 
 # ── deciding ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,12 +261,6 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     """Return the area of an order that is drawn by lot."""
     del source
     return {"chance": 0.5}
-
-
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
 
 
 # ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Metric, Table
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Metric, Table
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Indices, Interval
+from pipeline.judging.stats import Floats, Indices
 from pipeline.onboard import decode
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
+from pipeline.tasks import plain
 from pipeline.tasks.confusion import confusion, matrices, recalls, share_text
 from pipeline.tasks.inputs import samples_figure
 from pipeline.tasks.protocol import (
@@ -42,6 +43,8 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="worst class recall", unit="share", higher_is_better=True),
 )
 WANTED: Wanted = "class"
+choose = plain.choose
+exported = plain.exported
 
 DISAGREEMENTS_SHOWN = 48
 SHARED_ERRORS_SHOWN = 16
@@ -82,11 +85,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
     return (Update(parameters=all_parameters, loss=loss),)
 
 
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
-
-
 # ── deciding and comparing ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -106,12 +104,6 @@ def answer(
         value=float(right.mean()),
         others={"balanced accuracy": float(np.nanmean(found)), "worst class recall": float(np.nanmin(found))},
     )
-
-
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: the largest logit needs no setting."""
-    del answers, source
-    return {}
 
 
 def interval(answers: Answers, source: Source, /) -> Interval:

@@ -12,13 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Metric
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Metric
 from pipeline.artifacts.networks import Digest
 from pipeline.data.source import INPUT, Source, Wanted, everything
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import DataError
-from pipeline.judging.stats import Interval
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, concatenated
 

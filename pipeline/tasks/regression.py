@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Lines, Metric, Table
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Lines, Metric, Table
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Indices, Interval
+from pipeline.judging.stats import Floats, Indices
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
+from pipeline.tasks import plain
 from pipeline.tasks.protocol import (
     OUTPUT,
     Prepare,
@@ -40,6 +41,9 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="MAE", unit="", higher_is_better=False),
 )
 WANTED: Wanted = "number"
+choose = plain.choose
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 _SAME_MIN = 0.5  # numbers have no decision that flips: their own metric limits what int8 may lose
 SAME_SHARE = 0.05  # outputs closer than this share of the target's standard deviation are the same decision
@@ -76,11 +80,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
     return (Update(parameters=all_parameters, loss=loss),)
 
 
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
-
-
 def answer(
     predict: Predict, source: Source, prepare: Prepare, /, *, chosen: Mapping[str, float] | None = None
 ) -> Answers:
@@ -105,12 +104,6 @@ def r_squared(numbers: Floats, wanted: Floats) -> float:
     errors = ((numbers - wanted) ** 2).sum(0)
     explained = 1 - np.divide(errors, around, out=np.full(errors.shape, np.nan), where=around > 0)
     return float(explained.mean())
-
-
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: numbers need no setting."""
-    del answers, source
-    return {}
 
 
 def interval(answers: Answers, source: Source, /) -> Interval:
@@ -141,12 +134,6 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     """Return the root mean squared error of always naming the mean."""
     wanted = labels_of(source, WANTED).astype(np.float64)  # (N, T)
     return {"mean of all": float(np.sqrt(((wanted - wanted.mean(0)) ** 2).mean()))}
-
-
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
 
 
 def figures(

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answers, Comparison, Figure, Metric, Pictures, Table
+from pipeline.artifacts.evidence import Answers, Comparison, Figure, Interval, Metric, Pictures, Table
 from pipeline.data.source import Source, Wanted
 from pipeline.declare.card import DatasetCard
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
 from pipeline.judging import stats
-from pipeline.judging.stats import Floats, Indices, Interval
+from pipeline.judging.stats import Floats, Indices
 from pipeline.onboard import decode
 from pipeline.onboard.about import Output
 from pipeline.onboard.arrays import Predict, Signature
+from pipeline.tasks import plain
 from pipeline.tasks.confusion import confusion, matrices, share_text, shares
 from pipeline.tasks.inputs import as_bytes, first_input, is_picture
 from pipeline.tasks.protocol import (
@@ -42,6 +43,9 @@ OTHERS: tuple[Metric, ...] = (
     Metric(name="worst class IoU", unit="share", higher_is_better=True),
 )
 WANTED: Wanted = "mask"
+choose = plain.choose
+exported = plain.exported
+legacy_names = plain.legacy_names
 
 MOST_CLASSES = 256  # a mask is a byte per pixel
 OVERLAYS_SHOWN = 16
@@ -89,11 +93,6 @@ def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> 
         return weight * apart.sum(1).mean() * t * t + (1 - weight) * hard
 
     return (Update(parameters=all_parameters, loss=loss),)
-
-
-def exported(network: Any, /) -> Any:
-    """Ship the whole network."""
-    return network
 
 
 # ── deciding and comparing ──────────────────────────────────────────────────────────────────────────────────────────
@@ -154,12 +153,6 @@ def _overlap_of(answers: Answers, source: Source) -> _Overlap:
     return _overlap(answers.decisions, labels_of(source, WANTED), answers.outputs[OUTPUT].shape[1])
 
 
-def choose(answers: Answers, source: Source, /) -> Mapping[str, float]:
-    """Return nothing: the largest logit needs no setting."""
-    del answers, source
-    return {}
-
-
 def interval(answers: Answers, source: Source, /) -> Interval:
     """Return the mean intersection over union with its bootstrap interval over pictures."""
     overlap = _overlap_of(answers, source)
@@ -181,12 +174,6 @@ def baselines(source: Source, /) -> Mapping[str, float]:
     """Return the mean intersection over union of naming the most frequent class everywhere."""
     pixels = np.unique(labels_of(source, WANTED), return_counts=True)[1]
     return {"most frequent class": float(pixels.max() / pixels.sum() / len(pixels))}
-
-
-def legacy_names(comparison: Comparison, /) -> Mapping[str, float]:
-    """Return no further names."""
-    del comparison
-    return {}
 
 
 # ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────

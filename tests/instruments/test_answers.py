@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answered, Answers, Place
+from pipeline.artifacts.evidence import Answered, Answers, Interval, Place
 from pipeline.artifacts.files import Variant, Way
 from pipeline.data import source as sources
 from pipeline.data.source import ArraySource, Subset, everything
 from pipeline.errors import StorageError
 from pipeline.instruments.answers import agreement, held, keep, load_answers
-from pipeline.judging.stats import Interval
 from pipeline.runs.store import Store
 
 PLACE = Place(how="measured", name="here")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.artifacts.evidence import Answered, Compared, Comparison, How, Measurement, Metric, Place, Quantity
+from pipeline.artifacts.evidence import (
+    Answered,
+    Compared,
+    Comparison,
+    How,
+    Interval,
+    Measurement,
+    Metric,
+    Place,
+    Quantity,
+)
 from pipeline.artifacts.files import Exported, Program, Variant, Way
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import CpuSpec, MemorySpec, TargetLimits, TargetProfile
 from pipeline.judging.case import Candidate, Case
-from pipeline.judging.stats import Interval
 from pipeline.onboard.arrays import Signature, TensorSpec
 
 ACCURACY = Metric(name="accuracy", unit="share", higher_is_better=True)

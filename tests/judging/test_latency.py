@@ -14,9 +14,9 @@ import scipy.stats
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.artifacts.evidence import Interval
 from pipeline.judging import latency
 from pipeline.judging.latency import Speed, compare, quantile, ratio
-from pipeline.judging.stats import Interval
 from pipeline.onboard.session import Timer
 from pipeline.onboard.timing import Opener
 

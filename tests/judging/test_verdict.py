@@ -6,13 +6,12 @@ import dataclasses
 
 import pytest
 
-from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.evidence import Interval, Metric
 from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.outcome import Verdict
 from pipeline.declare.recipe import MetricLimits, RecipeLimits
 from pipeline.declare.words import RuntimeName
 from pipeline.judging.case import Candidate, Faster
-from pipeline.judging.stats import Interval
 from pipeline.judging.verdict import decide
 from tests.judging.cases import (
     ACCURACY,

@@ -20,7 +20,7 @@ from pipeline.graph.costs import layer_costs, total_macs
 from pipeline.networks.build import build_network
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
-from pipeline.networks.pruning import plan, plan_for, prunable, sparsify
+from pipeline.networks.pruning import chosen, plan, plan_for, prunable, sparsify
 from tests import learnable
 from tests.quant import networks as quant_networks
 
@@ -56,7 +56,7 @@ def macs(network: nn.Module) -> float:
 
 
 def half(network: nn.Module, *, round_to: int = 1) -> tuple[Edit, ...]:
-    return plan_for(network, PICTURE, share_left=0.5, cost=macs, round_to=round_to)
+    return plan_for(network, PICTURE, share_left=0.5, round_to=round_to)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_zero_channels_are_what_goes_first() -> None:
 )
 def test_channel_counts_stay_multiples(name: str, share_left: float) -> None:
     network = build(name)
-    edits = plan_for(network, PICTURE, share_left=share_left, cost=macs, round_to=8)
+    edits = plan_for(network, PICTURE, share_left=share_left, round_to=8)
     pruned = apply(copy.deepcopy(network), edits)
     assert edits
     assert macs(pruned) <= share_left * macs(network)
@@ -190,17 +190,16 @@ def test_channel_counts_stay_multiples(name: str, share_left: float) -> None:
 @given(st.floats(0.05, 0.95), st.sampled_from([1, 3, 8]))
 def test_a_plan_never_costs_more_than_wanted(share_left: float, round_to: int) -> None:
     network = build("mlp")
-    edits = plan_for(network, PICTURE, share_left=share_left, cost=macs, round_to=round_to)
+    edits = plan_for(network, PICTURE, share_left=share_left, round_to=round_to)
     assert not edits or macs(apply(copy.deepcopy(network), edits)) <= share_left * macs(network)
 
 
 def test_more_channels_gone_never_costs_more() -> None:
     """What the search relies on: with coarse multiples, too."""
     network = build("resnet")
-    costs = [
-        macs(apply(copy.deepcopy(network), plan(network, PICTURE, channel_share=share / 10, round_to=8)))
-        for share in range(10)
-    ]
+    found = prunable(network, PICTURE)
+    plans = [chosen(found, channel_share=share / 10, round_to=8) for share in range(10)]
+    costs = [macs(apply(copy.deepcopy(network), edits)) for edits in plans]
     assert costs[0] == macs(network)
     assert costs == sorted(costs, reverse=True)
 

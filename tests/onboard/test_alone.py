@@ -87,8 +87,9 @@ def make(minor: int) -> Alone:
         if mark.exists() and mark.read_text() == "\n".join(packages):
             return Alone(python=python)
         shutil.rmtree(folder, ignore_errors=True)
-        install = [str(python), "-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check", *packages]
-        for command in ([str(source), "-m", "venv", str(folder)], install):
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+        install = [*pip, "install", "-q", "--no-compile", *packages]
+        for command in ([str(source), "-m", "venv", "--without-pip", str(folder)], install):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 return Alone(python=None, reason=f"{' '.join(command)}: {done.stderr[-300:]}")

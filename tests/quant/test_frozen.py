@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.graph.params import UINT8, QuantParams, symmetric
 from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QLinear
-from pipeline.quant.frozen import FrozenPool, FrozenQuantizer, FrozenWeighted
+from pipeline.quant.frozen import FrozenMean, FrozenPool, FrozenQuantizer, FrozenWeighted
 from pipeline.quant.rounding import round_straight_through, round_with_step_gradient
 
 
@@ -113,13 +113,13 @@ def test_layers_of_every_kind_keep_their_settings(layer: nn.Module, shape: tuple
 
 def test_a_mean_on_a_tie_goes_to_the_even_integer() -> None:
     """In float32, 0.1 * 2.5 / 0.1 need not be 2.5: sums of integers are."""
-    pool = FrozenPool(nn.AvgPool2d(2), 0.1, round_result=True)
+    pool = FrozenPool(nn.AvgPool2d(2), 0.1)
     x = torch.tensor([[[[2.0, 3.0, 3.0, 4.0], [2.0, 3.0, 3.0, 4.0]]]]) * 0.1
     assert (pool(x) / 0.1).round().flatten().tolist() == [2.0, 4.0]  # 2.5 and 3.5
 
 
 def test_a_mean_with_a_scale_of_its_own_is_not_rounded_twice() -> None:
-    pool = FrozenPool(nn.AdaptiveAvgPool2d(1), 0.5, round_result=False)
+    pool = FrozenMean(0.5, 0.75)
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]) * 0.5
     assert float(pool(x)) == 1.25
 

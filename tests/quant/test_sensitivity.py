@@ -33,10 +33,10 @@ def prepared(network: nn.Module, *, bits: int = 8, float_layers: tuple[str, ...]
 def test_rows_stand_in_the_order_of_the_network() -> None:
     rows = layer_quality(prepared(networks.build("mixed")), networks.inputs(32))
     assert [row.layer for row in rows] == [
-        "x", "left", "right", "cat", "depthwise", "gate", "sigmoid", "mul", "fc",
+        "x", "left", "right", "cat", "depthwise", "gate", "sigmoid", "mul", "average", "fc",
     ]  # fmt: skip
     weighted = {row.layer for row in rows if row.weight_sqnr_db is not None}
-    assert weighted == {"left", "right", "depthwise", "gate", "fc"}
+    assert weighted == {"left", "right", "depthwise", "gate", "average", "fc"}
 
 
 def test_a_bit_less_costs_six_decibels_of_the_weights() -> None:

@@ -205,7 +205,7 @@ def test_no_two_weights_share_a_scale_initializer() -> None:
     """ONNX Runtime's exact kernels do not load where they do."""
     model = write_onnx(quantized(networks.build("mixed")), name="net")
     used = [node.input[1] for node in model.graph.node if node.op_type == "DequantizeLinear" and ".w" in node.input[0]]
-    assert len(used) == len(set(used)) == 5
+    assert len(used) == len(set(used)) == 6
 
 
 def test_activations_are_uint8_with_one_scale() -> None:

@@ -14,6 +14,12 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 
 @pytest.fixture(scope="session")
+def whole(digits: Recorded) -> str:
+    """Return the page of the run for three targets."""
+    return digits.page()
+
+
+@pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Numbers from a table, judged by RMSE, for raspberry-pi-4b."""
     return recorded("plane", tmp_path_factory.mktemp("plane") / "run")

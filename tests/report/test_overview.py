@@ -17,7 +17,7 @@ from pipeline.report.views import target_view
 from tests.judging.cases import ACCURACY, RMSE
 from tests.report.recorded import Recorded
 from tests.report.test_figures import texts
-from tests.report.variations import float_only, untimed, with_unpruned
+from tests.report.variations import PI, float_only, untimed, with_targets, with_unpruned
 
 HOSTILE = "\u202egnp.exe \x1b[2J <b> \udcff"
 
@@ -76,13 +76,13 @@ def test_what_ships_is_compared_with_the_network_before_pruning(digits: Recorded
     assert since_training_line(digits.outcome, digits.outcome.targets[0]) == ""
 
 
-def test_page_and_json_show_it(digits: Recorded) -> None:
+def test_page_and_json_show_it(digits: Recorded, whole: str) -> None:
     run = with_unpruned(digits)
-    page = run.page()
+    page = with_targets(run, PI).page()
     assert "ONNX float before pruning" in page
     assert "− before pruning: " in page
     assert '"artifact": "onnx-fp32-unpruned"' in run.json()
-    assert "before pruning" not in digits.page()
+    assert "before pruning" not in whole
 
 
 def test_without_times_there_is_no_picture_of_all_files(digits: Recorded) -> None:

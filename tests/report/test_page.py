@@ -71,11 +71,6 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def whole(digits: Recorded) -> str:
-    return digits.page()
-
-
 def words(text: str) -> str:
     """Return what is read on the page."""
     bare = re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)
@@ -326,7 +321,8 @@ def test_saturation_is_an_alarm_only_where_a_target_saturates(digits: Recorded) 
     assert "No layer can reach that." in seven
 
 
-def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded) -> None:
+def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded, whole: str) -> None:
+    one = with_targets(digits, PI)
     settings = {
         "seed": "7",
         "data": '"digits"',
@@ -335,20 +331,20 @@ def test_the_page_says_when_from_what_and_with_which_settings(digits: Recorded) 
         "start.data": '"x"',
     }
     commit = Commit(sha="1a2b3c4d5e", changed=True)
-    page = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=commit, settings=settings).page()
+    page = one.but(started="2026-01-02T03:04:05.678+00:00", commit=commit, settings=settings).page()
     assert "2026-01-02 03:04 UTC, " in page
     assert "of work, seed 7, commit 1a2b3c4d5e, with uncommitted changes</p>" in page
     assert "<dt>all stages</dt><dd>seed = 7, data = &#34;digits&#34;</dd>" in page
     assert "<dt>train</dt><dd>epochs = 12, augment.flip = true</dd>" in page
-    plain = digits.but(started="2026-01-02T03:04:05.678+00:00", commit=Commit(sha="1a2b", changed=None)).page()
+    plain = one.but(started="2026-01-02T03:04:05.678+00:00", commit=Commit(sha="1a2b", changed=None)).page()
     assert "commit 1a2b</p>" in plain
-    assert "commit" not in digits.page().split("<nav")[0].split("</style>")[1]
+    assert "commit" not in whole.split("<nav", maxsplit=1)[0].split("</style>")[1]
 
 
-def test_hints_stand_beside_the_verdict_and_nothing_in_them_acts(digits: Recorded) -> None:
-    page = digits.but(hints=("a picture is in both splits (\u202ecat/<b>.png)",)).page()
+def test_hints_stand_beside_the_verdict_and_nothing_in_them_acts(digits: Recorded, whole: str) -> None:
+    page = with_targets(digits, PI).but(hints=("a picture is in both splits (\u202ecat/<b>.png)",)).page()
     assert '<li class="any">A picture is in both splits (\\u202ecat/&lt;b&gt;.png).</li>' in page
-    assert "Worth a look" not in digits.page()
+    assert "Worth a look" not in whole
 
 
 def test_tables_can_be_heard(digits: Recorded) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 from torch import fx, nn
 
 from pipeline.graph import ops
-from pipeline.graph.params import UINT8, QuantParams
+from pipeline.graph.params import QuantParams
 from pipeline.quant.emitters.draft import Draft, Emitter, array_of, inputs_of, plain
 from pipeline.quant.fakequant import QScale
 from pipeline.quant.grids import input_quantizer
-from pipeline.quant.scheme import COARSEST_ADDEND
 from pipeline.quant.spelled import Gate
 
 
@@ -32,17 +31,17 @@ def _leaky_relu(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 def _hard_sigmoid(out: Draft, node: fx.Node, layer: nn.Module) -> str:
     shift = 0.0
     if isinstance(layer, Gate):
-        if input_quantizer(node).params.scale < COARSEST_ADDEND * Gate.summed.scale:
-            return _gate(out, node)
+        scale = input_quantizer(node).params.scale
+        if layer.is_sum(scale):
+            return _gate(out, node, layer.addend(scale))
         shift = Gate.shift
     return out.op("HardSigmoid", inputs_of(out, node), node.meta["label"], alpha=1 / 6, beta=0.5 + shift / 6)
 
 
-def _gate(out: Draft, node: fx.Node) -> str:
+def _gate(out: Draft, node: fx.Node, addend: QuantParams) -> str:
     """Add a constant, let the quantizer clamp the sum to 0 ... 6, and read its integers as 0 ... 1."""
     label = node.meta["label"]
-    addend = QuantParams.of((3 + Gate.shift) / UINT8.highest)
-    shift = out.dequantized(f"{label}.shift", np.array([UINT8.highest], np.uint8), addend)
+    shift = out.dequantized(f"{label}.shift", np.array([Gate.constant], np.uint8), addend)
     total = out.op("Add", (*inputs_of(out, node), shift), label)
     return out.quantize(total, label, Gate.summed, read_as=Gate.params)
 

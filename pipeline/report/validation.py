@@ -1,0 +1,33 @@
+"""What ``karui validate`` found out, as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.artifacts.validation import FileFacts
+from pipeline.report import words
+
+
+def lines_of(found: FileFacts) -> Iterator[str]:
+    """Say what was found out about a file, and how it stands to the target's limits."""
+    metric, low, high = found.metric, found.metric.text(found.value.low), found.metric.text(found.value.high)
+    yield f"{found.file} in {found.runtime}, on {found.machine}"
+    sure = f"95 % interval {low} … {high}, {found.samples} samples"
+    yield f"{metric.name:<16}{metric.text(found.value.value)}  ({sure})"
+    if found.comparison:
+        lost = metric.worse_by_points(found.comparison.value_int8, found.comparison.value_float)
+        unit = "pp" if metric.unit == "share" else "%"
+        same = f"same decision on {100 * found.comparison.agreement:.1f} %"
+        yield f"{'against float':<16}{lost:+.2f} {unit} worse, {same}"
+    yield f"{'integer nodes':<16}{found.integer_nodes} of {found.nodes}"
+    kinds = sorted(set(found.float_nodes.values()))
+    if found.integer_nodes and kinds:
+        yield f"{'float nodes':<16}{', '.join(kinds)}"
+    longer = f", {found.times_as_long:.2f} times as long as the float file" if found.times_as_long else ""
+    yield f"{'latency':<16}p50 {found.latency_p50_ms:.3g} ms, p95 {found.latency_p95_ms.value:.3g} ms{longer}"
+    yield f"{'size':<16}{words.size(found.size_bytes)}"
+    if found.peak_memory_bytes is not None:
+        yield f"{'peak memory':<16}{words.size(found.peak_memory_bytes)} more than the runtime alone"
+    for check in found.checks:
+        asked, got = words.check_limit(check), words.check_got(check)
+        yield f"{words.check_sign(check)} {check.name}: {got}, asked {asked}: {words.check_word(check)}"
