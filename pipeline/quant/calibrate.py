@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.graph import ops
+from pipeline.graph.kept import KeptGrid
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
@@ -67,7 +68,18 @@ def calibrate(prepared: fx.GraphModule, inputs: Tensor, spec: QuantizeSpec) -> N
     for quantizer, histogram in histograms.items():
         quantizer.tap = None
         quantizer.set_range(*_range(histogram, spec))
+    _keep_grids(prepared)
     bound_scales(prepared)
+
+
+def _keep_grids(prepared: fx.GraphModule) -> None:
+    """Lay quantizers where a network that was quantized before has them."""
+    for node in compute_nodes(prepared):
+        module, source = module_of(node), node.args[0]
+        if isinstance(module, ActivationQuantizer) and isinstance(source, fx.Node) and source.op == "call_module":
+            kept = module_of(source)
+            if isinstance(kept, KeptGrid):
+                module.pin(kept.params)
 
 
 @torch.no_grad()

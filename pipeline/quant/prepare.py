@@ -22,6 +22,7 @@ from torch import fx, nn
 from pipeline.errors import ModelError
 from pipeline.graph import ops
 from pipeline.graph.ends import is_end
+from pipeline.graph.kept import KeptGrid
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import QUANTIZED_CLASS, ActivationQuantizer, FollowingQuantizer
@@ -94,6 +95,7 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
         )
         if node.meta["label"] not in float_layers and not follows_float and RULES[kind].output is not Output.FLOAT:
             quantized.add(node)
+    quantized -= {node for node in quantized if _keeps_grid(node) and is_end(node.all_input_nodes[0])}
     possible = set(quantized)
     quantized -= better_float(quantized)
     for region in _regions(quantized):
@@ -102,6 +104,10 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
     for node in possible - quantized:
         node.meta["beside_float"] = RULES[_kind(node)].output is not Output.SAME
     return quantized
+
+
+def _keeps_grid(node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(module_of(node), KeptGrid)
 
 
 def _regions(quantized: Collection[fx.Node]) -> list[set[fx.Node]]:
@@ -155,7 +161,7 @@ def _wanted(node: fx.Node, quantized: set[fx.Node]) -> bool:
         rule = RULES[kind_of(module_of(node))]
         if rule.output is Output.SAME and on_grid(node.args[0]):
             return False
-        return not _taken_in(node, quantized)
+        return not _taken_in(node, quantized) and not all(map(_keeps_grid, node.users))
     return any(user in quantized for user in node.users)
 
 
@@ -171,7 +177,7 @@ def _check_prepared(prepared: fx.GraphModule, quantized: Collection[fx.Node]) ->
     check_flat(prepared, after="prepare", beside=QUANTIZERS)
     for node in quantized:
         label = node.meta["label"]
-        moves = runs_inside(node) or RULES[_kind(node)].output is Output.SAME
+        moves = runs_inside(node) or _keeps_grid(node) or RULES[_kind(node)].output is Output.SAME
         if not moves and not all(on_grid(value) for value in node.all_input_nodes):
             raise broken_promise("prepare", f"'{label}' computes with integers and reads a value that has no grid")
         module = module_of(node)

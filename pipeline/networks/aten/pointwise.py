@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.graph import ops
+from pipeline.graph.kept import KeptGrid
 from pipeline.networks.aten.shapes import Handler
 from pipeline.networks.aten.weights import own_name, parameter
 from pipeline.networks.axes import BATCH, Value
@@ -226,6 +227,7 @@ POINTWISE: Mapping[str, Handler] = {
     "relu6": _each(lambda _: nn.ReLU6()),
     "hardtanh": _hardtanh,
     "clamp": _clamp,
+    "grid": lambda flat, call: flat.each(call, KeptGrid(call["scale"], call["zero_point"]), call.value("x")),
     "clamp_min": _clamp,
     "clamp_max": _clamp,
     "leaky_relu": _each(lambda call: nn.LeakyReLU(call["negative_slope"])),

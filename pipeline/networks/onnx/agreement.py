@@ -39,7 +39,7 @@ def check_same(network: OnnxNetwork, file: OnnxFile, given: Sequence[Input], *, 
     kinds = {each.name: each.type for each in session.get_inputs()}
     rounding = [each for each in network.modules() if isinstance(each, Quantizer)]
     first = session.get_inputs()[0].shape[:1]
-    fixed = first[0] if first and isinstance(first[0], int) else None
+    fixed = first[0] if first and isinstance(first[0], int) and not whole else None
     if (fixed or 1) * math.prod(network.sample_shape) > MOST_ELEMENTS:
         raise ModelError(f"is made for {fixed} samples at once: an impossible size", where=str(file.path))
     calls = [1] if whole or fixed == 1 else [fixed or 1] if fixed else [1, _BATCH]

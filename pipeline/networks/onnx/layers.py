@@ -218,6 +218,11 @@ def _batch_norm(node: Node) -> Value:
     make = _BATCH_NORMS.get(len(x.shape))
     if make is None:
         raise Refusal(f"is given a tensor with {len(x.shape)} axes")
+    if node.lifted and x.shape[0] != 1:  # several pictures are one sample
+        factor = weight / torch.sqrt(variance + float(node.attribute("epsilon", 1e-5)))
+        shape = (-1, *(1,) * (len(x.shape) - 2))
+        scaled = node.broadcast(torch.mul, x, factor.reshape(shape).numpy(), part="scale")
+        return node.broadcast(torch.add, scaled, (bias - mean * factor).reshape(shape).numpy())
     layer = make(len(weight), eps=float(node.attribute("epsilon", 1e-5)))
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     layer.running_mean, layer.running_var = mean, variance

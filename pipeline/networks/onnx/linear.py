@@ -30,6 +30,7 @@ LINEAR = frozenset(
 )
 _MOST_IN, _MOST_WEIGHTS = 2048, 1 << 22
 _FAR = 1e3  # a maximum of inputs and constants shows only beyond these
+_BEYOND = 1e9  # a number that no bound is as small as
 _LINEAR_WITHIN = 1e-4  # of the largest number
 
 
@@ -43,6 +44,8 @@ def as_matrix(node: Node, written: onnx.NodeProto) -> Value:
         raise Refusal(f"is supported for at most {_MOST_IN:,} elements")
     constants = [None if isinstance(each, Value) else each for each in node.inputs]
     compute = evaluator(written, constants, computed[0], node.opset)
+    if node.op.startswith("Scatter") and node.attribute("reduction", "") in ("max", "min"):
+        return _bounded(node, x, compute)
     offset, weights = _weights(compute, x.shape)
     if not node.lifted and offset.shape[:1] != (1,):
         raise TouchesBatch
@@ -53,6 +56,23 @@ def as_matrix(node: Node, written: onnx.NodeProto) -> Value:
         chosen = node.run(Selected(1, torch.from_numpy(picked.astype(np.int64))), rows, part="chosen")
         return node.run(lambda y: y.reshape(y.shape[0], *dims), chosen)
     return node.run(_Affine(torch.from_numpy(weights), torch.from_numpy(offset.ravel()), dims), x)
+
+
+def _bounded(node: Node, x: Value, compute: Callable[[Array], Array]) -> Value:
+    """Return the larger, or smaller, of each element and a constant of its own, where there is one."""
+    sign = np.float32(1 if node.attribute("reduction") == "max" else -1)
+    bounds = sign * compute(np.full(x.shape, -sign * _BEYOND, np.float32))
+    if bounds.shape != x.shape:
+        raise Refusal("gives another shape than it takes")
+    bounded = (bounds > -_BEYOND).astype(np.float32)
+    bounds = np.where(bounded, bounds, 0).astype(np.float32)
+    tried = np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)
+    if not np.array_equal(compute(tried), np.where(bounded, sign * np.maximum(sign * tried, bounds), tried)):
+        raise Refusal("is no bound of each element by itself")
+    above = node.broadcast(lambda y, low: torch.relu(y * float(sign) - low), x, bounds, part="above")
+    kept = node.broadcast(torch.mul, x, 1 - bounded, part="kept")
+    taken = node.broadcast(torch.mul, above, sign * bounded, part="taken")
+    return node.broadcast(torch.add, node.broadcast(torch.add, kept, taken, part="both"), sign * bounds * bounded)
 
 
 def _weights(compute: Callable[[Array], Array], shape: tuple[int, ...]) -> tuple[Array, Array]:

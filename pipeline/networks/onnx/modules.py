@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.graph.kept import on_its_grid
+from pipeline.graph.params import UINT8
 from pipeline.onboard.arrays import TensorSpec
 
 
@@ -105,10 +107,12 @@ class Quantizer(nn.Module):
         self.rounds = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clamp to the range of the integers."""
+        """Clamp to the range of the integers; those of 8 bits keep their grid."""
         if self.rounds:
             steps = torch.round(x / self.scale) + self.zero_point
             return (steps.clamp(self.low, self.high) - self.zero_point) * self.scale
+        if self.high - self.low == UINT8.steps:
+            return on_its_grid(x, self.scale, self.zero_point - self.low)
         low, high = (self.scale * (each - self.zero_point) for each in (self.low, self.high))
         return x.clamp(low, high)
 

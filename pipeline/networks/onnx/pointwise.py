@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from pipeline.networks.onnx.values import Refusal, Value
 
 _SELU = 1.67326319217681884765625, 1.05070102214813232421875
 _ELU: Callable[..., Tensor] = F.elu
+_OWN_POWERS = frozenset({-1.0, -0.5, 0.5, 2.0, 3.0})  # that flat graphs know
+_MOST_FACTORS, _MOST_POWERS = 8, 8
 _HIDDEN = 1e9  # stands for infinity where a mask is written with it
 
 
@@ -109,6 +111,8 @@ def _soft(axis: int, *, logarithm: bool) -> nn.Module:
 def _identity(node: Node) -> Value:
     if node.op == "Dropout" and any(node.wanted[1:]):
         raise Refusal("has a mask that is used")
+    if node.op == "Dropout" and node.number(2, 0.0) and node.number(1, 0.5):
+        raise Refusal("is in training mode")
     return node.value()
 
 
@@ -136,14 +140,35 @@ def _pow(node: Node) -> Value:
     base, exponent = node.inputs[:2]
     if not isinstance(base, Value) or exponent is None:
         raise Refusal("raises a constant to a computed power")
-    if isinstance(exponent, Value) or exponent.size != 1:
-        raise Refusal("has no single number as exponent")
-    power = float(exponent.ravel()[0])
-    if power == int(power) and 3 < power <= 8:
-        return node.run(lambda x: reduce(torch.mul, [x] * int(power)), base)
-    if power == 1:
-        return base
-    return node.run(lambda x: torch.pow(x, int(power) if power == int(power) else power), base)
+    if isinstance(exponent, Value):
+        raise Refusal("raises to a computed power")
+    powers = np.unique(exponent.astype(np.float64))
+    if len(powers) == 1 and exponent.ndim <= len(base.shape):
+        return base if powers[0] == 1 else node.run(partial(_raised, power=float(powers[0])), base)
+    if (powers != powers.round()).any():  # no number where the base is negative, here as there
+        logarithm = node.run(torch.log, base, part="log")
+        return node.run(torch.exp, node.broadcast(torch.mul, logarithm, exponent, part="mul"))
+    if len(powers) > _MOST_POWERS or powers[0] < 0:
+        raise Refusal("has too many different exponents" if powers[0] >= 0 else "has negative exponents among others")
+    shares = [
+        node.broadcast(partial(_share, power=float(power)), base, (exponent == power).astype(np.float32), part="power")
+        for power in powers
+    ]
+    return reduce(lambda total, each: node.broadcast(torch.add, total, each), shares)
+
+
+def _share(base: Tensor, chosen: Tensor, *, power: float) -> Tensor:
+    """Raise where this power is asked for; elsewhere 0."""
+    return chosen + 0 * base if power == 0 else _raised(base, power=power) * chosen
+
+
+def _raised(base: Tensor, *, power: float) -> Tensor:
+    if power == int(power) and 3 < abs(power) <= _MOST_FACTORS:
+        product = reduce(torch.mul, [base] * int(abs(power)))
+        return product if power > 0 else 1 / product
+    if power in _OWN_POWERS:
+        return torch.pow(base, int(power) if power == int(power) else power)
+    return torch.exp(torch.log(base) * power)  # no number where the base is negative, here as there
 
 
 def _many(join: Callable[[Node, Value, Value | Array], Value]) -> Handler:

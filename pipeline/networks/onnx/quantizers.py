@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from pipeline.networks.onnx.modules import Quantizer
 from pipeline.networks.onnx.nodes import Handler, Node
@@ -24,11 +25,29 @@ def _quantize(node: Node) -> Value:
 
 
 def _dequantize(node: Node) -> Value:
+    if not isinstance(node.inputs[0], Value):
+        return _scaled_constant(node)
     x = node.value()
     if x.number != 0:  # what a quantizer has left
         return x
     scale, zero_point = node.number(1, 1.0), node.number(2, 0.0)
     return node.run(lambda y: (y - zero_point) * scale, x)
+
+
+def _scaled_constant(node: Node) -> Value:
+    """Return constant integers times a computed scale."""
+    integers, scale = node.needed(0), node.value(1)
+    axis = node.attribute("axis", 1) % max(integers.ndim, 1)
+    zero_point = node.constant(2)
+    if node.attribute("block_size", 0) or len(scale.shape) > 1:
+        raise Refusal("has a computed scale for each block")
+    if scale.shape and scale.shape != (1,):
+        shape = [1] * integers.ndim
+        shape[axis] = scale.shape[0]
+        scale = node.run(lambda x: x.reshape(-1, *shape), scale, part="scale")
+        zero_point = None if zero_point is None else zero_point.reshape(shape)
+    steps = integers.astype(np.float32) - (0 if zero_point is None else zero_point.astype(np.float32))
+    return node.broadcast(torch.mul, scale, steps)
 
 
 QUANTIZERS: Mapping[str, Handler] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}

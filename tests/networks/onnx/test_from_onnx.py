@@ -228,10 +228,51 @@ def test_small_linear_nodes_are_matrices(name: str, tmp_path: Path) -> None:
 
 
 def test_what_only_looks_linear_is_refused(tmp_path: Path) -> None:
-    constants = {"i": np.full((1, 1, 6, 8), 2), "u": np.full((1, 1, 6, 8), 50, np.float32)}
-    nodes = [node("ScatterElements", "x i u", "y", axis=1, reduction="max")]
+    constants = {"r": np.array([[0, 0, 7, 5]], np.float32), "b": ints(0)}
+    nodes = [node("RoiAlign", "x r b", "y", mode="max", output_height=2, output_width=2)]
     with pytest.raises(UnsupportedOpError, match="only where it is linear"):
-        network_from(write(model(nodes, MAP, constants, opset=18), tmp_path))
+        network_from(write(model(nodes, MAP, constants, opset=16), tmp_path))
+
+
+POSITIVE = [node("Exp", "x", "p")]  # some powers of negative numbers are none
+POWERS: dict[str, Array | float] = {
+    **{str(power): float(power) for power in (1, 2, 3, 5, -1, -2, 0.5, 1.5, -0.25)},
+    "several": np.array([1, 2, 3, 4, 5, 2, 1, 0], np.float32),
+    "broken": np.array([0.5, 1.25, 2, -1, 0.1, 1, 3, -0.5], np.float32),
+}
+
+
+@pytest.mark.parametrize("name", POWERS)
+def test_powers(name: str, tmp_path: Path) -> None:
+    nodes = [*POSITIVE, node("Pow", "p e", "y")]
+    kinds(write(model(nodes, MAP, {"e": np.asarray(POWERS[name], np.float32)}), tmp_path))
+
+
+@pytest.mark.parametrize("reduction", ["max", "min"])
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_bounds_that_are_scattered(op: str, reduction: str, tmp_path: Path) -> None:
+    elements = op == "ScatterElements"
+    places = np.full((1, 1, 6, 8), 2) if elements else np.array([[0, 1], [0, 3]])
+    constants = {"i": places, "u": random(1, 1, 6, 8) if elements else random(2, 6, 8)}
+    nodes = [node(op, "x i u", "y", reduction=reduction, **({"axis": 1} if elements else {}))]
+    assert "Relu" in kinds(write(model(nodes, MAP, constants, opset=18), tmp_path))
+
+
+def test_constant_integers_with_a_computed_scale(tmp_path: Path) -> None:
+    constants = {"q": np.arange(12, dtype=np.int8).reshape(3, 4), "z": np.array([1, 2, 3], np.int8)}
+    path = write(model([node("DequantizeLinear", "q x z", "y", axis=0)], (3,), constants), tmp_path)
+    network = network_from(path, whole=True).eval()
+    scale = random(3)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        np.testing.assert_allclose(network(torch.from_numpy(scale[None]))[0], session.run(None, {"x": scale})[0])
+
+
+def test_dropout_in_training_mode_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Dropout", "x r t", "y")]
+    with pytest.raises(UnsupportedOpError, match="is in training mode"):
+        network_from(write(model(nodes, MAP, {"r": np.float32(0.5), "t": np.True_}), tmp_path))
+    assert network_from(write(model(nodes, MAP, {"r": np.float32(0), "t": np.True_}), tmp_path))
 
 
 def test_a_resize_that_runtimes_do_in_different_ways_is_refused(tmp_path: Path) -> None:
