@@ -1,6 +1,6 @@
 """Architectures that others wrote, taken through the graph, float and int8 files: what fails and what differs.
 
-    python bench/bench_zoo.py LIST [--only NAME …] [--pictures DATA] [--json]
+    python bench/bench_zoo.py LIST [--only NAME …] [--pictures DATA] [--json] [--markdown FILE]
 
 LIST has one network a line: package, name, input shape (``timm resnet18 3x64x64``; 10 classes, random weights); ``#``
 begins a comment.  The packages are installed beside karui without their dependencies:
@@ -25,7 +25,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,8 @@ class Pictures:
 @click.option("--only", multiple=True, help="Only networks whose name holds this.")
 @click.option("--pictures", default="digits", show_default=True, help="A data set with ten classes of pictures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def main(networks: Path, only: tuple[str, ...], pictures: str, *, as_json: bool) -> None:
+@click.option("--markdown", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a table, too.")
+def main(networks: Path, only: tuple[str, ...], pictures: str, page: Path | None, *, as_json: bool) -> None:
     """Take the networks of a list through everything."""
     torch.set_num_threads(1)
     rows = []
@@ -130,6 +131,8 @@ def main(networks: Path, only: tuple[str, ...], pictures: str, *, as_json: bool)
         row = _taken(package, name, shape, real)
         rows.append(row)
         print(json.dumps(asdict(row)) if as_json else _line(row), flush=True)
+    if page is not None:
+        page.write_text(markdown(rows), encoding="utf-8")
     right = sum(row.right for row in rows)
     print(f"{right} of {len(rows)} right", file=sys.stderr)
     trained = [row for row in rows if row.trained]
@@ -137,6 +140,31 @@ def main(networks: Path, only: tuple[str, ...], pictures: str, *, as_json: bool)
     print(f"{same} of {len(trained)} trained ones are the same integers in both int8 files", file=sys.stderr)
     pruned = sum(row.pruned is not None for row in rows)
     print(f"{pruned} of {len(rows)} pruned by {_PRUNED:.0%} of their multiply-accumulates", file=sys.stderr)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the rows as a table of a page, with what they sum up to."""
+    right, trained = sum(row.right for row in rows), [row for row in rows if row.trained]
+    taken, pruned = sum(not row.refused for row in rows), sum(row.pruned is not None for row in rows)
+    same_integers = sum(row.same_integers for row in trained)
+    lines = [
+        f"{len(rows)} networks: {taken} accepted, with all files built; {right} right.",
+        f"{same_integers} of {len(trained)} trained ones are the same integers in both int8 files.",
+        f"{pruned} are pruned by {_PRUNED:.0%} of their multiply-accumulates.",
+        "",
+        "| network | input | float ONNX, TFLite | int8 steps | same class | integer nodes | pruned | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        floats = ", ".join(f"{error:.0e}" for error in row.float_error.values())
+        steps = ", ".join(f"{mean:.2f}" for mean in row.int8_steps.values())
+        same = ", ".join(f"{100 * share:.1f} %" for share in row.same_class.values())
+        same = f"{same} of {row.decided}" if row.trained else "not trained"
+        integers = "" if row.integer_share is None else f"{100 * row.integer_share:.0f} %"
+        pruned_by = "no" if row.pruned is None else f"{100 * row.pruned:.0f} %"
+        cells = (f"{row.package} {row.name}", "×".join(map(str, row.shape)), floats, steps, same, integers, pruned_by)
+        lines.append(f"| {' | '.join((*cells, row.refused))} |")
+    return "\n".join(lines) + "\n"
 
 
 def _listed(networks: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:
