@@ -111,13 +111,15 @@ def _mean_of_window(place: _Place) -> list[fx.Node]:
     pool = place.module
     assert isinstance(pool, nn.AvgPool1d | nn.AvgPool2d)  # noqa: S101
     (x,) = place.inputs
-    axes, channels = len(place.node.meta["shape"]) - 2, x.meta["shape"][1]
-    kernel, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.padding))
+    before, after = (node.meta["shape"] for node in (x, place.node))
+    axes, channels = len(after) - 2, before[1]
+    kernel, stride, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.stride, pool.padding))
     counted = pool.count_include_pad or not any(padding)
-    if math.prod(kernel) > _LARGEST_WINDOW or not counted or pool.ceil_mode:
+    ends = ((after[2 + axis] - 1) * stride[axis] + kernel[axis] - 2 * padding[axis] for axis in range(axes))
+    over_the_end = any(end > side for end, side in zip(ends, before[2:], strict=True))  # in ceil mode
+    if math.prod(kernel) > _LARGEST_WINDOW or not counted or over_the_end:
         return []
     kind = nn.Conv1d if axes == 1 else nn.Conv2d
-    stride = _per_axis(pool.stride, axes)
     mean = kind(channels, channels, kernel, stride, padding, groups=channels, bias=False)  # type: ignore[arg-type]
     nn.init.constant_(mean.weight, 1 / (getattr(pool, "divisor_override", None) or math.prod(kernel)))
     mean.requires_grad_(False)

@@ -25,6 +25,7 @@ MEANS = {
     "over the edge, counted": (nn.Sequential(nn.Conv2d(3, 6, 3), nn.AvgPool2d(3, 1, 1), nn.ReLU()), (3, 8, 8)),
     "another divisor": (nn.Sequential(nn.Conv2d(3, 5, 1), nn.AvgPool2d(2, divisor_override=3)), (3, 8, 8)),
     "strides and axes apart": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d((2, 3), (1, 2))), (3, 8, 9)),
+    "ceil mode, nothing over": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2, 2, 0, True, False)), (3, 8, 8)),
     "1d": (nn.Sequential(nn.Conv1d(2, 6, 3), nn.AvgPool1d(4), nn.Conv1d(6, 3, 1)), (2, 32)),
 }
 POOLS = {
