@@ -16,11 +16,11 @@ class QScale(Scale):
     """A factor or an offset, rounded to 8 bits with one scale."""
 
     enabled = True
-    _sum: tuple[ActivationQuantizer, ...] = ()
+    _ends: tuple[ActivationQuantizer, ...] = ()
 
-    def add_between(self, source: ActivationQuantizer, total: ActivationQuantizer) -> None:
-        """Say on whose grids the value and its sum with the offset lie."""
-        self._sum = (source, total)  # in a tuple, so that its tensors are not registered twice
+    def stand_between(self, source: ActivationQuantizer, result: ActivationQuantizer) -> None:
+        """Say on whose grids the value and the result lie."""
+        self._ends = (source, result)  # in a tuple, so that its tensors are not registered twice
 
     @property
     def constant(self) -> Tensor:
@@ -33,8 +33,8 @@ class QScale(Scale):
         low, high = min(float(self.constant.min()), 0.0), max(float(self.constant.max()), 0.0)
         scale = max((high - low) / ACTIVATIONS.steps, SMALLEST_SCALE) if high > low else SANE_SCALE
         zero_point = round(-low / scale)
-        if self._sum:
-            source, total = (each.params.scale for each in self._sum)
+        if self._ends and not self.has_factor:
+            source, total = (each.params.scale for each in self._ends)
             scale = exact_scale(scale, total=total, largest=max(source, scale))
         return QuantParams.of(scale, zero_point)
 

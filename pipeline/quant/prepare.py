@@ -71,8 +71,8 @@ def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collectio
         module_of(node).read_from(input_quantizer(node))  # type: ignore[operator]
     for node in quantized:
         module, total = module_of(node), result_quantizer(node)
-        if isinstance(module, QScale) and not module.has_factor and total is not None:
-            module.add_between(input_quantizer(node), total)
+        if isinstance(module, QScale) and total is not None:
+            module.stand_between(input_quantizer(node), total)
     prepared.graph.lint()
     prepared.recompile()
     _check_prepared(prepared, quantized)
