@@ -21,6 +21,9 @@ def test_trained_integers_and_files_are_one_network(seed: int) -> None:
     assert integers.faults(seed) == []
 
 
+OF_SEVERAL = {"Input", "Outputs"}  # ends of networks with several, which compute nothing
+
+
 def test_the_random_networks_reach_every_operation_of_the_table() -> None:
     kinds, types = set[str](), set[type[nn.Module]]()
     written = {known for known in KINDS if known.__module__.startswith("torch.nn")}
@@ -29,9 +32,9 @@ def test_the_random_networks_reach_every_operation_of_the_table() -> None:
         types |= {type(module) for module in drawn.network.modules()}
         folded = folded_graph(drawn.network, drawn.shape)
         kinds |= {kind_of(module_of(node)) for node in compute_nodes(folded)}
-        if kinds == set(RULES) and written <= types:
+        if kinds == set(RULES) - OF_SEVERAL and written <= types:
             return
-    pytest.fail(f"not drawn: {sorted(set(RULES) - kinds)}, {written - types}")
+    pytest.fail(f"not drawn: {sorted(set(RULES) - OF_SEVERAL - kinds)}, {written - types}")
 
 
 def test_without_the_bound_on_weight_scales_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
