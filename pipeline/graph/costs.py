@@ -9,6 +9,7 @@ from torch import fx, nn
 from pipeline.artifacts.files import LayerCost
 from pipeline.graph import ops
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
+from pipeline.graph.recurrent import Recurrent
 
 
 def layer_costs(folded: fx.GraphModule) -> tuple[LayerCost, ...]:
@@ -39,6 +40,8 @@ def _weights(node: fx.Node) -> object:
 
 def _parameters(module: nn.Module) -> int:
     """Count what the files hold; the step sizes of quantization are none of it."""
+    if isinstance(module, Recurrent):
+        return 0 if module.gives_cells else sum(p.numel() for p in module.parameters())
     return sum(p.numel() for name, p in module.named_parameters() if name in ("weight", "bias"))
 
 
@@ -55,6 +58,8 @@ def _macs(node: fx.Node) -> int:
         return math.prod(input_shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return math.prod(output_shape[:-1]) * module.weight.numel()
+    if isinstance(module, Recurrent):
+        return module.macs(input_shape[0])
     if isinstance(module, ops.MatMul):  # every output value sums over the rows' length
         return math.prod(output_shape) * input_shape[-1]
     return 0

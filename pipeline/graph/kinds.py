@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph import ops
+from pipeline.graph.recurrent import Recurrent
 
 REPORT_IT = "this is a bug in karui; please report it with the network file"
 
@@ -53,6 +54,7 @@ KINDS: Mapping[type[nn.Module], str] = {
     ops.MatMul: "MatMul",
     ops.Function: "Function",
     ops.Reduce: "Reduce",
+    Recurrent: "Recurrent",
     ops.Permute: "Transpose",
     ops.Slice: "Slice",
     ops.Gather: "Gather",
@@ -72,7 +74,7 @@ def kind_of(module: nn.Module) -> str:
                 return "ResizeNearest" if module.mode == "nearest" else "ResizeLinear"
             if isinstance(module, ops.Pad):
                 return "Pad" if module.value == 0 else "PadFilled"
-            return module.name if isinstance(module, ops.Function | ops.Reduce) else kind
+            return module.name if isinstance(module, ops.Function | ops.Reduce | Recurrent) else kind
     raise UnsupportedOpError(f"unknown operation {type(module).__name__}")
 
 

@@ -32,6 +32,7 @@ from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+from pipeline.networks.recurrent_shapes import recurrent_shapes
 
 _TORCH = Path(torch.__file__).parent
 _KARUI = Path(__file__).parent
@@ -69,7 +70,7 @@ def _export(network: nn.Module, sample_shape: tuple[int, ...]) -> torch.export.E
     example = torch.zeros(1, *sample_shape).expand(BATCH, *sample_shape)
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), recurrent_shapes():
             warnings.simplefilter("ignore")
             return torch.export.export(network, (example,), strict=False)
     except Exception as error:  # whatever the user's code raises

@@ -93,6 +93,7 @@ RULES: Mapping[str, OpRule] = {
     "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "MatMul": OpRule(output=Output.FLOAT, note="integer kernels of two computed values are slower"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), OpRule(output=Output.FLOAT, note="its states add up over all steps")),
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
     **{
         kind: OpRule(output=Output.FLOAT, note=_NO_KERNEL)

@@ -121,6 +121,18 @@ class Tokens(nn.Module):
         return result
 
 
+class Remembered(nn.Module):
+    """A recurrent layer along a series."""
+
+    def __init__(self, make: type[nn.LSTM | nn.GRU | nn.RNN], channels: int) -> None:
+        super().__init__()
+        self.layer = make(channels, channels, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x.transpose(1, 2))[0].transpose(1, 2)
+        return result
+
+
 class Mixer(nn.Module):
     """Linear layers on the channels of every position, with an activation function inside or not."""
 
@@ -249,7 +261,7 @@ def _mixer(rng: np.random.Generator, wide: int) -> _Layers:
 
 
 def _floats(rng: np.random.Generator, wide: int) -> _Layers:
-    floats = [Bounded(), Tokens(wide), nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus()]
+    floats = [Bounded(), Tokens(wide), nn.Sequential(nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus())]
     return [floats[int(rng.integers(len(floats)))]], wide
 
 
@@ -275,8 +287,9 @@ def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     pad: list[nn.Module] = [Padded(2, 2)] if rng.random() < 0.3 else []
     pool: nn.Module = nn.AvgPool1d(2) if rng.random() < 0.2 else nn.MaxPool1d(2)
     up: list[nn.Module] = [nn.ConvTranspose1d(wide, wide, 2)] if rng.random() < 0.1 else []
+    memory = [Remembered(make, wide) for make in (nn.LSTM, nn.GRU, nn.RNN)] if rng.random() < 0.2 else []
     body = nn.Sequential(
-        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), *up, pool,
+        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), *up, pool, *memory,
         nn.Conv1d(wide, wide, 2, stride=2), *_activation(rng),
         *([nn.AdaptiveAvgPool1d(1)] if rng.random() < 0.3 else []), nn.Flatten(),
     )  # fmt: skip
@@ -298,7 +311,7 @@ def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.1 else []
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
-        folded, alone = rng.random() < 0.3, rng.random() < 0.1
+        folded, alone = rng.random() < 0.3, rng.random() < 0.2
         layers += [
             nn.Linear(features, wide),
             *([nn.BatchNorm1d(wide)] if folded else []),

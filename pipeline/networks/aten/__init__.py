@@ -9,6 +9,7 @@ from pipeline.networks.aten.layers import LAYERS
 from pipeline.networks.aten.norms import NORMS
 from pipeline.networks.aten.pointwise import POINTWISE
 from pipeline.networks.aten.products import PRODUCTS
+from pipeline.networks.aten.recurrent import RECURRENT
 from pipeline.networks.aten.reductions import REDUCTIONS
 from pipeline.networks.aten.shapes import SHAPES, Handler
 from pipeline.networks.aten.windows import WINDOWS
@@ -19,6 +20,7 @@ ATEN: Mapping[str, Handler] = {
     **NORMS,
     **POINTWISE,
     **PRODUCTS,
+    **RECURRENT,
     **REDUCTIONS,
     **SHAPES,
     **WINDOWS,

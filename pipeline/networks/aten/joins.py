@@ -23,8 +23,12 @@ def _cat(flat: FlatGraph, call: Call) -> Value:
 
 
 def _stack(flat: FlatGraph, call: Call) -> Value:
-    axis = (call["dim"] or 0) % len(call.shape)
-    return _joined(flat, call, [_raised(flat, call, each, axis) for each in call["tensors"]], axis)
+    return stacked(flat, call, call["tensors"], (call["dim"] or 0) % len(call.shape))
+
+
+def stacked(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis: int) -> Value:
+    """Join tensors along a new axis; the call's shape is the result's."""
+    return _joined(flat, call, [_raised(flat, call, each, axis) for each in parts], axis)
 
 
 def _raised(flat: FlatGraph, call: Call, each: Value | Constant, axis: int) -> Value | Constant:

@@ -112,17 +112,19 @@ def _without(value: Value, axis: int) -> Value:
     return replace(value, axes=tuple(group for place, group in enumerate(value.axes) if place != axis))
 
 
+def selected(flat: FlatGraph, call: Call, value: Value, axis: int, index: int) -> Value:
+    """Take one element along an axis, which is gone then."""
+    return _without(sliced(flat, call, value, axis, range(index, index + 1)), axis)
+
+
 def _select(flat: FlatGraph, call: Call) -> Value:
     value, axis = call.value(), call["dim"]
-    index = call["index"] % value.shape[axis]
-    return _without(sliced(flat, call, value, axis, range(index, index + 1)), axis)
+    return selected(flat, call, value, axis, call["index"] % value.shape[axis])
 
 
 def _unbind(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
     value, axis = call.value(), call["dim"] or 0
-    return tuple(
-        _without(sliced(flat, call, value, axis, range(index, index + 1)), axis) for index in range(value.shape[axis])
-    )
+    return tuple(selected(flat, call, value, axis, index) for index in range(value.shape[axis]))
 
 
 def _split(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
