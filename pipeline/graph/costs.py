@@ -49,11 +49,11 @@ def _macs(node: fx.Node) -> int:
     module, source = module_of(node), node.args[0]
     output_shape: tuple[int, ...] = node.meta["shape"][1:]
     input_shape: tuple[int, ...] = source.meta["shape"][1:] if isinstance(source, fx.Node) else ()
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         # every output value sums over its group's input channels and the kernel's positions
         return math.prod(output_shape) * module.weight[0].numel()
     if isinstance(
-        module, nn.ConvTranspose1d | nn.ConvTranspose2d
+        module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
     ):  # every input value goes to its group's output channels
         return math.prod(input_shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):

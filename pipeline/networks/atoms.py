@@ -19,7 +19,20 @@ Move = Callable[[nn.Module, list[Atoms], fx.Node], Atoms | None]
 FIXED = -1  # what is no atom
 _LARGEST_RESHAPE = 1 << 23  # elements of a value that is followed through a reshape
 _EACH = frozenset(  # functions of each element by itself
-    ["Relu", "Clip", "LeakyRelu", "Elu", "Gelu", "Mish", "Softplus", "HardSwish", "HardSigmoid", "Tanh", "Sigmoid"]
+    [
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "Elu",
+        "Gelu",
+        "Mish",
+        "Pow",
+        "Softplus",
+        "HardSwish",
+        "HardSigmoid",
+        "Tanh",
+        "Sigmoid",
+    ]
 ) | frozenset(ops.FUNCTIONS)
 _WINDOWS = frozenset(["MaxPool", "AveragePool", "GlobalAveragePool", "ResizeNearest", "ResizeLinear"])
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.training import Edit
 from pipeline.errors import ModelError
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d
 _SIZES = {"out": ("out_channels", "out_features", "num_features"), "in": ("in_channels", "in_features")}
 
 

@@ -14,11 +14,12 @@ from pipeline.networks.axes import BATCH, Value, arrangement, plain, split_for
 
 
 class Refusal(Exception):  # noqa: N818  (collected, then raised as one UnsupportedOpError)
-    """A call that cannot be taken, and where it stands."""
+    """A call that cannot be taken, and where it stands; ``whole``: it is not taken apart either."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, whole: bool = False) -> None:
         super().__init__(what)
         self.what, self.layer, self.place, self.line = what, "", "", ""
+        self.whole = whole
 
     def at(self, layer: str, place: str, line: str) -> Refusal:
         """Say where it stands in the user's network."""
@@ -67,7 +68,9 @@ class Call:
         """Read a node of the exported graph."""
         value = node.meta.get("val")
         first = value[0] if isinstance(value, list | tuple) and value else value
-        shape = tuple(int(side) for side in first.shape) if isinstance(first, Tensor) else ()
+        shape = tuple(first.shape) if isinstance(first, Tensor) else ()
+        if not all(isinstance(side, int) for side in shape):  # it follows from values
+            shape = ()
         name = str(node.target).split(".")[1].rstrip("_") if "." in str(node.target) else str(node.target)
         return cls(name=name, given=given, shape=shape, layer=layer)
 

@@ -33,12 +33,16 @@ from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
 from pipeline.networks.recurrent_shapes import recurrent_shapes
+from pipeline.networks.taken_apart import taken_apart
 
 _TORCH = Path(torch.__file__).parent
 _KARUI = Path(__file__).parent
 # modules that are layers of the user's network, with names of their own
 _LAYERS = ("torch.nn.modules.", "pipeline.networks.onnx.modules.")
+_ASSIGNMENTS = frozenset({"copy_", "fill_", "zero_", "index_put_"})
+_PARTS = frozenset({"slice", "select", "narrow", "unbind", "chunk", "split", "diagonal"})
 _CHECKED_BATCHES = (3, 2)
+_FLOAT_BYTES = 4
 _TOLERANCE = 1e-4  # of the largest output
 
 
@@ -72,12 +76,26 @@ def _export(network: nn.Module, sample_shape: tuple[int, ...]) -> torch.export.E
     try:
         with warnings.catch_warnings(), torch.no_grad(), recurrent_shapes():
             warnings.simplefilter("ignore")
-            return torch.export.export(network, (example,), strict=False)
+            exported = torch.export.export(network, (example,), strict=False)
+            return exported.run_decompositions({}) if _writes_into_parts(exported.graph) else exported
     except Exception as error:  # whatever the user's code raises
         raise ModelError(
             f"the network cannot be traced: {_first_line(error)}",
             remedy="forward() takes one tensor and may not branch on the values of tensors",
         ) from error
+
+
+def _writes_into_parts(graph: fx.Graph) -> bool:
+    """Whether part of a tensor is assigned to: that has to be spelled out as what it makes of the whole."""
+    return any(
+        _name(node) in _ASSIGNMENTS or (_name(node).endswith("_") and _name(node.all_input_nodes[0]) in _PARTS)
+        for node in graph.nodes
+        if node.all_input_nodes and not _name(node).startswith("_")
+    )
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -152,12 +170,35 @@ class _Reading:
         if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
             return None if call.name in MEANINGLESS and not arguments else _computed(node, arguments, options)
         if call.name in MEANINGLESS:
+            _check_cast(node)
             return arguments[0]
+        try:
+            result = self._handled(node, call)
+        except Refusal as refusal:
+            return self._apart(node, refusal)
+        return _reading(result, call.layer) if call.name in SHAPES else result
+
+    def _handled(self, node: fx.Node, call: Call) -> Any:
         handler = ATEN.get(call.name)
         if handler is None:
             raise Refusal(_as_written(node, call.name))
-        result = handler(self.flat, call)
-        return _reading(result, call.layer) if call.name in SHAPES else result
+        return handler(self.flat, call)
+
+    def _apart(self, node: fx.Node, refusal: Refusal) -> Any:
+        """Read a function as what it is made of.  Raises the refusal where that is not known either."""
+        parts = None if refusal.whole else taken_apart(node)
+        if parts is None:
+            raise refusal
+        inner = _Reading(self.flat, parts)
+        inputs = [each for each in parts.graph.nodes if each.op == "placeholder"]
+        given = [self._look_up(each) for each in node.all_input_nodes]
+        if None in given:
+            raise refusal
+        inner.known.update(zip(inputs, given, strict=True))
+        results = inner.read(parts.graph)
+        if inner.refusals:
+            raise refusal
+        return results if isinstance(node.meta.get("val"), list | tuple) else results[0]
 
     def _inside(self, block: fx.GraphModule, arguments: list[Any]) -> tuple[Any, ...]:
         inner = _Reading(self.flat, block)
@@ -168,6 +209,15 @@ class _Reading:
         if inner.refusals:
             raise _Unread
         return results
+
+
+def _check_cast(node: fx.Node) -> None:
+    """Raise Refusal where digits are lost: a graph computes in float32, and truth is 0 or 1 there."""
+    before, after = (each.meta.get("val") for each in (node.all_input_nodes[0], node))
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before.dtype == after.dtype:
+        return
+    if before.dtype.is_floating_point and (not after.dtype.is_floating_point or after.dtype.itemsize < _FLOAT_BYTES):
+        raise Refusal(f"a cast of computed values to {str(after.dtype).removeprefix('torch.')}")
 
 
 def _reading(result: Any, layer: str) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import fx
 
 from pipeline.graph.kinds import kind_of, module_of
-from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QLinear
+from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QConv3d, QLinear
 from pipeline.quant.scheme import RULES, Output
 
 QUANTIZERS = (ActivationQuantizer, FollowingQuantizer)
-WEIGHTED = (QConv2d, QConv1d, QLinear)
+WEIGHTED = (QConv3d, QConv2d, QConv1d, QLinear)
 
 
 def on_grid(value: object) -> bool:

@@ -97,6 +97,6 @@ RULES: Mapping[str, OpRule] = {
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
     **{
         kind: OpRule(output=Output.FLOAT, note=_NO_KERNEL)
-        for kind in ("Elu", "Gelu", "Mish", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)
+        for kind in ("Elu", "Gelu", "Mish", "Pow", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)
     },
 }

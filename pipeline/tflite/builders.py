@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from pipeline.tflite import (
     opcodes,
-    ops_conv,
-    ops_deconv,
     ops_dense,
     ops_float,
     ops_pick,
@@ -16,6 +14,7 @@ from pipeline.tflite import (
     ops_recurrent,
     ops_resize,
     ops_shape,
+    ops_volume,
 )
 from pipeline.tflite.ops_pointwise import Builder
 
@@ -26,14 +25,16 @@ BUILDERS: Mapping[str, Builder] = {
     "BatchNormalization": ops_pointwise.batch_normalization,
     "Clip": ops_pointwise.clip,
     "Concat": ops_shape.concat,
-    "Conv": ops_conv.conv,
-    "ConvTranspose": ops_deconv.conv_transpose,
+    "Conv": ops_volume.conv,
+    "ConvTranspose": ops_volume.conv_transpose,
     "Cos": ops_float.function(opcodes.COS, "Cos"),
     "DequantizeLinear": ops_shape.dequantize,
     "Div": ops_pointwise.binary(opcodes.DIV, "Div", has_int8=False),
     "Elu": ops_float.elu,
+    "Erf": ops_float.erf,
     "Exp": ops_float.function(opcodes.EXP, "Exp"),
     "Flatten": ops_shape.reshape,
+    "Floor": ops_float.function(opcodes.FLOOR),
     "GRU": ops_recurrent.gru,
     "Gather": ops_pick.gather,
     "Gelu": ops_float.gelu,
@@ -51,6 +52,7 @@ BUILDERS: Mapping[str, Builder] = {
     "Mul": ops_pointwise.binary(opcodes.MUL, "Mul"),
     "PRelu": ops_pointwise.prelu,
     "Pad": ops_shape.pad_constant,
+    "Pow": ops_float.power,
     "QuantizeLinear": ops_shape.quantize,
     "RNN": ops_recurrent.rnn,
     "Reciprocal": ops_float.reciprocal,
@@ -59,6 +61,7 @@ BUILDERS: Mapping[str, Builder] = {
     "Relu": ops_pointwise.clip,
     "Reshape": ops_shape.reshape,
     "Resize": ops_resize.resize,
+    "Round": ops_float.function(opcodes.ROUND),
     "Sigmoid": ops_pointwise.sigmoid,
     "Sin": ops_float.function(opcodes.SIN),
     "Slice": ops_pick.slice_,

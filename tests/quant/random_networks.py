@@ -101,6 +101,7 @@ class Bounded(nn.Module):
         x = torch.tanh(x)
         y = torch.sqrt(torch.abs(x) + 1) + torch.log(torch.exp(x) + 1)
         z = torch.sin(x) * torch.cos(x) + 1 / (x * x + 1)
+        z = z + torch.floor(3 * x) - torch.round(3 * y) + (x > 0) * torch.erf(x) + (x * x + 1) ** 0.3
         return x * (y / (z * z + 1))
 
 
@@ -149,9 +150,10 @@ def draw(seed: int) -> Drawn:
     """Return the network of this seed."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    kind = rng.choice(["picture", "picture", "sequence", "table"])
-    shape: Shape = {"picture": (int(rng.integers(1, 4)), 6, 6), "sequence": (2, 8), "table": (7,)}[str(kind)]
-    layers = nn.Sequential(*_BODY[str(kind)](rng, shape))
+    kind = str(rng.choice([*["picture"] * 4, *["sequence"] * 2, "table", "volume"]))
+    sizes = {"picture": (int(rng.integers(1, 4)), 6, 6), "sequence": (2, 8), "table": (7,), "volume": (2, 3, 4, 4)}
+    shape: Shape = sizes[kind]
+    layers = nn.Sequential(*_BODY[kind](rng, shape))
     _spoil(layers, rng)
     inputs = torch.from_numpy(rng.standard_normal((SAMPLES, *shape)).astype(np.float32))
     unit = float(10.0 ** rng.integers(-6, 7)) if rng.random() < 0.3 else 1.0  # raw features have any unit
@@ -296,6 +298,17 @@ def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
 
 
+def _volume(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
+    wide = int(rng.integers(2, 5))
+    kernel = int(rng.choice([1, 2]))
+    body = nn.Sequential(
+        nn.Conv3d(shape[0], wide, 2, padding=1), *([nn.BatchNorm3d(wide)] if rng.random() < 0.5 else []),
+        *_activation(rng), nn.MaxPool3d(2, 1) if rng.random() < 0.5 else nn.AvgPool3d(2, 1), nn.BatchNorm3d(wide),
+        nn.ConvTranspose3d(wide, 2, kernel, stride=2), nn.Conv3d(2, 3, (1, 2, 2)), *_activation(rng), nn.Flatten(),
+    )  # fmt: skip
+    return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
+
+
 def _rows(body: nn.Module, shape: Shape) -> int:
     with torch.no_grad():
         return int(body(torch.zeros(2, *shape)).shape[2])
@@ -325,6 +338,7 @@ def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
 _BODY: dict[str, Callable[[np.random.Generator, Shape], list[nn.Module]]] = {
     "picture": _picture,
     "sequence": _sequence,
+    "volume": _volume,
     "table": _table,
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline.networks.aten.choices import CHOICES
+from pipeline.networks.aten.functions import FUNCTIONS
 from pipeline.networks.aten.joins import JOINS
 from pipeline.networks.aten.layers import LAYERS
 from pipeline.networks.aten.norms import NORMS
@@ -12,9 +14,12 @@ from pipeline.networks.aten.products import PRODUCTS
 from pipeline.networks.aten.recurrent import RECURRENT
 from pipeline.networks.aten.reductions import REDUCTIONS
 from pipeline.networks.aten.shapes import SHAPES, Handler
+from pipeline.networks.aten.volumes import VOLUMES
 from pipeline.networks.aten.windows import WINDOWS
 
 ATEN: Mapping[str, Handler] = {
+    **CHOICES,
+    **FUNCTIONS,
     **JOINS,
     **LAYERS,
     **NORMS,
@@ -23,6 +28,7 @@ ATEN: Mapping[str, Handler] = {
     **RECURRENT,
     **REDUCTIONS,
     **SHAPES,
+    **VOLUMES,
     **WINDOWS,
 }
 

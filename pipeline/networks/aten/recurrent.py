@@ -25,7 +25,7 @@ _NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 def _recurrent(make: _Layer, **options: Any) -> Handler:
     def convert(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
         if not isinstance(call["input"], Value) or len(call["input"].axes) != 3:
-            raise Refusal(f"nn.{make.__name__} of packed sequences, or of one without a batch")
+            raise Refusal(f"nn.{make.__name__} of packed sequences, or of one without a batch", whole=True)
         order = (0, 1, 2) if call["batch_first"] else (1, 0, 2)
         value = flat.plain(call, call["input"].permuted(order))
         layers, directions = call["num_layers"], 2 if call["bidirectional"] else 1
@@ -55,9 +55,9 @@ def _layer(call: Call, make: _Layer, number: int, options: Mapping[str, Any]) ->
     names = _NAMES if biased else _NAMES[:2]
     weights = call["params"]
     if len(weights) != len(names) * directions * call["num_layers"]:
-        raise Refusal(f"nn.{make.__name__} with proj_size")
+        raise Refusal(f"nn.{make.__name__} with proj_size", whole=True)
     if not all(isinstance(each, Constant) for each in weights):
-        raise Refusal(f"nn.{make.__name__} with computed weights")
+        raise Refusal(f"nn.{make.__name__} with computed weights", whole=True)
     own = weights[len(names) * directions * number :]
     hidden, features = own[1].tensor.shape[1], own[0].tensor.shape[1]
     layer = make(
@@ -74,9 +74,9 @@ def _given(call: Call, make: _Layer) -> list[Value]:
     given = call["hx"] if isinstance(call["hx"], Sequence) else [call["hx"]]
     computed = [each for each in given if isinstance(each, Value)]
     if len(computed) < len(given) and any(isinstance(each, Constant) and each.tensor.any() for each in given):
-        raise Refusal(f"nn.{make.__name__} that starts from a constant other than zero")
+        raise Refusal(f"nn.{make.__name__} that starts from a constant other than zero", whole=True)
     if computed and len(computed) < len(given):
-        raise Refusal(f"nn.{make.__name__} that starts from only one computed state")
+        raise Refusal(f"nn.{make.__name__} that starts from only one computed state", whole=True)
     return computed
 
 
