@@ -102,7 +102,7 @@ def _transpose(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms 
 
 
 def _cut(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Slice | ops.Gather)  # noqa: S101  (its kind says so)
+    assert isinstance(module, ops.Gather)  # noqa: S101  (its kind says so)
     return None if module.axis - 1 in varying(inputs[0]) else inputs[0]
 
 
@@ -130,12 +130,6 @@ def _scale(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | No
     return inputs[0]
 
 
-def _norm(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, nn.LayerNorm)  # noqa: S101  (its kind says so)
-    first = inputs[0].ndim - len(module.normalized_shape)
-    return inputs[0] if all(axis < first for axis in varying(inputs[0])) else None
-
-
 def _softmax(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
     assert isinstance(module, nn.Softmax)  # noqa: S101  (its kind says so)
     axis = (module.dim if module.dim is not None else -1) % (inputs[0].ndim + 1) - 1
@@ -153,13 +147,11 @@ MOVES: Mapping[str, Move] = {
     "Concat": _concat,
     "Reshape": _reshape,
     "Transpose": _transpose,
-    "Slice": _cut,
     "Gather": _cut,
     "Pad": _pad,
     "ReduceMean": _reduce,
     "ReduceMax": _reduce,
     "Scale": _scale,
-    "LayerNormalization": _norm,
     "Softmax": _softmax,
     "PRelu": _prelu,
 }

@@ -296,6 +296,8 @@ WEIGHED: dict[str, Weighing] = {
     "einsum to heads": Weighing(lambda x, w: torch.einsum("btd,dhe->bhte", x, w), 8, 2, 5),
     "einsum, a matrix for each step": Weighing(lambda x, w: torch.einsum("btd,tde->bte", x, w), 6, 8, 3),
     "a matrix for each step": Weighing(lambda x, w: x.unsqueeze(2) @ w, 6, 8, 3),
+    "all matrices for each": Weighing(lambda x, w: x.unsqueeze(1) @ w, 3, 8, 5),
+    "all matrices from the left": Weighing(lambda x, w: w @ x.unsqueeze(1), 3, 5, 6),
     "from the left": Weighing(lambda x, w: w @ x, 3, 6),
     "a vector": Weighing(lambda x, w: x @ w, 8),
     "torch.mm": Weighing(lambda x, w: torch.mm(x[:, 0], w), 8, 3),

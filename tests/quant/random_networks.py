@@ -150,7 +150,7 @@ def draw(seed: int) -> Drawn:
     """Return the network of this seed."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    kind = str(rng.choice([*["picture"] * 4, *["sequence"] * 2, "table", "volume"]))
+    kind = str(rng.choice([*["picture"] * 4, *["sequence"] * 2, *["table"] * 2, "volume"]))
     sizes = {"picture": (int(rng.integers(1, 4)), 6, 6), "sequence": (2, 8), "table": (7,), "volume": (2, 3, 4, 4)}
     shape: Shape = sizes[kind]
     layers = nn.Sequential(*_BODY[kind](rng, shape))
@@ -321,7 +321,7 @@ def _features(body: nn.Module, shape: Shape) -> int:
 
 def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     features = shape[0]
-    layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.1 else []
+    layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.25 else []
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
         folded, alone = rng.random() < 0.3, rng.random() < 0.2

@@ -64,6 +64,9 @@ def _each_its_matrix(flat: FlatGraph, call: Call, a: Value, b: Constant) -> Valu
     """(N, …, H, R, D) with a matrix (D, E) for each H: a grouped convolution of one element over (N, …, H * D, R)."""
     lead, (rows, features), outputs = a.shape[:-2], a.shape[-2:], b.tensor.shape[-1]
     groups = b.tensor.shape[:-2]
+    pairs = zip(lead[::-1], groups[::-1], strict=False)
+    if len(groups) <= len(lead) and all(1 in pair for pair in pairs):
+        return _each_by_all(flat, call, a, b)
     batched = tuple(side for side in lead if side % BATCH)
     if tuple(side for side in groups if side != 1) != tuple(side for side in batched if side != 1) or BATCH not in lead:
         raise Refusal(f"{call.name} with a constant whose matrices are not those of the value")
@@ -79,6 +82,22 @@ def _each_its_matrix(flat: FlatGraph, call: Call, a: Value, b: Constant) -> Valu
     mixed = LAYERS["conv1d"](flat, replace(call, given=given, shape=shape, owner=""))
     apart = flat.reshaped(call, mixed, (*lead, outputs, rows))
     return apart.permuted([*range(rank), rank + 1, rank])
+
+
+def _each_by_all(flat: FlatGraph, call: Call, a: Value, b: Constant) -> Value:
+    """(N, …, 1, R, D) with matrices (…, G, D, E): one linear layer with G * E outputs."""
+    lead, rank = a.shape[:-2], len(a.shape) - 2
+    *groups, features, outputs = b.tensor.shape
+    groups = [1] * (rank - len(groups)) + groups
+    matrix = b.tensor.detach().reshape(-1, features, outputs).transpose(0, 1).reshape(features, -1).T.contiguous()
+    weight = replace(b, tensor=nn.Parameter(matrix) if b.learned else matrix)
+    product = linear(flat, _linear_call(call, a, weight))
+    kept = [axis for axis in range(rank) if groups[axis] == 1]
+    grown = [axis for axis in range(rank) if groups[axis] != 1]
+    sides = (*(lead[axis] for axis in kept), a.shape[-2], *(groups[axis] for axis in grown), outputs)
+    apart = flat.reshaped(call.within("reshape"), product, sides)
+    order = [kept.index(axis) if axis in kept else len(kept) + 1 + grown.index(axis) for axis in range(rank)]
+    return apart.permuted([*order, len(kept), len(sides) - 1])
 
 
 def _swapped(value: Value) -> Value:
