@@ -31,18 +31,15 @@ from pipeline.graph.kinds import check_flat
 from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
-from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, check_cast
 from pipeline.networks.recurrent_shapes import recurrent_shapes
-from pipeline.networks.taken_apart import taken_apart
+from pipeline.networks.taken_apart import taken_apart, writes_into_parts
 
 _TORCH = Path(torch.__file__).parent
 _KARUI = Path(__file__).parent
 # modules that are layers of the user's network, with names of their own
 _LAYERS = ("torch.nn.modules.", "pipeline.networks.onnx.modules.")
-_ASSIGNMENTS = frozenset({"copy_", "fill_", "zero_", "index_put_"})
-_PARTS = frozenset({"slice", "select", "narrow", "unbind", "chunk", "split", "diagonal"})
 _CHECKED_BATCHES = (3, 2)
-_FLOAT_BYTES = 4
 _TOLERANCE = 1e-4  # of the largest output
 
 
@@ -77,25 +74,12 @@ def _export(network: nn.Module, sample_shape: tuple[int, ...]) -> torch.export.E
         with warnings.catch_warnings(), torch.no_grad(), recurrent_shapes():
             warnings.simplefilter("ignore")
             exported = torch.export.export(network, (example,), strict=False)
-            return exported.run_decompositions({}) if _writes_into_parts(exported.graph) else exported
+            return exported.run_decompositions({}) if writes_into_parts(exported.graph) else exported
     except Exception as error:  # whatever the user's code raises
         raise ModelError(
             f"the network cannot be traced: {_first_line(error)}",
             remedy="forward() takes one tensor and may not branch on the values of tensors",
         ) from error
-
-
-def _writes_into_parts(graph: fx.Graph) -> bool:
-    """Whether part of a tensor is assigned to: that has to be spelled out as what it makes of the whole."""
-    return any(
-        _name(node) in _ASSIGNMENTS or (_name(node).endswith("_") and _name(node.all_input_nodes[0]) in _PARTS)
-        for node in graph.nodes
-        if node.all_input_nodes and not _name(node).startswith("_")
-    )
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -170,7 +154,7 @@ class _Reading:
         if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
             return None if call.name in MEANINGLESS and not arguments else _computed(node, arguments, options)
         if call.name in MEANINGLESS:
-            _check_cast(node)
+            check_cast(node)
             return arguments[0]
         try:
             result = self._handled(node, call)
@@ -209,15 +193,6 @@ class _Reading:
         if inner.refusals:
             raise _Unread
         return results
-
-
-def _check_cast(node: fx.Node) -> None:
-    """Raise Refusal where digits are lost: a graph computes in float32, and truth is 0 or 1 there."""
-    before, after = (each.meta.get("val") for each in (node.all_input_nodes[0], node))
-    if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before.dtype == after.dtype:
-        return
-    if before.dtype.is_floating_point and (not after.dtype.is_floating_point or after.dtype.itemsize < _FLOAT_BYTES):
-        raise Refusal(f"a cast of computed values to {str(after.dtype).removeprefix('torch.')}")
 
 
 def _reading(result: Any, layer: str) -> Any:

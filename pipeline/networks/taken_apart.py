@@ -10,6 +10,8 @@ from torch import Tensor, fx
 from torch._decomp import decomposition_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
+_ASSIGNMENTS = frozenset({"copy_", "fill_", "zero_", "index_put_"})
+_PARTS = frozenset({"slice", "select", "narrow", "unbind", "chunk", "split", "diagonal"})
 _WHERE_IT_STANDS = ("nn_module_stack", "stack_trace")
 
 
@@ -46,3 +48,16 @@ def taken_apart(node: fx.Node) -> fx.GraphModule | None:
     for part in parts.graph.nodes:
         part.meta.update({name: node.meta[name] for name in _WHERE_IT_STANDS if name in node.meta})
     return parts
+
+
+def writes_into_parts(graph: fx.Graph) -> bool:
+    """Whether part of a tensor is assigned to: that has to be spelled out as what it makes of the whole."""
+    return any(
+        _name(node) in _ASSIGNMENTS or (_name(node).endswith("_") and _name(node.all_input_nodes[0]) in _PARTS)
+        for node in graph.nodes
+        if node.all_input_nodes and not _name(node).startswith("_")
+    )
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
