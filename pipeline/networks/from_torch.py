@@ -2,7 +2,8 @@
 
 ``torch.export`` runs the network's own code once and writes down which ATen functions it calls (non-strict, nothing
 decomposed): branches and sizes are decided, in-place functions resolved, and every call says in which layer and on
-which line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``.
+which line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``; another call is taken apart
+(``taken_apart``) into some that it knows.
 
 Needs: forward() that takes and returns one tensor and does the same for every batch.
 Guarantees: a flat graph (``kinds.check_flat``) that computes what the network does (checked with two sizes of batch);
