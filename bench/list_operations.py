@@ -23,8 +23,10 @@ karui has `torch.export` write down which ATen functions a network calls, and re
 In evaluation mode these hand on what they get and vanish: {vanishing}.
 
 Reshapes, transposes, views and the like cost nothing where the next layer does not ask for another order.  Whatever
-follows from parameters alone (weight norm, position tables) becomes a constant.  Anything else is refused before any
-training, all at once, each with its layer and your line.
+follows from parameters alone (weight norm, position tables) becomes a constant.  Another function is taken apart as
+torch itself does it (`nn.LSTMCell`, `F.glu`, `torch.movedim` and many more are made of those above), and parts that are
+assigned to (`y[:, 1:] = x`) are spelled out as cuts and joins.  Anything else is refused before any training, all at
+once, each with its layer and your line.
 
 ## In the files
 

@@ -10,6 +10,7 @@ from pipeline.artifacts.files import LayerCost
 from pipeline.graph import ops
 from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import KINDS, compute_nodes, kind_of, module_of
+from pipeline.graph.recurrent import Recurrent
 
 
 def layer_costs(folded: fx.GraphModule) -> tuple[LayerCost, ...]:
@@ -40,6 +41,8 @@ def _weights(node: fx.Node) -> object:
 
 def _parameters(module: nn.Module) -> int:
     """Count what the files hold; the step sizes of quantization are none of it."""
+    if isinstance(module, Recurrent):
+        return 0 if module.gives_cells else sum(p.numel() for p in module.parameters())
     return sum(p.numel() for name, p in module.named_parameters() if name in ("weight", "bias"))
 
 
@@ -47,15 +50,17 @@ def _macs(node: fx.Node) -> int:
     module, source = module_of(node), node.args[0]
     output_shape: tuple[int, ...] = node.meta["shape"][1:]
     input_shape: tuple[int, ...] = source.meta["shape"][1:] if isinstance(source, fx.Node) else ()
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         # every output value sums over its group's input channels and the kernel's positions
         return math.prod(output_shape) * module.weight[0].numel()
     if isinstance(
-        module, nn.ConvTranspose1d | nn.ConvTranspose2d
+        module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
     ):  # every input value goes to its group's output channels
         return math.prod(input_shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return math.prod(output_shape[:-1]) * module.weight.numel()
+    if isinstance(module, Recurrent):
+        return module.macs(input_shape[0])
     if isinstance(module, ops.MatMul):  # every output value sums over the rows' length
         return math.prod(output_shape) * input_shape[-1]
     return 0

@@ -18,7 +18,7 @@ from pipeline.graph import ops
 from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import broken_promise, check_flat, compute_nodes, kind_of, module_of
 
-_Convolution = nn.Conv1d | nn.Conv2d
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def fold(graph: fx.GraphModule) -> fx.GraphModule:
@@ -42,7 +42,7 @@ def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
         fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
         graph.set_submodule(str(before.target), fuse(layer, norm))  # type: ignore[arg-type, type-var]
         _take_out(graph, node, before)
-    elif isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and len(node.meta["shape"]) > 2:
+    elif isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and len(node.meta["shape"]) > 2:
         graph.set_submodule(str(node.target), _as_depthwise(norm, axes=len(node.meta["shape"]) - 2))
     elif isinstance(norm, nn.BatchNorm1d) and isinstance(before, fx.Node) and _feeds_linear(node):
         after = next(iter(node.users))
@@ -77,12 +77,13 @@ def _takes_norm(before: fx.Node) -> bool:
     return len(before.users) == 1 and not isinstance(module_of(before), ops.Projection)
 
 
-def _as_depthwise(norm: nn.BatchNorm1d | nn.BatchNorm2d, *, axes: int) -> nn.Conv1d | nn.Conv2d:
+def _as_depthwise(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, *, axes: int) -> _Convolution:
     """Write a batch norm that stands alone as a depthwise convolution of one element, which has integer kernels."""
-    make = nn.Conv1d if axes == 1 else nn.Conv2d
+    make = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[axes]
     identity = make(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False).eval()
     nn.init.ones_(identity.weight)
-    return fuse_conv_bn_eval(identity, norm)
+    fused: _Convolution = fuse_conv_bn_eval(identity, norm)  # type: ignore[assignment]
+    return fused
 
 
 @torch.no_grad()
@@ -122,7 +123,7 @@ def _check(folded: fx.GraphModule) -> None:
     for node in compute_nodes(folded):
         module = module_of(node)
         before = node.args[0]
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             raise broken_promise("fold", f"the batch norm '{node.meta['label']}' is still there")
         if isinstance(module, nn.BatchNorm1d) and isinstance(before, fx.Node) and _takes_norm(before):
             raise broken_promise("fold", f"the batch norm '{node.meta['label']}' is still there")

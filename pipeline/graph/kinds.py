@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph import ends, ops
+from pipeline.graph.recurrent import Recurrent
 
 REPORT_IT = "this is a bug in karui; please report it with the network file"
 
@@ -20,12 +21,15 @@ REPORT_IT = "this is a bug in karui; please report it with the network file"
 KINDS: Mapping[type[nn.Module], str] = {
     nn.Conv1d: "Conv",
     nn.Conv2d: "Conv",
+    nn.Conv3d: "Conv",
     nn.ConvTranspose1d: "ConvTranspose",
     nn.ConvTranspose2d: "ConvTranspose",
+    nn.ConvTranspose3d: "ConvTranspose",
     ops.Projection: "Projection",
     nn.Linear: "Gemm",
     nn.BatchNorm1d: "BatchNormalization",
     nn.BatchNorm2d: "BatchNormalization",
+    nn.BatchNorm3d: "BatchNormalization",
     nn.ReLU: "Relu",
     nn.ReLU6: "Clip",
     nn.Hardtanh: "Clip",
@@ -52,7 +56,9 @@ KINDS: Mapping[type[nn.Module], str] = {
     ops.Div: "Div",
     ops.MatMul: "MatMul",
     ops.Function: "Function",
+    ops.Power: "Pow",
     ops.Reduce: "Reduce",
+    Recurrent: "Recurrent",
     ops.Permute: "Transpose",
     ops.Slice: "Slice",
     ops.Gather: "Gather",
@@ -74,7 +80,7 @@ def kind_of(module: nn.Module) -> str:
                 return "ResizeNearest" if module.mode == "nearest" else "ResizeLinear"
             if isinstance(module, ops.Pad):
                 return "Pad" if module.value == 0 else "PadFilled"
-            return module.name if isinstance(module, ops.Function | ops.Reduce) else kind
+            return module.name if isinstance(module, ops.Function | ops.Reduce | Recurrent) else kind
     raise UnsupportedOpError(f"unknown operation {type(module).__name__}")
 
 

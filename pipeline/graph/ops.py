@@ -88,16 +88,20 @@ class Scale(nn.Module):
 FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs,
     "Cos": torch.cos,
+    "Erf": torch.erf,
     "Exp": torch.exp,
+    "Floor": torch.floor,
     "Log": torch.log,
+    "Positive": lambda x: (x > 0).to(x.dtype),
     "Reciprocal": torch.reciprocal,
+    "Round": torch.round,
     "Sin": torch.sin,
     "Sqrt": torch.sqrt,
 }
 
 
 class Function(nn.Module):
-    """A function of each element by itself, called as ONNX calls it."""
+    """A function of each element by itself, called as ONNX calls it; Positive is 1 above zero, else 0."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -106,6 +110,18 @@ class Function(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function."""
         return FUNCTIONS[self.name](x)
+
+
+class Power(nn.Module):
+    """Each element to the power of a number."""
+
+    def __init__(self, exponent: float) -> None:
+        super().__init__()
+        self.exponent = exponent
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raise."""
+        return x.pow(self.exponent)
 
 
 class Reduce(nn.Module):

@@ -19,7 +19,20 @@ Move = Callable[[nn.Module, list[Atoms], fx.Node], Atoms | None]
 FIXED = -1  # what is no atom
 _LARGEST_RESHAPE = 1 << 23  # elements of a value that is followed through a reshape
 _EACH = frozenset(  # functions of each element by itself
-    ["Relu", "Clip", "LeakyRelu", "Elu", "Gelu", "Mish", "Softplus", "HardSwish", "HardSigmoid", "Tanh", "Sigmoid"]
+    [
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "Elu",
+        "Gelu",
+        "Mish",
+        "Pow",
+        "Softplus",
+        "HardSwish",
+        "HardSigmoid",
+        "Tanh",
+        "Sigmoid",
+    ]
 ) | frozenset(ops.FUNCTIONS)
 _WINDOWS = frozenset(["MaxPool", "AveragePool", "GlobalAveragePool", "ResizeNearest", "ResizeLinear"])
 
@@ -89,7 +102,7 @@ def _transpose(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms 
 
 
 def _cut(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, ops.Slice | ops.Gather)  # noqa: S101  (its kind says so)
+    assert isinstance(module, ops.Gather)  # noqa: S101  (its kind says so)
     return None if module.axis - 1 in varying(inputs[0]) else inputs[0]
 
 
@@ -117,12 +130,6 @@ def _scale(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | No
     return inputs[0]
 
 
-def _norm(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
-    assert isinstance(module, nn.LayerNorm)  # noqa: S101  (its kind says so)
-    first = inputs[0].ndim - len(module.normalized_shape)
-    return inputs[0] if all(axis < first for axis in varying(inputs[0])) else None
-
-
 def _softmax(module: nn.Module, inputs: list[Atoms], _node: fx.Node) -> Atoms | None:
     assert isinstance(module, nn.Softmax)  # noqa: S101  (its kind says so)
     axis = (module.dim if module.dim is not None else -1) % (inputs[0].ndim + 1) - 1
@@ -140,13 +147,11 @@ MOVES: Mapping[str, Move] = {
     "Concat": _concat,
     "Reshape": _reshape,
     "Transpose": _transpose,
-    "Slice": _cut,
     "Gather": _cut,
     "Pad": _pad,
     "ReduceMean": _reduce,
     "ReduceMax": _reduce,
     "Scale": _scale,
-    "LayerNormalization": _norm,
     "Softmax": _softmax,
     "PRelu": _prelu,
 }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.graph import ops
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.networks.atoms import FIXED, MOVES, Atoms, all_fixed, compressed, unknown, varying
 from pipeline.networks.edits import Convolution
@@ -83,6 +84,15 @@ def owner_of(layers: Mapping[str, nn.Module], node: fx.Node) -> str:
     return ""
 
 
+def _all_parts(node: fx.Node, size: int, whole: int) -> bool:
+    """Whether a value is cut into equal parts, this one among them, as ``chunk`` does."""
+    own = module_of(node)
+    users = [module_of(each) for each in node.all_input_nodes[0].users if each.op == "call_module"]
+    parts = {(each.axis, each.start, each.stop, each.step) for each in users if isinstance(each, ops.Slice)}
+    assert isinstance(own, ops.Slice)  # noqa: S101  (its kind says so)
+    return all((own.axis, start, start + size, 1) in parts for start in range(0, whole, size))
+
+
 class _Follower:
     """Follows atoms through the nodes of a flat graph."""
 
@@ -144,6 +154,7 @@ class _Follower:
         inputs = [self.values[each] for each in node.args if isinstance(each, fx.Node)]
         why = f"layer '{node.meta['label']}' ({kind}) needs all of its channels"
         own = {"Conv": self._convolution, "ConvTranspose": self._convolution, "BatchNormalization": self._batch_norm}
+        own |= {"LayerNormalization": self._layer_norm, "Slice": self._part}
         own |= {"Gemm": self._linear, "Projection": self._linear} | dict.fromkeys(_BOTH, self._both)
         value = own[kind](node, inputs, why) if kind in own else MOVES.get(kind, unknown)(module, inputs, node)
         if value is None:
@@ -203,6 +214,33 @@ class _Follower:
         if owner:
             self._reading(owner, "out", self.along(inputs[0], 0, node.meta["shape"][1], why), why)
         return inputs[0] if owner else None
+
+    def _layer_norm(self, node: fx.Node, inputs: list[Atoms], why: str) -> Atoms | None:
+        """Let a norm over the channels lose some; of one over several axes, or of numbers alone, all stay."""
+        module, atoms = module_of(node), inputs[0]
+        assert isinstance(module, nn.LayerNorm)  # noqa: S101  (its kind says so)
+        first = atoms.ndim - len(module.normalized_shape)
+        if all(axis < first for axis in varying(atoms)):
+            return atoms
+        owner = owner_of(self.layers, node)
+        if len(module.normalized_shape) != 1 or not owner or not isinstance(self.layers[owner], nn.LayerNorm):
+            return None
+        self._reading(owner, "out", self.along(atoms, -1, module.normalized_shape[0], why), why)
+        return atoms
+
+    def _part(self, node: fx.Node, inputs: list[Atoms], why: str) -> Atoms | None:
+        """Let one of several equal parts lose what each of the others loses at the same place."""
+        module, atoms = module_of(node), inputs[0]
+        assert isinstance(module, ops.Slice)  # noqa: S101  (its kind says so)
+        axis = module.axis - 1
+        if axis not in varying(atoms):
+            return atoms
+        size, whole = module.stop - module.start, atoms.shape[axis]
+        if varying(atoms) != [axis] or whole % size or not _all_parts(node, size, whole):
+            return None
+        parts = atoms.reshape(whole // size, size)
+        self.tie(np.broadcast_to(parts[:1], parts.shape), parts, why)
+        return atoms.take(range(module.start, module.stop), axis)
 
     def _making(self, layer: str, count: int) -> Atoms:
         """Return the atoms of a layer's outputs, the same each time it is called."""

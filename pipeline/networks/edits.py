@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from pipeline.artifacts.training import Edit
 from pipeline.errors import ModelError
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
-_SIZES = {"out": ("out_channels", "out_features", "num_features"), "in": ("in_channels", "in_features")}
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d
+_SIZES = {
+    "out": ("out_channels", "out_features", "num_features", "normalized_shape"),
+    "in": ("in_channels", "in_features"),
+}
 
 
 def apply(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
@@ -35,6 +38,8 @@ def apply(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
 def _take_away(layer: nn.Module, edit: Edit) -> None:
     size_name = next((name for name in _SIZES[edit.side] if hasattr(layer, name)), None)
     size = getattr(layer, size_name) if size_name else 0
+    if isinstance(size, tuple):  # of a layer norm
+        (size,) = size
     gone = set(edit.indices)
     keep = torch.tensor([index for index in range(size) if index not in gone])
     if size_name is None or not gone <= set(range(size)) or not len(keep):
@@ -42,7 +47,7 @@ def _take_away(layer: nn.Module, edit: Edit) -> None:
     transposed = isinstance(layer, nn.ConvTranspose2d)  # its weights are (I, O, …)
     groups = layer.groups if isinstance(layer, Convolution) else 1
     depthwise = isinstance(layer, Convolution) and groups == layer.in_channels == layer.out_channels > 1
-    setattr(layer, size_name, len(keep))
+    setattr(layer, size_name, (len(keep),) if size_name == "normalized_shape" else len(keep))
     if depthwise:  # every channel is a group of its own
         for name in ("groups", "in_channels", "out_channels"):
             setattr(layer, name, len(keep))

@@ -12,13 +12,16 @@ from torch import Tensor, fx, nn
 from pipeline.graph import ops
 from pipeline.networks.axes import BATCH, Value, arrangement, plain, split_for
 
+_FLOAT_BYTES = 4
+
 
 class Refusal(Exception):  # noqa: N818  (collected, then raised as one UnsupportedOpError)
-    """A call that cannot be taken, and where it stands."""
+    """A call that cannot be taken, and where it stands; ``whole``: it is not taken apart either."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, whole: bool = False) -> None:
         super().__init__(what)
         self.what, self.layer, self.place, self.line = what, "", "", ""
+        self.whole = whole
 
     def at(self, layer: str, place: str, line: str) -> Refusal:
         """Say where it stands in the user's network."""
@@ -67,7 +70,9 @@ class Call:
         """Read a node of the exported graph."""
         value = node.meta.get("val")
         first = value[0] if isinstance(value, list | tuple) and value else value
-        shape = tuple(int(side) for side in first.shape) if isinstance(first, Tensor) else ()
+        shape = tuple(first.shape) if isinstance(first, Tensor) else ()
+        if not all(isinstance(side, int) for side in shape):  # it follows from values
+            shape = ()
         name = str(node.target).split(".")[1].rstrip("_") if "." in str(node.target) else str(node.target)
         return cls(name=name, given=given, shape=shape, layer=layer)
 
@@ -224,6 +229,15 @@ def _attach(root: nn.Module, label: str, module: nn.Module) -> None:
             parent.add_module(part, nn.Module())
         parent = parent.get_submodule(part)
     parent.add_module(name, module)
+
+
+def check_cast(node: fx.Node) -> None:
+    """Raise Refusal where digits are lost: a graph computes in float32, and truth is 0 or 1 there."""
+    before, after = (each.meta.get("val") for each in (node.all_input_nodes[0], node))
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before.dtype == after.dtype:
+        return
+    if before.dtype.is_floating_point and (not after.dtype.is_floating_point or after.dtype.itemsize < _FLOAT_BYTES):
+        raise Refusal(f"a cast of computed values to {str(after.dtype).removeprefix('torch.')}")
 
 
 def constant_like(value: Value, constant: Constant) -> Tensor:

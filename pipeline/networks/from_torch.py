@@ -2,7 +2,8 @@
 
 ``torch.export`` runs the network's own code once and writes down which ATen functions it calls (non-strict, nothing
 decomposed): branches and sizes are decided, in-place functions resolved, and every call says in which layer and on
-which line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``.
+which line it stands.  ``aten.ATEN`` turns each call into modules of ``graph.kinds.KINDS``; another call is taken apart
+(``taken_apart``) into some that it knows.
 
 Needs: forward() that takes and returns one tensor and does the same for every batch.
 Guarantees: a flat graph (``kinds.check_flat``) that computes what the network does (checked with two sizes of batch);
@@ -30,7 +31,8 @@ from pipeline.networks import tracing
 from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
-from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, check_cast
+from pipeline.networks.taken_apart import taken_apart
 from pipeline.networks.tracing import Traced
 
 _TORCH = Path(torch.__file__).parent
@@ -145,12 +147,35 @@ class _Reading:
         if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
             return None if call.name in MEANINGLESS and not arguments else _computed(node, arguments, options)
         if call.name in MEANINGLESS:
+            check_cast(node)
             return arguments[0]
+        try:
+            result = self._handled(node, call)
+        except Refusal as refusal:
+            return self._apart(node, refusal)
+        return _reading(result, call.layer) if call.name in SHAPES else result
+
+    def _handled(self, node: fx.Node, call: Call) -> Any:
         handler = ATEN.get(call.name)
         if handler is None:
             raise Refusal(_as_written(node, call.name))
-        result = handler(self.flat, call)
-        return _reading(result, call.layer) if call.name in SHAPES else result
+        return handler(self.flat, call)
+
+    def _apart(self, node: fx.Node, refusal: Refusal) -> Any:
+        """Read a function as what it is made of.  Raises the refusal where that is not known either."""
+        parts = None if refusal.whole else taken_apart(node)
+        if parts is None:
+            raise refusal
+        inner = _Reading(self.flat, parts)
+        inputs = [each for each in parts.graph.nodes if each.op == "placeholder"]
+        given = [self._look_up(each) for each in node.all_input_nodes]
+        if None in given:
+            raise refusal
+        inner.known.update(zip(inputs, given, strict=True))
+        results = inner.read(parts.graph)
+        if inner.refusals:
+            raise refusal
+        return results if isinstance(node.meta.get("val"), list | tuple) else results[0]
 
     def _inside(self, block: fx.GraphModule, arguments: list[Any]) -> tuple[Any, ...]:
         inner = _Reading(self.flat, block)

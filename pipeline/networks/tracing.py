@@ -22,6 +22,8 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError
 from pipeline.networks.axes import BATCH
+from pipeline.networks.recurrent_shapes import recurrent_shapes
+from pipeline.networks.taken_apart import writes_into_parts
 
 _MADE_ONCE = {"builtins", "collections", "pipeline", "torch"}  # classes of these are not made again
 _PLAIN_MARSHAL = 2  # later versions write the same code in different ways
@@ -80,9 +82,11 @@ def trace(network: nn.Module, sample_shape: tuple[int, ...]) -> Traced:
     example = torch.zeros(1, *sample_shape).expand(BATCH, *sample_shape)
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), recurrent_shapes():
             warnings.simplefilter("ignore")
             exported = torch.export.export(network, (example,), strict=False)
+            if writes_into_parts(exported.graph):
+                exported = exported.run_decompositions({})
     except Exception as error:  # whatever the user's code raises
         raise ModelError(
             f"the network cannot be traced: {_first_line(error)}",

@@ -273,6 +273,15 @@ class QConv1d(_QuantizedWeights, nn.Conv1d):
         return result
 
 
+class QConv3d(_QuantizedWeights, nn.Conv3d):
+    """Conv3d with fake-quantized weights."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(N, C, D, H, W) → (N, O, D', H', W')."""
+        result: Tensor = self._conv_forward(input, *self.fake_parameters())
+        return result
+
+
 class QLinear(_QuantizedWeights, nn.Linear):
     """Linear with fake-quantized weights."""
 
@@ -285,8 +294,9 @@ class QProjection(QLinear, Projection):
     """Projection with fake-quantized weights."""
 
 
-QWeighted = QConv2d | QConv1d | QLinear
+QWeighted = QConv3d | QConv2d | QConv1d | QLinear
 QUANTIZED_CLASS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv3d: QConv3d,
     nn.Conv2d: QConv2d,
     nn.Conv1d: QConv1d,
     nn.Linear: QLinear,

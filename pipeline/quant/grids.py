@@ -6,11 +6,11 @@ from torch import fx, nn
 
 from pipeline.graph.kinds import kind_of, module_of, output_node
 from pipeline.onboard.arrays import Signature
-from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QLinear
+from pipeline.quant.fakequant import ActivationQuantizer, FollowingQuantizer, QConv1d, QConv2d, QConv3d, QLinear
 from pipeline.quant.scheme import RULES, Output
 
 QUANTIZERS = (ActivationQuantizer, FollowingQuantizer)
-WEIGHTED = (QConv2d, QConv1d, QLinear)
+WEIGHTED = (QConv3d, QConv2d, QConv1d, QLinear)
 
 
 def on_grid(value: object) -> bool:

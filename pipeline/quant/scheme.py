@@ -93,11 +93,12 @@ RULES: Mapping[str, OpRule] = {
     "Div": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
     "MatMul": OpRule(output=Output.FLOAT, note="integer kernels of two computed values are slower"),
     "LayerNormalization": OpRule(output=Output.FLOAT, note=_NO_KERNEL),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), OpRule(output=Output.FLOAT, note="its states add up over all steps")),
     "PRelu": OpRule(output=Output.FLOAT, note="kernels differ between runtimes"),
     "Input": OpRule(output=Output.FLOAT),
     "Outputs": OpRule(output=Output.FLOAT),
     **{
         kind: OpRule(output=Output.FLOAT, note=_NO_KERNEL)
-        for kind in ("Elu", "Gelu", "Mish", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)
+        for kind in ("Elu", "Gelu", "Mish", "Pow", "Softplus", "ReduceMean", "ReduceMax", *FUNCTIONS)
     },
 }

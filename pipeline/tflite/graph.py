@@ -28,7 +28,7 @@ _COMMUTING = frozenset(
 _ALIASES = frozenset({"Identity", "Dropout"})
 _DATA_INPUTS = {"Reshape": 1, "Resize": 1}  # the other inputs only say the shape, which is inferred
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
 class Activation(enum.Enum):
@@ -57,6 +57,7 @@ class Node:
     output: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     activation: Activation = Activation.NONE
+    place: int = 0  # of the output among all that the operation has
 
     @property
     def where(self) -> str:
@@ -181,12 +182,14 @@ class _Reading:
 
     def _append(self, proto: onnx.NodeProto, inputs: Iterable[str] | None = None) -> None:
         attributes = {each.name: _attribute(each) for each in proto.attribute}
+        place = next(number for number, name in enumerate(proto.output) if name)
         self.nodes.append(
             Node(
                 op=proto.op_type,
-                name=proto.name or proto.output[0],
+                name=proto.name or proto.output[place],
                 inputs=tuple(self.source(name) for name in (proto.input if inputs is None else inputs)),
-                output=proto.output[0],
+                output=proto.output[place],
+                place=place,
                 attributes={name: value for name, value in attributes.items() if value is not None},
             )
         )
@@ -278,9 +281,9 @@ def _attribute(proto: onnx.AttributeProto) -> Attribute | None:
         return value.decode()
     if isinstance(value, int | float):
         return value
-    if isinstance(value, onnx.TensorProto | onnx.GraphProto) or any(isinstance(each, bytes) for each in value):
+    if isinstance(value, onnx.TensorProto | onnx.GraphProto):
         return None
-    return tuple(value)
+    return tuple(each.decode() if isinstance(each, bytes) else each for each in value)
 
 
 def _alive(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:

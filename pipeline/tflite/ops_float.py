@@ -16,6 +16,8 @@ from pipeline.tflite.opcodes import Opcode
 from pipeline.tflite.ops_pointwise import Builder, constant_operand
 from pipeline.tflite.options import options
 
+_SMALL = 1e-30
+
 
 def function(opcode: Opcode, kind: str | None = None) -> Builder:
     """Return the builder of a function of each element."""
@@ -45,6 +47,43 @@ def reciprocal(draft: Draft, node: Node) -> Stored:
     x = draft.as_float(draft.value(node))
     one = draft.constant(np.array([1], np.float32))
     return draft.op(opcodes.DIV, [one, x], draft.like(x, node.name, None), options("Div"))
+
+
+def power(draft: Draft, node: Node) -> Stored:
+    """X to the power of a number."""
+    x = draft.as_float(draft.value(node))
+    exponent = draft.constant_of(node, 1).real()
+    if exponent.size != 1:
+        raise UnsupportedOpError("several exponents", where=node.where, remedy="raise to a single number")
+    constant = draft.constant(exponent.reshape(1).astype(np.float32))
+    return draft.op(opcodes.POW, [x, constant], draft.like(x, node.name, None), options("Pow"))
+
+
+_ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+_ERF_SLOPE = 0.3275911
+
+
+def erf(draft: Draft, node: Node) -> Stored:
+    """Error function, to 1.5e-7: Abramowitz and Stegun 1964, 7.1.26, of |x|, with the sign of x."""
+    x, name = draft.as_float(draft.value(node)), node.name
+
+    def two(opcode: Opcode, kind: str, a: Stored | int, b: Stored | int) -> Stored:
+        return draft.op(opcode, [a, b], draft.like(x, f"{name}:{kind}", None), options(kind))
+
+    size = _unary(draft, opcodes.ABS, x, f"{name}:size", "Abs")
+    raised = _plus(draft, _times(draft, size, _ERF_SLOPE, f"{name}:slope"), 1, f"{name}:raised")
+    t = two(opcodes.DIV, "Div", draft.constant(np.array([1], np.float32)), raised)
+    total = _times(draft, t, _ERF[-1], f"{name}:term")
+    for factor in reversed(_ERF[:-1]):
+        total = two(opcodes.MUL, "Mul", _plus(draft, total, factor, f"{name}:term"), t)
+    squared = two(opcodes.MUL, "Mul", size, size)
+    bell = _unary(draft, opcodes.EXP, _times(draft, squared, -1, f"{name}:below"), f"{name}:bell", "Exp")
+    rest = _times(draft, two(opcodes.MUL, "Mul", total, bell), -1, f"{name}:rest")
+    # x / |x| is no number at zero, where the result is as small as x
+    near = two(opcodes.DIV, "Div", x, _plus(draft, size, _SMALL, f"{name}:near"))
+    return draft.op(
+        opcodes.MUL, [_plus(draft, rest, 1, f"{name}:part"), near], draft.like(x, name, None), options("Mul")
+    )
 
 
 def gelu(draft: Draft, node: Node) -> Stored:

@@ -175,7 +175,7 @@ class Unknown(nn.Module):
 
 class Cumulative(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cumsum(x, 1)
+        return torch.cumprod(x, 1)
 
 
 class Branching(nn.Module):
@@ -189,13 +189,13 @@ class MixesBatch(nn.Module):
 
 
 def test_unknown_layer_is_named_with_what_to_do() -> None:
-    with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': nn.Hardshrink is not supported") as caught:
-        flat_graph(Unknown(nn.Hardshrink()), networks.SAMPLE_SHAPE)
+    with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': nn.FractionalMaxPool2d is not supported") as caught:
+        flat_graph(Unknown(nn.FractionalMaxPool2d(1, 8)), networks.SAMPLE_SHAPE)
     assert "torch.nn modules" in caught.value.remedy
 
 
 def test_unknown_function_is_named_with_its_layer() -> None:
-    with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': cumsum is not supported"):
+    with pytest.raises(UnsupportedOpError, match=r"layer 'block.1': cumprod is not supported"):
         flat_graph(Unknown(Cumulative()), networks.SAMPLE_SHAPE)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.artifacts.training import Edit
 from pipeline.networks.coupling import Coupled, coupled_channels
+from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import flat_graph
 
 SHAPE = (3, 8, 8)
@@ -105,13 +109,13 @@ def test_groups_lose_the_same_places_and_multiplied_filters_stay() -> None:
 
 
 class Fixed(nn.Module):
-    """A channel shuffle, a cut, a layer norm, a constant for each channel; between them channels that are free."""
+    """A shuffle, a cut, a layer norm over all, a constant for each channel; between them channels that are free."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList([nn.Conv2d(3, 4, 1), *(nn.Conv2d(4, 4, 1) for _ in range(7))])
         self.rest = nn.Conv2d(2, 4, 1)
-        self.norm = nn.LayerNorm(4)
+        self.norm = nn.LayerNorm((8, 8, 4))
         self.scale = nn.Parameter(torch.ones(4, 1, 1))
         self.fc = nn.Linear(4, 5)
 
@@ -128,6 +132,47 @@ def test_what_cannot_be_followed_is_fixed_and_nothing_else() -> None:
     groups, reasons = found(Fixed())
     assert set(groups) == {("layers.0",), ("layers.2",), ("rest",), ("layers.4",), ("layers.6",)}
     assert len(reasons) == 5
+
+
+class Halves(nn.Module):
+    """Two halves of channels, one of which gates the other, and a norm over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.norm, self.after = nn.Conv2d(3, 8, 1), nn.LayerNorm(4), nn.Linear(4, 6)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.wide(x).chunk(2, 1)
+        tokens = self.after(self.norm((value * gate.sigmoid()).flatten(2).transpose(1, 2)))
+        logits: Tensor = self.fc(tokens.mean(1))
+        return logits
+
+
+def test_halves_lose_the_same_places_and_a_norm_follows() -> None:
+    groups, _ = found(Halves())
+    halves = groups["wide", "norm"]
+    assert (halves.count, halves.of_a_layer) == (4, 2)
+    assert readers(halves) == {"after": [0, 1, 2, 3]}
+    network = Halves().eval()
+    edits = [
+        Edit(layer="wide", side="out", indices=(1, 5)),
+        Edit(layer="norm", side="out", indices=(1,)),
+        Edit(layer="after", side="in", indices=(1,)),
+    ]
+    smaller, x = apply(copy.deepcopy(network), edits), torch.randn(2, *SHAPE)
+    with torch.no_grad():
+        value, gate = network.wide(x)[:, [0, 2, 3, 4, 6, 7]].chunk(2, 1)
+        left = [0, 2, 3]
+        normed = F.layer_norm(
+            (value * gate.sigmoid()).flatten(2).transpose(1, 2),
+            (3,),
+            network.norm.weight[left],
+            network.norm.bias[left],
+        )
+        wanted = network.fc(F.linear(normed, network.after.weight[:, left], network.after.bias).mean(1))
+        torch.testing.assert_close(smaller(x), wanted)
+        torch.testing.assert_close(flat_graph(smaller, SHAPE)(x), wanted)
 
 
 def test_values_of_one_channel_tie_nothing() -> None:
@@ -160,7 +205,7 @@ def test_tokens_have_their_channels_last() -> None:
             return logits
 
     groups, _ = found(Mixer())
-    assert set(groups) == {("up",)}
+    assert set(groups) == {("up",), ("embed", "down", "norm")}
     assert readers(groups["up",]) == {"down": list(range(12))}
 
 

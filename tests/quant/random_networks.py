@@ -101,6 +101,7 @@ class Bounded(nn.Module):
         x = torch.tanh(x)
         y = torch.sqrt(torch.abs(x) + 1) + torch.log(torch.exp(x) + 1)
         z = torch.sin(x) * torch.cos(x) + 1 / (x * x + 1)
+        z = z + torch.floor(3 * x) - torch.round(3 * y) + (x > 0) * torch.erf(x) + (x * x + 1) ** 0.3
         return x * (y / (z * z + 1))
 
 
@@ -121,6 +122,18 @@ class Tokens(nn.Module):
         return result
 
 
+class Remembered(nn.Module):
+    """A recurrent layer along a series."""
+
+    def __init__(self, make: type[nn.LSTM | nn.GRU | nn.RNN], channels: int) -> None:
+        super().__init__()
+        self.layer = make(channels, channels, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x.transpose(1, 2))[0].transpose(1, 2)
+        return result
+
+
 class Mixer(nn.Module):
     """Linear layers on the channels of every position, with an activation function inside or not."""
 
@@ -137,9 +150,10 @@ def draw(seed: int) -> Drawn:
     """Return the network of this seed."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    kind = rng.choice(["picture", "picture", "sequence", "table"])
-    shape: Shape = {"picture": (int(rng.integers(1, 4)), 6, 6), "sequence": (2, 8), "table": (7,)}[str(kind)]
-    layers = nn.Sequential(*_BODY[str(kind)](rng, shape))
+    kind = str(rng.choice([*["picture"] * 4, *["sequence"] * 2, *["table"] * 2, "volume"]))
+    sizes = {"picture": (int(rng.integers(1, 4)), 6, 6), "sequence": (2, 8), "table": (7,), "volume": (2, 3, 4, 4)}
+    shape: Shape = sizes[kind]
+    layers = nn.Sequential(*_BODY[kind](rng, shape))
     _spoil(layers, rng)
     inputs = torch.from_numpy(rng.standard_normal((SAMPLES, *shape)).astype(np.float32))
     unit = float(10.0 ** rng.integers(-6, 7)) if rng.random() < 0.3 else 1.0  # raw features have any unit
@@ -249,7 +263,7 @@ def _mixer(rng: np.random.Generator, wide: int) -> _Layers:
 
 
 def _floats(rng: np.random.Generator, wide: int) -> _Layers:
-    floats = [Bounded(), Tokens(wide), nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus()]
+    floats = [Bounded(), Tokens(wide), nn.Sequential(nn.PReLU(wide), nn.ELU(), nn.Mish(), nn.Softplus())]
     return [floats[int(rng.integers(len(floats)))]], wide
 
 
@@ -275,10 +289,22 @@ def _sequence(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     pad: list[nn.Module] = [Padded(2, 2)] if rng.random() < 0.3 else []
     pool: nn.Module = nn.AvgPool1d(2) if rng.random() < 0.2 else nn.MaxPool1d(2)
     up: list[nn.Module] = [nn.ConvTranspose1d(wide, wide, 2)] if rng.random() < 0.1 else []
+    memory = [Remembered(make, wide) for make in (nn.LSTM, nn.GRU, nn.RNN)] if rng.random() < 0.2 else []
     body = nn.Sequential(
-        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), *up, pool,
+        *pad, nn.Conv1d(shape[0], wide, 3, padding=1), *norm, *_activation(rng), *up, pool, *memory,
         nn.Conv1d(wide, wide, 2, stride=2), *_activation(rng),
         *([nn.AdaptiveAvgPool1d(1)] if rng.random() < 0.3 else []), nn.Flatten(),
+    )  # fmt: skip
+    return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
+
+
+def _volume(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
+    wide = int(rng.integers(2, 5))
+    kernel = int(rng.choice([1, 2]))
+    body = nn.Sequential(
+        nn.Conv3d(shape[0], wide, 2, padding=1), *([nn.BatchNorm3d(wide)] if rng.random() < 0.5 else []),
+        *_activation(rng), nn.MaxPool3d(2, 1) if rng.random() < 0.5 else nn.AvgPool3d(2, 1), nn.BatchNorm3d(wide),
+        nn.ConvTranspose3d(wide, 2, kernel, stride=2), nn.Conv3d(2, 3, (1, 2, 2)), *_activation(rng), nn.Flatten(),
     )  # fmt: skip
     return [*body, nn.Linear(_features(body, shape), OUTPUTS), *_end(rng)]
 
@@ -295,10 +321,10 @@ def _features(body: nn.Module, shape: Shape) -> int:
 
 def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
     features = shape[0]
-    layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.1 else []
+    layers: list[nn.Module] = [nn.BatchNorm1d(features)] if rng.random() < 0.25 else []
     for _ in range(int(rng.integers(1, 4))):
         wide = int(rng.integers(2, 12))
-        folded, alone = rng.random() < 0.3, rng.random() < 0.1
+        folded, alone = rng.random() < 0.3, rng.random() < 0.2
         layers += [
             nn.Linear(features, wide),
             *([nn.BatchNorm1d(wide)] if folded else []),
@@ -312,6 +338,7 @@ def _table(rng: np.random.Generator, shape: Shape) -> list[nn.Module]:
 _BODY: dict[str, Callable[[np.random.Generator, Shape], list[nn.Module]]] = {
     "picture": _picture,
     "sequence": _sequence,
+    "volume": _volume,
     "table": _table,
 }
 

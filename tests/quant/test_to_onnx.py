@@ -265,6 +265,7 @@ def test_every_known_operation_is_written_and_ruled() -> None:
         "Function": set(FUNCTIONS),
         "Reduce": {"ReduceMean", "ReduceMax"},
         "Pad": {"Pad", "PadFilled"},
+        "Recurrent": {"LSTM", "GRU", "RNN"},
     }
     kinds = {each for kind in KINDS.values() for each in several.get(kind, {kind})}
     assert kinds == {*EMITTERS, "Input", "Outputs"} == set(RULES)  # the ends are written by the graph itself

@@ -24,6 +24,17 @@ def _relu_t(net: Net) -> str:
     return net.qop("Relu", net.op("Transpose", net.input, perm=[0, 2, 1]))
 
 
+def _recurrent(net: Net, kind: str, gates: int, *, directions: int) -> str:
+    """Go through a series of four steps of one feature, which ONNX has first."""
+    hidden, options = 3, {"linear_before_reset": 1} if kind == "GRU" else {}
+    x = net.op("Transpose", net.op("Reshape", net.input, net.const([0, 4, 1], np.int64)), perm=[1, 0, 2])
+    inputs, again = (net.random(directions, gates * hidden, size) for size in (1, hidden))
+    bias = net.random(directions, 2 * gates * hidden)
+    direction = "bidirectional" if directions > 1 else "forward"
+    result = net.op(kind, x, inputs, again, bias, hidden_size=hidden, direction=direction, **options)
+    return net.op("Transpose", result, perm=[2, 0, 1, 3])
+
+
 def _two(net: Net) -> tuple[str, str]:
     return net.input, net.qop("Relu", net.input)
 
@@ -239,6 +250,20 @@ FLOAT_ONLY: dict[str, Case] = {
     "flatten for two readers": ((3, 4, 5), _two_readers),
     "functions": ((3, 4), lambda n: _chain(n, "Abs", "Sqrt", "Cos", "Exp", "Sin")),
     "logarithm of the inverse": ((3, 4), lambda n: n.op("Log", n.op("Reciprocal", n.op("Sigmoid", n.input)))),
+    "roundings": ((3, 4), lambda n: n.op("Round", n.op("Floor", n.input))),
+    "error function": ((3, 4), lambda n: n.op("Erf", n.op("Mul", n.input, n.const([2])))),
+    "power": ((3, 4), lambda n: n.op("Pow", n.op("Sigmoid", n.input), n.const(1.7))),
+    "lstm, both ways": ((4,), lambda n: _recurrent(n, "LSTM", 4, directions=2)),
+    "gru": ((4,), lambda n: _recurrent(n, "GRU", 3, directions=1)),
+    "rnn": ((4,), lambda n: _recurrent(n, "RNN", 1, directions=1)),
+    "volume": (
+        (4, 3, 4, 5),
+        lambda n: n.op("Conv", n.input, n.random(6, 2, 2, 3, 1), n.random(6), group=2, strides=[1, 2, 1], pads=[1] * 6),
+    ),
+    "volume, transposed": (
+        (4, 3, 2, 2),
+        lambda n: n.op("ConvTranspose", n.input, n.random(4, 3, 2, 3, 1), group=2, strides=[2, 1, 2], pads=[0, 1] * 3),
+    ),
     "elu": ((3, 4, 5), lambda n: n.op("Elu", n.input)),
     "elu, bent": ((3, 4), lambda n: n.op("Elu", n.input, alpha=0.3)),
     "softplus": ((3, 4), lambda n: n.op("Softplus", n.op("Mul", n.input, n.const([30])))),

@@ -18,7 +18,7 @@ from tests.tflite.nets import Net
 # the highest versions that tflite-runtime 2.14 registers, by operator
 _KNOWN_TO_2_14 = {
     "ABS": 5, "BATCH_MATMUL": 4, "COS": 1, "ELU": 1, "EXP": 2, "GATHER": 5, "GELU": 2, "LOG": 2, "RSQRT": 3, "SIN": 1,
-    "SQRT": 1, "STRIDED_SLICE": 8,
+    "SQRT": 1, "STRIDED_SLICE": 8, "FLOOR": 1, "POW": 1, "ROUND": 1,
     "ADD": 5, "AVERAGE_POOL_2D": 3, "CONCATENATION": 4, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "DEPTH_TO_SPACE": 2,
     "DEQUANTIZE": 5, "DIV": 2, "FULLY_CONNECTED": 10, "HARD_SWISH": 1, "LEAKY_RELU": 2, "LOGISTIC": 3, "MAXIMUM": 4,
     "MAX_POOL_2D": 3, "MEAN": 3, "MINIMUM": 4, "MUL": 7, "PAD": 4, "PADV2": 4, "PRELU": 1, "QUANTIZE": 3,

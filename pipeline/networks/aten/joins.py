@@ -23,8 +23,12 @@ def _cat(flat: FlatGraph, call: Call) -> Value:
 
 
 def _stack(flat: FlatGraph, call: Call) -> Value:
-    axis = (call["dim"] or 0) % len(call.shape)
-    return _joined(flat, call, [_raised(flat, call, each, axis) for each in call["tensors"]], axis)
+    return stacked(flat, call, call["tensors"], (call["dim"] or 0) % len(call.shape))
+
+
+def stacked(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis: int) -> Value:
+    """Join tensors along a new axis; the call's shape is the result's."""
+    return _joined(flat, call, [_raised(flat, call, each, axis) for each in parts], axis)
 
 
 def _raised(flat: FlatGraph, call: Call, each: Value | Constant, axis: int) -> Value | Constant:
@@ -83,8 +87,42 @@ def _row(constant: Constant, value: Value, axis: int, size: int) -> Tensor:
     return constant.tensor.detach().expand(_row_shape(value, axis, size))
 
 
+def _slice_scatter(flat: FlatGraph, call: Call) -> Value | Constant:
+    """Put a part into a tensor: its rest before and behind is cut off and joined to it."""
+    axis = call["dim"] or 0
+    side = call.shape[axis]
+    places = range(side)[call["start"] : call["end"] : call["step"] or 1]
+    if places.step != 1:
+        raise Refusal("assigning to every second element")
+    parts = [
+        _cut(flat, call, call["self"], axis, range(places.start)),
+        call["src"],
+        _cut(flat, call, call["self"], axis, range(places.stop, side)),
+    ]
+    wide = [each for each in parts if each is not None]
+    return wide[0] if len(wide) == 1 else _joined(flat, call, wide, axis)
+
+
+def _select_scatter(flat: FlatGraph, call: Call) -> Value | Constant:
+    axis = (call["dim"] or 0) % len(call.shape)
+    start = call["index"] % call.shape[axis]
+    part = _raised(flat, call, call["src"], axis)
+    given = {"self": call["self"], "src": part, "dim": axis, "start": start, "end": start + 1}
+    return _slice_scatter(flat, replace(call, given=given))
+
+
+def _cut(flat: FlatGraph, call: Call, whole: Value | Constant, axis: int, places: range) -> Value | Constant | None:
+    if not places:
+        return None
+    if isinstance(whole, Value):
+        return sliced(flat, call.within("rest"), whole, axis, places)
+    return replace(whole, tensor=whole.tensor.detach().narrow(axis, places.start, len(places)), learned=False)
+
+
 def _roll(flat: FlatGraph, call: Call) -> Value:
     value = call.value()
+    if not call["dims"]:
+        raise Refusal("roll over the batch")
     for shift, axis in zip(call["shifts"], call["dims"], strict=True):
         side = value.shape[axis]
         cut = -shift % side
@@ -96,4 +134,11 @@ def _roll(flat: FlatGraph, call: Call) -> Value:
     return value
 
 
-JOINS: Mapping[str, Handler] = {"cat": _cat, "concat": _cat, "stack": _stack, "roll": _roll}
+JOINS: Mapping[str, Handler] = {
+    "cat": _cat,
+    "concat": _cat,
+    "stack": _stack,
+    "roll": _roll,
+    "slice_scatter": _slice_scatter,
+    "select_scatter": _select_scatter,
+}

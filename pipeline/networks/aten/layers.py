@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from pipeline.graph import ops
+from pipeline.networks.aten.linear import linear
 from pipeline.networks.aten.norms import instance_norm
 from pipeline.networks.aten.shapes import Handler, padded
 from pipeline.networks.aten.weights import own_name, parameter, sides, transposed, weighted
@@ -83,17 +83,8 @@ def _conv_transpose(make: Callable[..., nn.Module], axes: int) -> Handler:
     return convert
 
 
-def linear(flat: FlatGraph, call: Call) -> Value:
-    """Add a linear layer on the last axis of however many."""
-    call = own_name(call)
-    weight = call.tensor("weight")
-    if weight is None:
-        raise Refusal("linear without weights")
-    value = flat.arranged(call, call.value("input"))
-    make = nn.Linear if len(value.dims) == 2 else ops.Projection
-    layer = weighted(call, make, weight.shape[1], weight.shape[0])
-    dims = (*value.dims[:-1], weight.shape[0])
-    return value.with_node(flat.add(call, layer, [value.node], dims), dims)
+def _mm(flat: FlatGraph, call: Call) -> Value:
+    return _addmm(flat, replace(call, given={**call.given, "mat1": call["self"], "self": None, "beta": 1, "alpha": 1}))
 
 
 def _addmm(flat: FlatGraph, call: Call) -> Value:
@@ -111,7 +102,7 @@ def _batch_norm(flat: FlatGraph, call: Call) -> Value:
     if mean is None or variance is None:
         return instance_norm(flat, call)
     weight, bias = call.constant("weight"), call.constant("bias")
-    make = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}.get(len(value.dims))
+    make = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(len(value.dims))
     if make is None:
         raise Refusal(f"batch norm of a value with {len(value.dims)} axes")
     layer = make(mean.numel(), eps=call["eps"], affine=weight is not None, device="meta")
@@ -123,12 +114,21 @@ def _batch_norm(flat: FlatGraph, call: Call) -> Value:
     return flat.apply(call, layer, value)
 
 
+def _instance_norm(flat: FlatGraph, call: Call) -> Value:
+    """Each channel of a sample by itself, or by what was seen in training."""
+    return instance_norm(flat, call) if call["use_input_stats"] else _batch_norm(flat, call)
+
+
 LAYERS: Mapping[str, Handler] = {
     "conv1d": _conv(nn.Conv1d, 1),
     "conv2d": _conv(nn.Conv2d, 2),
+    "conv3d": _conv(nn.Conv3d, 3),
     "conv_transpose1d": _conv_transpose(nn.ConvTranspose1d, 1),
     "conv_transpose2d": _conv_transpose(nn.ConvTranspose2d, 2),
+    "conv_transpose3d": _conv_transpose(nn.ConvTranspose3d, 3),
     "linear": linear,
     "addmm": _addmm,
+    "mm": _mm,
     "batch_norm": _batch_norm,
+    "instance_norm": _instance_norm,
 }

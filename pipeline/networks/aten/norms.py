@@ -64,5 +64,4 @@ def _normed(flat: FlatGraph, call: Call, value: Value, groups: int, eps: float) 
 NORMS: Mapping[str, Handler] = {
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
-    "instance_norm": instance_norm,
 }

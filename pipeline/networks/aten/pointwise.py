@@ -16,6 +16,8 @@ from pipeline.networks.aten.weights import own_name, parameter
 from pipeline.networks.axes import BATCH, Value
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, constant_like
 
+_SOFTPLUS_THRESHOLD = 12  # e^-12 is lost beside it in float32
+
 
 def _each(make: Callable[[Call], nn.Module]) -> Handler:
     return lambda flat, call: flat.each(call, make(call), _input(call))
@@ -31,10 +33,9 @@ def _silu(flat: FlatGraph, call: Call) -> Value:
     return value.with_node(flat.add(call, ops.Mul(), [value.node, gate.node], value.dims))
 
 
-def _clamp(flat: FlatGraph, call: Call) -> Value:
+def clamped(flat: FlatGraph, call: Call) -> Value:
+    """Clamp to numbers."""
     low, high = call["min"], call["max"]
-    if isinstance(low, Value | Constant) or isinstance(high, Value | Constant):
-        raise Refusal("clamp to computed bounds")
     low = -math.inf if low is None else float(low)
     high = math.inf if high is None else float(high)
     module = nn.ReLU() if (low, high) == (0.0, math.inf) else nn.ReLU6() if (low, high) == (0.0, 6.0) else None
@@ -43,7 +44,7 @@ def _clamp(flat: FlatGraph, call: Call) -> Value:
 
 def _hardtanh(flat: FlatGraph, call: Call) -> Value:
     bounds = {"min": call["min_val"], "max": call["max_val"], "self": call["self"]}
-    return _clamp(flat, replace(call, given=bounds))
+    return clamped(flat, replace(call, given=bounds))
 
 
 def _prelu(flat: FlatGraph, call: Call) -> Value:
@@ -68,6 +69,30 @@ def softmax(flat: FlatGraph, call: Call) -> Value:
         raise Refusal(f"{call.name} over the batch")
     value = flat.each(call, nn.Softmax(dim=axis), value)
     return flat.each(call.within("log"), ops.Function("Log"), value) if call.name == "log_softmax" else value
+
+
+def _elu(flat: FlatGraph, call: Call) -> Value:
+    """Elu and what is made of it: selu and celu scale what comes out and what goes in."""
+    value, outer, inner = call.value(), call["scale"], call["input_scale"]
+    if inner == 1:
+        bent = flat.each(call if outer == 1 else call.within("elu"), nn.ELU(call["alpha"]), value)
+    else:  # alpha * (e^(x * inner) - 1) below 0, x above: elu of the inner value, divided again
+        if outer != 1 or not math.isclose(call["alpha"] * inner, 1.0):
+            raise Refusal("elu with an input_scale of its own")
+        narrow = scaled(flat, call.within("inner"), value, inner, 0.0)
+        return scaled(flat, call, flat.each(call.within("elu"), nn.ELU(1.0), narrow), call["alpha"], 0.0)
+    return bent if outer == 1 else scaled(flat, call, bent, outer, 0.0)
+
+
+def _softplus(flat: FlatGraph, call: Call) -> Value:
+    """log(1 + e^(beta x)) / beta; torch takes x itself above a threshold, where both are the same."""
+    beta, threshold = call["beta"], call["threshold"]
+    if threshold < _SOFTPLUS_THRESHOLD:
+        raise Refusal(f"softplus with a threshold of {threshold}")
+    if beta == 1:
+        return flat.each(call, nn.Softplus(), call.value())
+    steep = scaled(flat, call.within("steep"), call.value(), beta, 0.0)
+    return scaled(flat, call, flat.each(call.within("softplus"), nn.Softplus(), steep), 1 / beta, 0.0)
 
 
 def _gelu(call: Call) -> nn.Module:
@@ -144,26 +169,35 @@ def _inverse(constant: Any) -> Any:
     return 1 / constant
 
 
-def _plain_alpha(call: Call) -> None:
-    if call["alpha"] not in (None, 1):
-        raise Refusal(f"{call.name} with alpha")
+def _addend(flat: FlatGraph, call: Call, name: str) -> Any:
+    """Return an argument times alpha."""
+    each, alpha = call[name], call["alpha"]
+    if alpha in (None, 1):
+        return each
+    if isinstance(each, Value):
+        return scaled(flat, call.within("alpha"), each, alpha, 0.0)
+    if isinstance(each, Constant):
+        tensor = each.tensor.detach() * alpha
+        return replace(each, tensor=nn.Parameter(tensor) if each.learned else tensor)
+    return each * alpha
 
 
 def add(flat: FlatGraph, call: Call) -> Value:
     """Sum of two values, or of a value and a constant."""
-    _plain_alpha(call)
-    a, b = call["self"], call["other"]
+    a, b = call["self"], _addend(flat, call, "other")
     if isinstance(a, Value) and isinstance(b, Value):
         return two(ops.Add)(flat, call, a, b)
     value, constant = (a, b) if isinstance(a, Value) else (b, a)
     return scaled(flat, call, value, 1.0, constant)
 
 
-def _sub(flat: FlatGraph, call: Call) -> Value:
-    _plain_alpha(call)
+def subtract(flat: FlatGraph, call: Call) -> Value:
+    """Difference of two values, or of a value and a constant."""
     a, b = call["self"], call["other"]
     if call.name == "rsub":
-        a, b = b, a
+        a, b = b, _addend(flat, call, "self")
+    else:
+        b = _addend(flat, call, "other")
     if isinstance(a, Value) and isinstance(b, Value):
         return two(ops.Sub)(flat, call, a, b)
     return scaled(flat, call, a, 1.0, _negated(b)) if isinstance(a, Value) else scaled(flat, call, b, -1.0, a)
@@ -190,28 +224,13 @@ def _div(flat: FlatGraph, call: Call) -> Value:
     return scaled(flat, call, inverse, a, 0.0)
 
 
-def _pow(flat: FlatGraph, call: Call) -> Value:
-    exponent = call["exponent"]
-    value = call.value()
-    if exponent == 2:
-        return square(flat, call, value)
-    if exponent == 0.5:
-        return flat.each(call, ops.Function("Sqrt"), value)
-    if exponent == -0.5:
-        return _rsqrt(flat, replace(call, given={"self": value}))
-    if exponent == -1:
-        return flat.each(call, ops.Function("Reciprocal"), value)
-    if exponent == 3:
-        return two(ops.Mul)(flat, call, square(flat, call.within("square"), value), value)
-    raise Refusal(f"pow with exponent {exponent}")
-
-
 def square(flat: FlatGraph, call: Call, value: Value) -> Value:
     """Return x * x."""
     return value.with_node(flat.add(call, ops.Mul(), [value.node, value.node], value.dims))
 
 
-def _rsqrt(flat: FlatGraph, call: Call) -> Value:
+def rsqrt(flat: FlatGraph, call: Call) -> Value:
+    """1 / sqrt(x)."""
     root = flat.each(call.within("sqrt"), ops.Function("Sqrt"), call.value())
     return flat.each(call, ops.Function("Reciprocal"), root)
 
@@ -226,17 +245,15 @@ POINTWISE: Mapping[str, Handler] = {
     "relu": _each(lambda _: nn.ReLU()),
     "relu6": _each(lambda _: nn.ReLU6()),
     "hardtanh": _hardtanh,
-    "clamp": _clamp,
     "grid": lambda flat, call: flat.each(call, KeptGrid(call["scale"], call["zero_point"]), call.value("x")),
-    "clamp_min": _clamp,
-    "clamp_max": _clamp,
     "leaky_relu": _each(lambda call: nn.LeakyReLU(call["negative_slope"])),
     "prelu": _prelu,
-    "elu": _each(lambda call: nn.ELU(call["alpha"])),
+    "elu": _elu,
+    "rrelu": _each(lambda call: nn.LeakyReLU((call["lower"] + call["upper"]) / 2)),
     "silu": _silu,
     "gelu": _each(_gelu),
     "mish": _each(lambda _: nn.Mish()),
-    "softplus": _each(lambda call: nn.Softplus(call["beta"], call["threshold"])),
+    "softplus": _softplus,
     "hardswish": _each(lambda _: nn.Hardswish()),
     "hardsigmoid": _each(lambda _: nn.Hardsigmoid()),
     "sigmoid": _each(lambda _: nn.Sigmoid()),
@@ -244,14 +261,13 @@ POINTWISE: Mapping[str, Handler] = {
     "softmax": softmax,
     "log_softmax": softmax,
     "add": add,
-    "sub": _sub,
-    "rsub": _sub,
+    "sub": subtract,
+    "rsub": subtract,
     "mul": mul,
     "div": _div,
     "neg": lambda flat, call: scaled(flat, call, call.value(), -1.0, 0.0),
-    "pow": _pow,
     "square": lambda flat, call: square(flat, call, call.value()),
-    "rsqrt": _rsqrt,
+    "rsqrt": rsqrt,
     "addcmul": _addcmul,
     "abs": _function("Abs"),
     "cos": _function("Cos"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -112,17 +113,19 @@ def _without(value: Value, axis: int) -> Value:
     return replace(value, axes=tuple(group for place, group in enumerate(value.axes) if place != axis))
 
 
+def selected(flat: FlatGraph, call: Call, value: Value, axis: int, index: int) -> Value:
+    """Take one element along an axis, which is gone then."""
+    return _without(sliced(flat, call, value, axis, range(index, index + 1)), axis)
+
+
 def _select(flat: FlatGraph, call: Call) -> Value:
     value, axis = call.value(), call["dim"]
-    index = call["index"] % value.shape[axis]
-    return _without(sliced(flat, call, value, axis, range(index, index + 1)), axis)
+    return selected(flat, call, value, axis, call["index"] % value.shape[axis])
 
 
 def _unbind(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
     value, axis = call.value(), call["dim"] or 0
-    return tuple(
-        _without(sliced(flat, call, value, axis, range(index, index + 1)), axis) for index in range(value.shape[axis])
-    )
+    return tuple(selected(flat, call, value, axis, index) for index in range(value.shape[axis]))
 
 
 def _split(flat: FlatGraph, call: Call) -> tuple[Value, ...]:
@@ -156,13 +159,39 @@ def _index_select(flat: FlatGraph, call: Call) -> Value:
 def _index(flat: FlatGraph, call: Call) -> Value:
     value = call.value()
     places = [axis for axis, each in enumerate(call["indices"]) if each is not None]
-    if len(places) != 1 or not isinstance(call["indices"][places[0]], Constant):
-        raise Refusal("indexing by computed values or by several index tensors")
-    indices = call["indices"][places[0]].tensor
-    if indices.dtype == torch.bool:
-        indices = indices.nonzero().flatten()
-    taken = gathered(flat, call, value, places[0], indices.flatten())
-    return taken if indices.dim() == 1 else flat.reshaped(call, taken, call.shape)
+    chosen = [call["indices"][axis] for axis in places]
+    if not all(isinstance(each, Constant) for each in chosen):
+        raise Refusal("indexing by computed values")
+    first, count = places[0], len(places)
+    tensors = [each.tensor for each in chosen]
+    if tensors[0].dtype == torch.bool:
+        count = sum(each.dim() for each in tensors)
+        tensors = [axis for each in tensors for axis in each.nonzero(as_tuple=True)]
+    if places != list(range(first, first + len(places))):
+        raise Refusal("indexing of axes that do not lie side by side")
+    shape = value.shape
+    if count > 1:  # read as one axis
+        whole = math.prod(shape[first : first + count])
+        value = flat.reshaped(call, value, (*shape[:first], whole, *shape[first + count :]))
+    indices = torch.zeros((), dtype=torch.int64)
+    for tensor, side in zip(tensors, shape[first : first + count], strict=True):
+        indices = indices * side + tensor % side
+    taken = gathered(flat, call, value, first, indices.flatten())
+    if indices.dim() == 1:
+        return taken
+    return flat.reshaped(call, taken, (*shape[:first], *indices.shape, *shape[first + count :]))
+
+
+def _diagonal(flat: FlatGraph, call: Call) -> Value:
+    """Elements on a diagonal of two axes, which become the last one."""
+    value = call.value()
+    axes = [call[name] % len(value.axes) for name in ("dim1", "dim2")]
+    rest = [axis for axis in range(len(value.axes)) if axis not in axes]
+    turned = value.permuted([*rest, *axes])
+    rows, columns = turned.shape[-2:]
+    places = torch.arange(rows * columns).reshape(rows, columns).diagonal(call["offset"])
+    flattened = flat.reshaped(call, turned, (*turned.shape[:-2], rows * columns))
+    return gathered(flat, call, flattened, len(rest), places)
 
 
 def _repeat(flat: FlatGraph, call: Call) -> Value:
@@ -241,10 +270,29 @@ def _channel_shuffle(flat: FlatGraph, call: Call) -> Value:
     return flat.reshaped(call, turned, call.shape)
 
 
-def _constant_of_shape(number: float) -> Handler:
+def _copy(flat: FlatGraph, call: Call) -> Value | Constant:
+    """Give what is written into a tensor its shape."""
+    source = call["src"]
+    if isinstance(source, Value):
+        return _expand(flat, replace(call, given={"self": source}))
+    assert isinstance(source, Constant)  # noqa: S101
+    return replace(source, tensor=source.tensor.detach().expand(_without_batch(call.shape)), learned=False)
+
+
+def _fill(_: FlatGraph, call: Call) -> Constant:
+    filled = call["value"].tensor if isinstance(call["value"], Constant) else call["value"]
+    return Constant(tensor=torch.full(_without_batch(call.shape), float(filled)), name="", learned=False)
+
+
+def _without_batch(shape: Sequence[int]) -> list[int]:
+    return [side // BATCH if side % BATCH == 0 else side for side in shape]
+
+
+def _constant_of_shape(number: float | None) -> Handler:
     def convert(_: FlatGraph, call: Call) -> Constant:
-        shape = [side // BATCH if side % BATCH == 0 else side for side in call.shape]
-        return Constant(tensor=torch.full(shape, number), name="", learned=False)
+        filled = call["fill_value"] if number is None else number
+        tensor = torch.full(_without_batch(call.shape), filled, dtype=torch.float32)
+        return Constant(tensor=tensor, name="", learned=False)
 
     return convert
 
@@ -255,6 +303,8 @@ SHAPES: Mapping[str, Handler] = {
     **dict.fromkeys(("transpose", "t", "swapaxes", "swapdims"), _transpose),
     "expand": _expand,
     "expand_as": _expand,
+    "copy": _copy,
+    "fill": _fill,
     "slice": _slice,
     "select": _select,
     "unbind": _unbind,
@@ -262,6 +312,7 @@ SHAPES: Mapping[str, Handler] = {
     "flip": _flip,
     "index_select": _index_select,
     "index": _index,
+    "diagonal": _diagonal,
     "repeat": _repeat,
     "repeat_interleave": _repeat_interleave,
     "unfold": _unfold,
@@ -269,5 +320,6 @@ SHAPES: Mapping[str, Handler] = {
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
     **dict.fromkeys(("zeros_like", "new_zeros"), _constant_of_shape(0.0)),
+    **dict.fromkeys(("full_like", "new_full"), _constant_of_shape(None)),
     **dict.fromkeys(("ones_like", "new_ones"), _constant_of_shape(1.0)),
 }

@@ -5,8 +5,9 @@ Shapes: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,98 +15,164 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.graph import ops
+from pipeline.networks.aten.linear import mixed
 from pipeline.networks.aten.pointwise import scaled
 from pipeline.networks.aten.shapes import Handler, gathered, padded
 from pipeline.networks.aten.weights import sides
 from pipeline.networks.axes import Value
-from pipeline.networks.flat import Call, FlatGraph, Refusal
+from pipeline.networks.flat import Call, FlatGraph
 
 
 def _max_pool(make: Callable[..., nn.Module], axes: int) -> Handler:
     def convert(flat: FlatGraph, call: Call) -> Any:
         kernel = sides(call["kernel_size"], axes)
-        pool = make(
-            kernel,
-            sides(call["stride"] or kernel, axes),
-            sides(call["padding"], axes),
-            sides(call["dilation"], axes),
-            ceil_mode=call["ceil_mode"],
-        )
-        value = flat.apply(call, pool, call.value())
+        stride, padding = sides(call["stride"] or kernel, axes), sides(call["padding"], axes)
+        dilation = sides(call["dilation"] or 1, axes)
+        value = flat.plain(call, call.value())
+        if any(side != 1 for side in dilation):
+            value = _largest(flat, call, value, _windows(call, value, kernel, stride, padding, dilation))
+        else:
+            value = flat.apply(call, make(kernel, stride, padding, ceil_mode=call["ceil_mode"]), value)
         return (value, None) if call.name.endswith("with_indices") else value
 
     return convert
 
 
+def _windows(  # noqa: PLR0917
+    call: Call,
+    value: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[list[list[int]]]:
+    """Return for each axis which elements each window reads."""
+    found = []
+    for axis, (size, step, pad, gap) in enumerate(zip(kernel, stride, padding, dilation, strict=True)):
+        side = value.dims[axis + 2]
+        starts = [place * step - pad for place in range(call.shape[axis + 2])]
+        reads = [[start + each * gap for each in range(size)] for start in starts]
+        found.append([[place for place in window if 0 <= place < side] for window in reads])
+    return found
+
+
+def _largest(flat: FlatGraph, call: Call, value: Value, windows: Sequence[Sequence[Sequence[int]]]) -> Value:
+    """Take the largest element of each window, along one axis after the other: its elements are laid side by side."""
+    for number, own in enumerate(windows):
+        width = max(len(window) for window in own)
+        filled = [[*window, *itertools.repeat(window[0], width - len(window))] for window in own]
+        indices = torch.tensor(filled).flatten()
+        if width == 1 and indices.tolist() == list(range(value.dims[number + 2])):
+            continue
+        value = gathered(flat, call.within("windows"), value, number + 2, indices)
+        kernel = [1] * len(windows)
+        kernel[number] = width
+        make = nn.MaxPool1d if len(kernel) == 1 else nn.MaxPool2d
+        shape = (*value.dims[: number + 2], len(own), *value.dims[number + 3 :])
+        value = flat.apply(call, make(tuple(kernel)), value, shape=shape)
+    return value
+
+
 def _avg_pool(make: Callable[..., nn.Module], axes: int) -> Handler:
     def convert(flat: FlatGraph, call: Call) -> Value:
-        value = call.value()
-        kernel = sides(call["kernel_size"], axes)
+        value = flat.plain(call, call.value())
+        kernel, divisor = sides(call["kernel_size"], axes), call["divisor_override"]
         stride, padding = sides(call["stride"] or kernel, axes), sides(call["padding"], axes)
-        include = call["count_include_pad"]
-        if call["ceil_mode"] and include and any(padding):  # the windows that hang over count the pads, not the rest
+        include, ceil = call["count_include_pad"], call["ceil_mode"]
+        if divisor:  # sums: whatever hangs over is zero
+            value, padding, ceil = _padded_to(flat, call, value, kernel, stride, padding), (0,) * axes, False
+        elif ceil and include and any(padding):  # the windows that hang over count the pads, not the rest
             pads = [side for each in reversed(padding) for side in (each, each)]
             value, padding = padded(flat, call.within("pad"), value, pads, 0.0), (0,) * axes
-        pool = make(kernel, stride, padding, ceil_mode=call["ceil_mode"], count_include_pad=include)
-        result = flat.apply(call, pool, value)
-        divisor = call["divisor_override"]
-        if divisor:
-            if (any(padding) and not include) or call["ceil_mode"]:
-                raise Refusal("pooling with divisor_override and windows that hang over")
-            result = scaled(flat, call.within("divisor"), result, math.prod(kernel) / divisor, 0.0)
-        return result
+        result = flat.apply(call, make(kernel, stride, padding, ceil_mode=ceil, count_include_pad=include), value)
+        factor = math.prod(kernel) / (divisor or math.prod(kernel))
+        return result if factor == 1 else scaled(flat, call.within("divisor"), result, factor, 0.0)
 
     return convert
 
 
-def _adaptive_avg_pool(make: Callable[..., nn.Module]) -> Handler:
-    def convert(flat: FlatGraph, call: Call) -> Value:
-        value = flat.plain(call, call.value())
-        sizes, wanted = value.dims[2:], call.shape[2:]
-        if sizes == wanted:
-            return value
-        if all(side == 1 for side in wanted):
-            return flat.apply(call, ops.GlobalAveragePool(), value)
-        if all(before % after == 0 for before, after in zip(sizes, wanted, strict=True)):
-            kernel = tuple(before // after for before, after in zip(sizes, wanted, strict=True))
-            return flat.apply(call, make(kernel), value)
-        for number, (before, after) in enumerate(zip(sizes, wanted, strict=True)):
-            value = _mixed(flat, call, value, number + 2, _adaptive_weights(before, after))
+def _padded_to(  # noqa: PLR0917
+    flat: FlatGraph, call: Call, value: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Value:
+    """Write zeros around, so that no window of the result hangs over."""
+    pads = []
+    for axis in reversed(range(len(kernel))):
+        reach = (call.shape[axis + 2] - 1) * stride[axis] + kernel[axis]
+        pads += [padding[axis], max(reach - value.dims[axis + 2] - padding[axis], 0)]
+    return padded(flat, call.within("pad"), value, pads, 0.0)
+
+
+def adaptive_avg_pool(flat: FlatGraph, call: Call, value: Value) -> Value:
+    """Average over as many windows as the call's shape says."""
+    value = flat.plain(call, value)
+    sizes, wanted = value.dims[2:], call.shape[2:]
+    if sizes == wanted:
         return value
+    if all(side == 1 for side in wanted):
+        return flat.apply(call, ops.GlobalAveragePool(), value)
+    if all(before % after == 0 for before, after in zip(sizes, wanted, strict=True)):
+        kernel = tuple(before // after for before, after in zip(sizes, wanted, strict=True))
+        make: Callable[..., nn.Module] = nn.AvgPool1d if len(kernel) == 1 else nn.AvgPool2d
+        return flat.apply(call, make(kernel), value)
+    for number, (before, after) in enumerate(zip(sizes, wanted, strict=True)):
+        if before != after:
+            value = mixed(flat, call, value, number + 2, _adaptive_weights(before, after))
+    return value
 
-    return convert
+
+def _bounds(before: int, after: int) -> list[tuple[int, int]]:
+    """Return where torch's adaptive windows begin and end."""
+    return [(row * before // after, -(-(row + 1) * before // after)) for row in range(after)]
 
 
 def _adaptive_weights(before: int, after: int) -> Tensor:
-    """(after, before): row i is the mean over i * before // after … as torch takes it."""
+    """(after, before): each row is the mean over its window."""
     weights = torch.zeros(after, before)
-    for row in range(after):
-        start, stop = row * before // after, -(-(row + 1) * before // after)
+    for row, (start, stop) in enumerate(_bounds(before, after)):
         weights[row, start:stop] = 1 / (stop - start)
     return weights
 
 
-def _mixed(flat: FlatGraph, call: Call, value: Value, axis: int, weights: Tensor) -> Value:
-    """Mix the elements along an axis with constant weights."""
-    last = len(value.axes) - 1
-    order = [*(each for each in range(last + 1) if each != axis), axis]
-    turned = flat.arranged(call, value.permuted(order))
-    layer = ops.Projection(weights.shape[1], weights.shape[0], bias=False)
-    layer.weight = nn.Parameter(weights, requires_grad=False)
-    dims = (*turned.dims[:-1], weights.shape[0])
-    mixed = turned.with_node(flat.add(call, layer, [turned.node], dims), dims)
-    back = [order.index(each) for each in range(last + 1)]
-    return mixed.permuted(back)
-
-
-def _adaptive_max_pool(flat: FlatGraph, call: Call) -> tuple[Value | None, ...]:
-    value = flat.plain(call, call.value())
+def adaptive_max_pool(flat: FlatGraph, call: Call, value: Value) -> Value:
+    """Return the largest elements of as many windows as the call's shape says."""
+    value = flat.plain(call, value)
     sizes, wanted = value.dims[2:], call.shape[2:]
     if any(before % after for before, after in zip(sizes, wanted, strict=True)):
-        raise Refusal(f"adaptive max pooling of {sizes} to {wanted}")
+        windows = [
+            [list(range(*bounds)) for bounds in _bounds(before, after)]
+            for before, after in zip(sizes, wanted, strict=True)
+        ]
+        return _largest(flat, call, value, windows)
     kernel = tuple(before // after for before, after in zip(sizes, wanted, strict=True))
     make = nn.MaxPool1d if len(kernel) == 1 else nn.MaxPool2d
-    return (flat.apply(call, make(kernel), value), None)
+    return flat.apply(call, make(kernel), value)
+
+
+def _fold(flat: FlatGraph, call: Call) -> Value:
+    """(N, C * kh * kw, L) → (N, C, H, W), what overlaps added: a transposed convolution that places each element."""
+    kernel, stride, padding, dilation = (
+        sides(call[name], 2) for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    value = flat.plain(call, call.value())
+    n, rows, _ = value.dims
+    places = [
+        (side + 2 * pad - gap * (size - 1) - 1) // step + 1
+        for side, size, step, pad, gap in zip(call.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
+    rest = [  # positions at the end that no window reaches
+        side - ((count - 1) * step - 2 * pad + gap * (size - 1) + 1)
+        for side, count, size, step, pad, gap in zip(
+            call.shape[2:], places, kernel, stride, padding, dilation, strict=True
+        )
+    ]
+    count = math.prod(kernel)
+    weight = torch.eye(count).reshape(1, count, 1, *kernel).expand(rows // count, -1, -1, -1, -1).flatten(0, 1)
+    make: Callable[..., nn.Module] = nn.ConvTranspose2d
+    groups, options = rows // count, {"dilation": dilation, "bias": False, "device": "meta"}
+    layer = make(rows, groups, kernel, stride, padding, tuple(rest), groups=groups, **options)
+    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    shaped = flat.reshaped(call.within("windows"), value, (n, rows, *places))
+    return flat.apply(call, layer, shaped)
 
 
 def _pad(flat: FlatGraph, call: Call) -> Value:
@@ -133,32 +200,58 @@ def _edge_indices(side: int, before: int, after: int, mode: str) -> list[int]:
 
 def _upsample(mode: str) -> Handler:
     def convert(flat: FlatGraph, call: Call) -> Value:
+        value = call.value(source_of(call))
+        if not is_whole(call, value):
+            picked: Value = linear_resize(mode)(flat, call)
+            return picked
         align = bool(call["align_corners"]) if mode != "nearest" else None
-        size = call.shape[2:]
-        return flat.apply(
-            call, nn.Upsample(size=tuple(size), mode=mode, align_corners=align), call.value(_source(call))
-        )
+        if len(value.axes) > 3 or mode == "nearest":
+            return flat.apply(call, nn.Upsample(size=call.shape[2:], mode=mode, align_corners=align), value)
+        n, channels, before = flat.plain(call, value).dims
+        row = flat.reshaped(call.within("reshape"), flat.plain(call, value), (n, channels, 1, before))
+        size = (1, call.shape[2])
+        layer = nn.Upsample(size=size, mode=mode, align_corners=align)
+        resized = flat.apply(call, layer, row, shape=(n, channels, *size))
+        return flat.reshaped(call.within("reshape"), resized, call.shape)
 
     return convert
 
 
-def _source(call: Call) -> str:
+def source_of(call: Call) -> str:
+    """Return what a resize calls its input."""
     return "input" if "input" in call.given else "self"
 
 
-def _linear_resize(mode: str, *, antialias: bool = False) -> Handler:
-    """Resize in a way that no runtime has: it mixes rows, then columns, with weights that are known."""
+def is_whole(call: Call, value: Value) -> bool:
+    """Whether sizes say all: a factor that leaves a rest places the samples otherwise."""
+    factors = call["scale_factors"] or [after / before for before, after in _sizes(call, value)]
+    pairs = zip(_sizes(call, value), factors, strict=True)
+    return bool(call["align_corners"]) or all(math.isclose(before * factor, after) for (before, after), factor in pairs)
+
+
+def _sizes(call: Call, value: Value) -> list[tuple[int, int]]:
+    return list(zip(value.shape[2:], call.shape[2:], strict=True))
+
+
+def linear_resize(mode: str, *, antialias: bool = False) -> Handler:
+    """Return how to resize in a way that no runtime has: it mixes, or picks, along each axis, as is known before."""
 
     def convert(flat: FlatGraph, call: Call) -> Value:
-        value = call.value(_source(call))
-        options = {} if mode == "nearest-exact" else {"align_corners": bool(call["align_corners"])}
-        for axis in (2, 3):
-            before, after = value.shape[axis], call.shape[axis]
-            if before != after:
-                # two columns: torch's own kernel goes wrong on a single one
-                rows = torch.eye(before).reshape(before, 1, before, 1).repeat(1, 1, 1, 2)
-                mixed = F.interpolate(rows, size=(after, 2), mode=mode, antialias=antialias, **options)
-                value = _mixed(flat, call, value, axis, mixed[:, 0, :, 0].T.contiguous())
+        value = call.value(source_of(call))
+        options = {} if mode.startswith("nearest") else {"align_corners": bool(call["align_corners"])}
+        factors = call["scale_factors"] or [None] * len(call.shape[2:])
+        for number, ((before, after), factor) in enumerate(zip(_sizes(call, value), factors, strict=True)):
+            if before == after and factor in (None, 1.0):
+                continue
+            # two columns: torch's own kernel goes wrong on a single one
+            rows = torch.eye(before).reshape(before, 1, before, 1).repeat(1, 1, 1, 2)
+            size: dict[str, Any] = {"size": (after, 2)} if factor is None else {"scale_factor": (factor, 1.0)}
+            resized = F.interpolate(rows, mode=mode, antialias=antialias, **size, **options)
+            weights = resized[:, 0, :, 0].T.contiguous()  # (after, before)
+            if mode.startswith("nearest"):
+                value = gathered(flat, call, value, number + 2, weights.argmax(1))
+            else:
+                value = mixed(flat, call, value, number + 2, weights)
         return value
 
     return convert
@@ -170,17 +263,19 @@ WINDOWS: Mapping[str, Handler] = {
     "max_pool2d_with_indices": _max_pool(nn.MaxPool2d, 2),
     "avg_pool1d": _avg_pool(nn.AvgPool1d, 1),
     "avg_pool2d": _avg_pool(nn.AvgPool2d, 2),
-    "adaptive_avg_pool1d": _adaptive_avg_pool(nn.AvgPool1d),
-    "adaptive_avg_pool2d": _adaptive_avg_pool(nn.AvgPool2d),
-    "adaptive_max_pool1d": _adaptive_max_pool,
-    "adaptive_max_pool2d": _adaptive_max_pool,
+    "adaptive_avg_pool1d": lambda flat, call: adaptive_avg_pool(flat, call, call.value()),
+    "adaptive_avg_pool2d": lambda flat, call: adaptive_avg_pool(flat, call, call.value()),
+    "adaptive_max_pool1d": lambda flat, call: (adaptive_max_pool(flat, call, call.value()), None),
+    "adaptive_max_pool2d": lambda flat, call: (adaptive_max_pool(flat, call, call.value()), None),
+    "col2im": _fold,
     "pad": _pad,
     "constant_pad_nd": _pad,
     "upsample_nearest1d": _upsample("nearest"),
     "upsample_nearest2d": _upsample("nearest"),
+    "upsample_linear1d": _upsample("bilinear"),
     "upsample_bilinear2d": _upsample("bilinear"),
-    "upsample_bicubic2d": _linear_resize("bicubic"),
-    "_upsample_bicubic2d_aa": _linear_resize("bicubic", antialias=True),
-    "_upsample_bilinear2d_aa": _linear_resize("bilinear", antialias=True),
-    "_upsample_nearest_exact2d": _linear_resize("nearest-exact"),
+    "upsample_bicubic2d": linear_resize("bicubic"),
+    "_upsample_bicubic2d_aa": linear_resize("bicubic", antialias=True),
+    "_upsample_bilinear2d_aa": linear_resize("bilinear", antialias=True),
+    **dict.fromkeys(("_upsample_nearest_exact1d", "_upsample_nearest_exact2d"), linear_resize("nearest-exact")),
 }

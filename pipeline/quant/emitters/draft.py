@@ -35,11 +35,15 @@ class Draft:
 
     def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node and return the name of its output."""
+        return self.nth(0, kind, inputs, output, **attributes)
+
+    def nth(self, place: int, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node of whose outputs the one at this place counts, and return its name."""
         self.opset = max(self.opset, _OPSET_OF.get(kind, LOWEST_OPSET))
         name = "" if kind in ("QuantizeLinear", "DequantizeLinear") else output  # a layer's name, and bytes saved
         if output in self.ends:  # a layer may be called like one of the graph's ends
             output = f"{output}:layer"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, [""] * place + [output], name=name, **attributes))
         return output
 
     def quantize(self, value: str, label: str, params: QuantParams, *, read_as: QuantParams | None = None) -> str:

@@ -89,6 +89,23 @@ def _mish(out: Draft, node: fx.Node, _: nn.Module) -> str:
     return out.op("Mul", (x, out.op("Tanh", (softened,), f"{label}:tanh")), label)
 
 
+def _power(out: Draft, node: fx.Node, layer: nn.Module) -> str:
+    assert isinstance(layer, ops.Power)  # noqa: S101
+    label = node.meta["label"]
+    exponent = out.constant(f"{label}.exponent", np.array(layer.exponent, np.float32))
+    return out.op("Pow", (*inputs_of(out, node), exponent), label)
+
+
+def _positive(out: Draft, node: fx.Node, _: nn.Module) -> str:
+    """Enlarge whatever is above zero beyond one, then clip: no comparison, whose result would be no number."""
+    label = node.meta["label"]
+    huge, low, high = (
+        out.constant(f"{label}.{name}", np.array(value, np.float32))
+        for name, value in (("huge", np.finfo(np.float32).max), ("low", 0), ("high", 1))
+    )
+    return out.op("Clip", (out.op("Mul", (*inputs_of(out, node), huge), f"{label}:huge"), low, high), label)
+
+
 def _elu(out: Draft, node: fx.Node, layer: nn.Module) -> str:
     return out.op("Elu", inputs_of(out, node), node.meta["label"], alpha=layer.alpha)
 
@@ -104,6 +121,8 @@ POINTWISE: Mapping[str, Emitter] = {
     **{name: plain(name) for name in ("Add", "Sub", "Mul", "Div", "MatMul")},
     **{name: plain(name) for name in ("Relu", "HardSwish", "Tanh", "Sigmoid", "Softplus")},
     **{name: plain(name) for name in ops.FUNCTIONS},
+    "Pow": _power,
+    "Positive": _positive,
     "Scale": _scale,
     "Clip": _clip,
     "LeakyRelu": _leaky_relu,

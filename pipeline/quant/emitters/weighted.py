@@ -16,11 +16,13 @@ from pipeline.graph.params import QuantParams
 from pipeline.quant.emitters.draft import Draft, Emitter, array_of, inputs_of
 from pipeline.quant.grids import WEIGHTED
 
-_Weighted = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_Weighted = _Convolution | _Transposed | nn.Linear
 
 
 def _conv(out: Draft, node: fx.Node, layer: nn.Module) -> str:
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)  # noqa: S101
+    assert isinstance(layer, _Convolution)  # noqa: S101
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise UnsupportedOpError(
             f"padding {layer.padding!r} with mode '{layer.padding_mode}'",
@@ -40,7 +42,7 @@ def _conv(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 
 
 def _conv_transpose(out: Draft, node: fx.Node, layer: nn.Module) -> str:
-    assert isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)  # noqa: S101
+    assert isinstance(layer, _Transposed)  # noqa: S101
     padding = tuple(int(side) for side in layer.padding)
     return out.op(
         "ConvTranspose",
@@ -77,7 +79,7 @@ def _projection(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 
 
 def _batch_norm(out: Draft, node: fx.Node, layer: nn.Module) -> str:
-    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)  # noqa: S101
+    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)  # noqa: S101
     label = node.meta["label"]
     tensors = {"g": layer.weight, "b": layer.bias, "m": layer.running_mean, "v": layer.running_var}
     constants = [
