@@ -6,6 +6,7 @@ python bench/list_operations.py > docs/operations.md
 from __future__ import annotations
 
 from pipeline.networks.aten import ATEN, MEANINGLESS
+from pipeline.networks.aten.ends import ENDS
 from pipeline.networks.onnx import ONNX
 from pipeline.networks.onnx.files import OPSETS
 from pipeline.networks.onnx.linear import LINEAR
@@ -63,9 +64,10 @@ def page() -> str:
     rows = [
         f"| {kind} | {'yes' if rule.output is not Output.FLOAT else 'no'} | {rule.note} |"
         for kind, rule in sorted(RULES.items())
+        if kind not in ("Input", "Outputs")
     ]
     return _ABOUT.format(
-        functions=_wrapped(sorted(ATEN)),
+        functions=_wrapped(sorted(ATEN.keys() - {*ENDS, "grid"})),
         vanishing=", ".join(f"`{name}`" for name in sorted(MEANINGLESS)),
         rows="\n".join(rows),
         first=OPSETS[0],

@@ -221,6 +221,10 @@ def run(
 )  # fmt: skip
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @click.option(
+    "--epochs", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    help="Train so long with simulated int8: on labels or, without any, towards the float network's outputs.",
+)  # fmt: skip
+@click.option(
     "--carry", multiple=True, metavar="OUTPUT=INPUT",
     help="What the next call is given; names such as h and hn say it themselves, unless --carry none.",
 )  # fmt: skip
@@ -241,6 +245,7 @@ def quantize(
     name: str,
     inputs: tuple[str, ...],
     output: str,
+    epochs: int,
     carry: tuple[str, ...],
     out: Path | None,
     yes: bool,
@@ -260,7 +265,9 @@ def quantize(
 
     with results_alone():
         shapes = {each.partition("=")[0].strip(): _shape_in(each) for each in inputs}
-        made = quantizing(expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output, carry=carry)
+        made = quantizing(
+            expanded(model, where="quantize"), data, name=name, shapes=shapes, output=output, carry=carry, epochs=epochs
+        )
     if made.in_the_way and not yes:
         there = ", ".join(map(str, made.in_the_way))
         raise ConfigError(f"{there} is there already", where="quantize", remedy="choose another --name, or say --yes")

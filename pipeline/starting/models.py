@@ -62,12 +62,14 @@ def quantizing(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     output: str = "",
     carry: Sequence[str] = (),
+    epochs: int = 0,
 ) -> Quantizing:
     """Return what to write so that ``karui run`` quantizes a model file.
 
     ``data``: a card, a folder of pictures or an .npz file; ``shapes``: input → shape with the batch in front, where the
     file leaves axes free; ``output``: which of several; ``carry``: "stateN=state" for what is handed on to the next
-    call, unless names say it, or "none".
+    call, unless names say it, or "none"; ``epochs``: of training with simulated int8, on the labels or, without any, on
+    what the float network gives.
     Raises ConfigError, DataError, and ModelError as ``network_from`` does.
     """
     name = name or plain_name(model.name.split(".")[0]) or "my-model"
@@ -80,6 +82,10 @@ def quantizing(
     files: dict[Path, bytes] = {}
     given: Given | None = None
     carried, said = ({}, "") if card is not None else carried_of(network.inputs, network.outputs, carry)
+    if carried and epochs:
+        raise ConfigError(
+            "a network that carries a state is not trained", where="--epochs", remedy="leave --epochs out"
+        )
     if card is None:
         signature = Signature(network.inputs, network.outputs, carried)
         given = (
@@ -96,6 +102,8 @@ def quantizing(
         output=output,
         card=relative(card) if card.exists() or card.is_absolute() else card.name,
         command=f"karui run {recipe}",
+        epochs=epochs,
+        distilled=given is not None and given.task == "agreement",
     )
     files[recipe] = text.encode()
     return Quantizing(

@@ -8,6 +8,7 @@ Shapes: N samples, n of a batch, B resamples; outputs (N, …) of any shape.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ exported = plain.exported
 legacy_names = plain.legacy_names
 
 _AXES = {0: "", 1: "T", 2: "CT", 3: "CHW", 4: "CDHW"}  # of an output by its number of axes
+_SEVERAL = "Outputs"  # the class of graph.ends at the end of a network with several outputs
 _SAME_MIN = 0.5
 _POINTS_SHOWN = 1_500
 _SHOWN = 16
@@ -70,12 +72,21 @@ def signature(card: DatasetCard, classes: tuple[str, ...], wanted: tuple[int, ..
 
 
 def updates(plan: TrainSpec, /, *, teacher: Any = None, weight: float = 0.0) -> tuple[Update, ...]:
-    """Mean squared error against the float network's outputs; a teacher's are the same."""
+    """Mean squared error against the float network's outputs; a teacher's are the same.
+
+    Several outputs count alike, whatever their size: each error is a share of what the output's values are.
+    """
     del plan, teacher, weight
     import torch  # noqa: PLC0415  (a recalled run must not load it)
 
     def loss(network: Any, inputs: Any, wanted: Mapping[str, Any]) -> Any:
-        return torch.nn.functional.mse_loss(network(inputs), wanted[WANTED])
+        found, target = network(inputs), wanted[WANTED]
+        shapes = next((each.shapes for each in network.modules() if type(each).__name__ == _SEVERAL), ())
+        if not shapes:
+            return torch.nn.functional.mse_loss(found, target)
+        ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
+        parts = [(found[:, start:stop], target[:, start:stop]) for start, stop in itertools.pairwise(ends)]
+        return sum(torch.nn.functional.mse_loss(a, b) / b.square().mean().clamp(min=_TINY) for a, b in parts)
 
     return (Update(parameters=all_parameters, loss=loss),)
 

@@ -154,6 +154,16 @@ def test_one_of_several_outputs_may_have_labels() -> None:
     assert set(held) == {"x_in", "side", "class"}
 
 
+def test_epochs_train_towards_the_float_network() -> None:
+    made = quantizing(network(), samples(), epochs=2)
+    made.write()
+    recipe, _ = load_recipe(str(made.recipe))
+    assert (recipe.train.epochs, recipe.quantize.method, recipe.quantize.epochs) == (0, "qat", 2)
+    assert "the float network is the teacher" in made.recipe.read_text()
+    quantizing(network(), samples(labels=np.arange(30) % CLASSES), epochs=2).write()
+    assert "the float network is the teacher" not in made.recipe.read_text()
+
+
 def test_free_axes_are_said() -> None:
     path = network(("N", 3, "H", "W"))
     with pytest.raises(ModelError, match="free axes"):

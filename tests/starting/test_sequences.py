@@ -144,6 +144,12 @@ def test_what_is_no_sequence_is_refused() -> None:
         made(x=random(20, STEPS, 6), h=random(20, 7))
 
 
+def test_what_carries_a_state_is_not_trained() -> None:
+    np.savez("some.npz", x=random(20, STEPS, 6))
+    with pytest.raises(ConfigError, match="is not trained"):
+        quantizing(Path("net.onnx"), "some.npz", epochs=1)
+
+
 def test_a_file_that_carries_a_state_is_judged_in_a_closed_loop() -> None:
     np.savez("some.npz", x=random(20, STEPS, 6))
     same = validate(Question(model=Path("net.onnx"), data="some.npz", beside=Path("net.onnx")))

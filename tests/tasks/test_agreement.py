@@ -13,6 +13,7 @@ from pipeline.artifacts.evidence import Answers, Lines, Table
 from pipeline.data.source import ArraySource
 from pipeline.declare.recipe import TrainSpec
 from pipeline.errors import ConfigError
+from pipeline.graph.ends import Outputs
 from pipeline.tasks import agreement as task
 from tests.tasks.answered import Kept, answered, card
 
@@ -25,6 +26,15 @@ def test_the_loss_is_the_squared_distance_to_the_float_network() -> None:
     (update,) = task.updates(TrainSpec(), teacher=nn.Identity(), weight=0.5)
     found = update.loss(nn.Identity(), torch.from_numpy(OUTPUTS), {"output": torch.from_numpy(WANTED)})
     assert float(found) == pytest.approx(1 / 6)
+
+
+def test_several_outputs_count_alike_in_the_loss() -> None:
+    (update,) = task.updates(TrainSpec())
+    network = nn.Sequential(Outputs(("a", "b"), ((1,), (2,))))
+    wanted = {"output": torch.tensor([[1.0, 1000.0, 1000.0]])}
+    small, large = torch.tensor([[1.1, 1000.0, 1000.0]]), torch.tensor([[1.0, 1100.0, 1100.0]])
+    found = [float(update.loss(network, each, wanted)) for each in (small, large)]
+    assert found == pytest.approx([0.01, 0.01], rel=1e-3)
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((), ""), ((5,), "T"), ((4, 5), "CT"), ((2, 4, 5), "CHW")])

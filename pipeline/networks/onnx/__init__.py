@@ -9,6 +9,7 @@ from pipeline.networks.onnx.nodes import Handler
 from pipeline.networks.onnx.norms import NORMS
 from pipeline.networks.onnx.pointwise import POINTWISE
 from pipeline.networks.onnx.quantizers import QUANTIZERS
+from pipeline.networks.onnx.recurrent import RECURRENT
 from pipeline.networks.onnx.reductions import REDUCTIONS
 from pipeline.networks.onnx.resizes import RESIZES
 from pipeline.networks.onnx.shapes import SHAPES
@@ -19,6 +20,7 @@ ONNX: Mapping[str, Handler] = {
     **NORMS,
     **POINTWISE,
     **QUANTIZERS,
+    **RECURRENT,
     **REDUCTIONS,
     **RESIZES,
     **SHAPES,
