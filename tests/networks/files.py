@@ -42,8 +42,8 @@ def in_the_files(graph: fx.GraphModule, network: nn.Module, shape: tuple[int, ..
 
 
 @torch.no_grad()
-def in_int8_files(graph: fx.GraphModule, shape: tuple[int, ...]) -> None:
-    """Compare the frozen integers with what the runtimes make of the int8 files."""
+def in_int8_files(graph: fx.GraphModule, shape: tuple[int, ...], *, steps: float = _STEPS) -> None:
+    """Compare the frozen integers with what the runtimes make of the int8 files, in steps of the output."""
     prepared, x = prepare(graph, weight_bits=8), drawn(shape, 3)
     calibrate(prepared, x, QuantizeSpec(calibration="min-max"))
     wanted = freeze(prepared.eval())(x).numpy()
@@ -51,4 +51,4 @@ def in_int8_files(graph: fx.GraphModule, shape: tuple[int, ...]) -> None:
     step = quantizer_of(last).params.scale if on_grid(last) else float(np.ptp(wanted)) / 255
     model = write_onnx(prepared, name="net")
     for found in (run_exactly(to_bytes(model), x.numpy()), run_tflite(write_tflite(model), x.numpy()).values):
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=_STEPS * step)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=steps * step)
