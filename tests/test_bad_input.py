@@ -115,7 +115,7 @@ class Net(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.fc = nn.Linear(64, classes)
-        self.odd = nn.Hardshrink()
+        self.odd = nn.FractionalMaxPool2d(2, output_size=4)
 
     def forward(self, x):
         BODY
@@ -150,8 +150,11 @@ def build(input_shape, classes):
             "return self.fc(torch.special.i0e(x.flatten(1)))",
             ["net.py:12: layer", "special_i0e is not supported", "i0e(x.flatten(1))"],
         ),
-        ("return self.fc(self.odd(x.flatten(1)))", ["net.py:12: layer 'odd': nn.Hardshrink is not supported"]),
-        ("return self.fc(torch.cumsum(x.flatten(1), 1))", ["net.py:12: layer 'cumsum'", "cumsum is not supported"]),
+        (
+            "return self.fc(self.odd(x).repeat(1, 4, 1, 1).flatten(1))",
+            ["net.py:12: layer 'odd': nn.FractionalMaxPool2d is not"],
+        ),
+        ("return self.fc(torch.sort(x.flatten(1))[0])", ["net.py:12: layer 'sort'", "sort is not supported"]),
         ("return self.fc(F.relu(x.flatten(1))).detach()", ["a training step raised", "a gradient must flow back"]),
     ],
 )

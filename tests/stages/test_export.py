@@ -299,7 +299,7 @@ UNKNOWN = """
 from torch import nn
 
 def build(input_shape, classes):
-    block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Hardshrink())
+    block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.FractionalMaxPool2d(2, output_size=2))
     return nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
 """
 
@@ -308,7 +308,7 @@ def test_an_unknown_operation_is_named_with_its_layer(made: Made, tmp_path: Path
     ref = learnable.network(tmp_path, UNKNOWN, name="unknown")
     network = build_network(ref, seed=0)
     checkpoint = save(network, made.work.store, ref=ref, metric=made.checkpoint.metric, val_metric=0.5)
-    with pytest.raises(UnsupportedOpError, match=r"layer '0\.1': nn\.Hardshrink is not supported") as caught:
+    with pytest.raises(UnsupportedOpError, match=r"layer '0\.1': nn\.FractionalMaxPool2d is not supported") as caught:
         made.exported(checkpoint)
     assert caught.value.exit_code == 4
     assert "torch.nn" in caught.value.remedy
