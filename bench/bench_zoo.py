@@ -7,12 +7,12 @@ begins a comment.  The packages are installed beside karui without their depende
 
     pip install --no-deps torchvision==0.28.0 timm==1.0.31 pytorchcv==0.0.74
 
-Float files are compared with torch on random inputs, relative to the range of the outputs.  Then networks without
-attention are trained for a few steps on real pictures (``--pictures`` names a data set of karui, resized to each
-network's input).  The int8 files are calibrated on training pictures, and the frozen integers are compared with what
-ONNX Runtime and LiteRT give for pictures of the test split: in output steps, and how often the class is the same where
-the two best classes lie more than two steps apart.  Pruning takes 30 % of the multiply-accumulates away, and the float
-ONNX file of what is left is compared with torch.
+First, networks without attention are trained for a few steps on real pictures (``--pictures`` names a data set of
+karui, resized to each network's input).  Float files are compared with torch on random inputs, relative to the range of
+the outputs.  Pruning takes 30 % of the multiply-accumulates away, and the float ONNX file of what is left is compared
+with torch.  The int8 files are calibrated on training pictures, and the frozen integers are compared with what ONNX
+Runtime and LiteRT give for pictures of the test split: in output steps, and how often the class is the same where the
+two best classes lie more than two steps apart.
 """
 
 from __future__ import annotations
@@ -220,16 +220,16 @@ def _taken(package: str, name: str, shape: tuple[int, ...], real: Pictures) -> R
         folded = folded_graph(network, shape)
         row.nodes = sum(node.op == "call_module" for node in folded.graph.nodes)
         with tempfile.TemporaryDirectory() as folder:
-            part = "float files"
-            _float_files(row, network, folded, x, Path(folder))
-            part = "pruned file"
-            _pruned_file(row, network, total_macs(folded), x, Path(folder))
             part = "training"
             pictures = real.resized(shape)
             row.trained = not any(isinstance(each, MatMul) for each in folded.modules())
             if row.trained:
                 _train(network, pictures)
                 folded = folded_graph(network, shape)
+            part = "float files"
+            _float_files(row, network, folded, x, Path(folder))
+            part = "pruned file"
+            _pruned_file(row, network, total_macs(folded), x, Path(folder))
             part = "int8 files"
             _int8_files(row, folded, pictures, Path(folder))
     except KaruiError as error:
