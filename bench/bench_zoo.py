@@ -57,6 +57,7 @@ from pipeline.tflite import write_tflite
 _CLASSES = 10
 _SAMPLES = 4  # random ones, through the float files
 _STEPS, _BATCH = 10, 16  # of the training
+_MOMENTUM = 0.5  # of batch norms: with torch's 0.1 so few steps leave a deep network blind to its input
 _CALIBRATED = 32  # training pictures
 _TRIED = {True: 200, False: 16}  # test pictures: through trained networks, and through the others
 _APART = 2.0  # steps between the two best classes, from which on a class is no matter of rounding
@@ -281,6 +282,8 @@ def _float_files(row: Row, network: nn.Module, folded: fx.GraphModule, x: Tensor
 def _train(network: nn.Module, pictures: Pictures) -> None:
     for module in network.modules():  # but no auxiliary heads and no dropout: inputs may be too small for these heads
         module.train(isinstance(module, nn.modules.batchnorm._BatchNorm))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = _MOMENTUM
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     for chosen in torch.arange(len(pictures.train)).split(_BATCH):  # type: ignore[no-untyped-call]
         x, classes = pictures.train[chosen], pictures.classes[chosen]
