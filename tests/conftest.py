@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ accuracy_min = 0.1
 accuracy_drop_pp = 100
 """
 
+
+# the processes that tests start are many, and each would compile the package anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # files whose tests take minutes start first, so that no worker is left alone with one at the end
 LONG = (

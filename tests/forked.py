@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 _PRELOADED = (
-    *("torch.export", "onnxruntime", "ai_edge_litert.interpreter", "scipy.stats", "matplotlib.figure", "jinja2"),
+    *("torch.export", "onnxruntime", "ai_edge_litert.interpreter", "scipy.special", "matplotlib.figure", "jinja2"),
     *(f"pipeline.stages.{path.stem}" for path in Path(__file__).parents[1].glob("pipeline/stages/[!_]*.py")),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,18 @@ FILES = {
 }
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the node and every statement in it; expressions, most of a file, hold none."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, ast.expr | ast.expr_context | ast.arguments):
+            yield from statements(child)
+
+
 def imported(tree: ast.AST) -> set[str]:
     """Return the modules of pipeline/ that a piece of code imports."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name in FILES}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipeline":

@@ -110,7 +110,7 @@ def quantile(times_ms: Floats, share: float, *, confidence: float = CONFIDENCE, 
     if sessions == 1:
         return Interval(value=value, low=0.0, high=float("inf"))
     tail = scipy.special.ndtr(
-        np.sqrt(sessions / (sessions - 1)) * scipy.stats.t.ppf((1 - confidence) / 2, sessions - 1)
+        np.sqrt(sessions / (sessions - 1)) * scipy.special.stdtrit(sessions - 1, (1 - confidence) / 2)
     )
     low, high = np.quantile(_resampled(times_ms, share, seed), [tail, 1 - tail])
     return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))

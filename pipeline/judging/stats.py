@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy  # its parts are loaded when they are first used: recalling a run needs none of them
+import scipy  # its parts are loaded when they are first used; of ``special`` alone, for ``stats`` takes a second
 from numpy.typing import NDArray
 
 from pipeline.artifacts.evidence import Comparison, Interval
@@ -32,10 +32,16 @@ def wilson_interval(successes: int, samples: int, *, confidence: float = CONFIDE
     """
     if samples < 1 or not 0 <= successes <= samples:
         raise ValueError(f"{successes} successes of {samples} samples")
-    ends = scipy.stats.binomtest(successes, samples).proportion_ci(confidence, method="wilson")
-    share = successes / samples
+    share, z = successes / samples, _z(confidence)
+    middle = successes + z**2 / 2
+    reach = z * np.sqrt(samples * share * (1 - share) + z**2 / 4)
+    low, high = (middle - reach) / (samples + z**2), (middle + reach) / (samples + z**2)
     # rounding must not push an end past the estimate at 0 and 1
-    return Interval(value=share, low=min(share, float(ends.low)), high=max(share, float(ends.high)))
+    return Interval(
+        value=share,
+        low=min(share, float(low)) if successes else 0.0,
+        high=max(share, float(high)) if successes < samples else 1.0,
+    )
 
 
 # ── shares: two ways are right or wrong on the same samples ─────────────────────────────────────────────────────────
@@ -60,8 +66,8 @@ def paired_difference_interval(gained: int, lost: int, samples: int, *, confiden
     def high_side(difference: float) -> float:
         return _tango_score(difference, gained, lost, samples) + z
 
-    low = -1.0 if value <= -1 else float(scipy.optimize.brentq(low_side, -1.0, value, xtol=1e-12))
-    high = 1.0 if value >= 1 else float(scipy.optimize.brentq(high_side, value, 1.0, xtol=1e-12))
+    low = -1.0 if value <= -1 else _crossing(low_side, -1.0, value)
+    high = 1.0 if value >= 1 else _crossing(high_side, value, 1.0)
     return Interval(value=value, low=low, high=high)
 
 
@@ -82,7 +88,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
     """Two-sided exact McNemar test: chance of a split at least as uneven if gains and losses were equally likely."""
     if gained + lost == 0:
         return 1.0
-    return float(scipy.stats.binomtest(min(gained, lost), gained + lost, 0.5).pvalue)
+    return min(1.0, 2 * float(scipy.special.bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def detectable_gap(samples: int, *, discordant: int, power: float = POWER, confidence: float = CONFIDENCE) -> float:
@@ -98,19 +104,53 @@ def detectable_gap(samples: int, *, discordant: int, power: float = POWER, confi
 
     if missing(1.0) < 0:
         return 1.0
-    return float(scipy.optimize.brentq(missing, 1e-9, 1.0, xtol=1e-6))
+    return _crossing(missing, 1e-9, 1.0, precision=1e-6)
 
 
 def _mcnemar_power(gap: float, samples: int, share: float, alpha: float) -> float:
     """Power of the exact test: over the number of discordant samples, binomial, and how they split."""
-    low, high = scipy.stats.binom.ppf([1e-7, 1 - 1e-7], samples, share)
+    low, high = (float(_binomial_quantile(chance, np.array(samples), share)) for chance in (1e-7, 1 - 1e-7))
     discordant = np.arange(int(low), int(high) + 1)
-    critical = scipy.stats.binom.ppf(alpha / 2, discordant, 0.5)  # smallest k with P(X ≤ k) ≥ alpha/2 …
-    critical -= scipy.stats.binom.cdf(critical, discordant, 0.5) > alpha / 2  # … the largest with P(X ≤ k) ≤ alpha/2
+    critical = _binomial_quantile(alpha / 2, discordant, 0.5)  # smallest k with P(X ≤ k) ≥ alpha/2 …
+    critical -= scipy.special.bdtr(critical, discordant, 0.5) > alpha / 2  # … the largest with P(X ≤ k) ≤ alpha/2
     towards = min(1.0, (1 + gap / share) / 2)
     rejected = scipy.special.bdtr(critical, discordant, 1 - towards) + scipy.special.bdtr(critical, discordant, towards)
     rejected = np.where(critical < 0, 0.0, rejected)
-    return float(np.sum(scipy.stats.binom.pmf(discordant, samples, share) * rejected))
+    return float(np.sum(_binomial_chance(discordant, samples, share) * rejected))
+
+
+def _binomial_quantile(chance: float, trials: Indices, share: float) -> Floats:
+    """Return the smallest k with P(X ≤ k) ≥ ``chance``, elementwise."""
+    if share >= 1:
+        return trials.astype(np.float64)
+    k = np.clip(np.ceil(np.nan_to_num(scipy.special.bdtrik(chance, trials, share))), 0, trials)
+    k -= (k > 0) & (
+        scipy.special.bdtr(np.maximum(k - 1, 0), trials, share) >= chance
+    )  # it is an inverse but for rounding
+    k += (k < trials) & (scipy.special.bdtr(k, trials, share) < chance)
+    return np.asarray(k, np.float64)
+
+
+def _binomial_chance(successes: Indices, trials: int, share: float) -> Floats:
+    """Return P(X = k), elementwise."""
+    failures = trials - successes
+    ways = (
+        scipy.special.gammaln(trials + 1) - scipy.special.gammaln(successes + 1) - scipy.special.gammaln(failures + 1)
+    )
+    chances = ways + scipy.special.xlogy(successes, share) + scipy.special.xlog1py(failures, -share)
+    return np.asarray(np.exp(chances), np.float64)
+
+
+def _crossing(function: Callable[[float], float], low: float, high: float, *, precision: float = 1e-12) -> float:
+    """Return where a monotone function, of different signs at the ends, crosses zero."""
+    rising = function(low) < 0
+    while high - low > precision:
+        middle = (low + high) / 2
+        if (function(middle) < 0) == rising:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 # ── any metric: the bootstrap ───────────────────────────────────────────────────────────────────────────────────────

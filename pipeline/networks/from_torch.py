@@ -54,6 +54,19 @@ def flat_graph(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bo
     network = copy.deepcopy(network).eval()
     if not any(parameter.is_meta for parameter in network.parameters()):
         network.cpu()
+    try:
+        return _followed(network, sample_shape, checked=checked)
+    except UnsupportedOpError:
+        _read(tracing.trace(network, sample_shape, lines=True), network, sample_shape)  # refuses it with the lines
+        raise
+
+
+def folded_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the flat graph with batch norms folded into the layers before them; raises as the two steps do."""
+    return fold(flat_graph(network, sample_shape))
+
+
+def _followed(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bool) -> fx.GraphModule:
     known = tracing.recall(network, sample_shape) if checked else None
     if known is not None:
         flat = _read(known, network, sample_shape)
@@ -65,11 +78,6 @@ def flat_graph(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bo
         _check_same(network, flat, sample_shape)
         tracing.keep(network, sample_shape, traced)
     return flat
-
-
-def folded_graph(network: nn.Module, sample_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Return the flat graph with batch norms folded into the layers before them; raises as the two steps do."""
-    return fold(flat_graph(network, sample_shape))
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -189,7 +189,8 @@ class _Helpers(importlib.abc.MetaPathFinder):
             sys.modules.update(others)
 
     def _taken_away(self) -> dict[str, ModuleType]:
-        names = [name for name in sys.modules if name.partition(".")[0] in self.packages]
+        packages = self.packages
+        names = [name for name in sys.modules if name.partition(".")[0] in packages]
         return {name: sys.modules.pop(name) for name in names}
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 from pipeline.artifacts.networks import Digest
+from pipeline.runs.reading import Reader, Source
 from pipeline.runs.sources import imported, parse, resolved, tree_digest
 
 # import name → distribution, of the libraries whose version may change a result
@@ -137,22 +138,16 @@ def _python() -> str:
 # ── sources ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Source:
-    digest: Digest
-    imports: frozenset[str]  # own modules by their full name, libraries by their first
-
-
 def _code_in_use(inputs: Mapping[str, object]) -> frozenset[str]:
     return frozenset(name for part in dataclasses_in(inputs) for name in getattr(part, "code_in_use", ()))
 
 
 @functools.cache  # for the life of the process: modules that are imported already do not change either
-def _closure(module: str, code_in_use: frozenset[str]) -> dict[str, _Source]:
+def _closure(module: str, code_in_use: frozenset[str]) -> dict[str, Source]:
     """All own modules that ``module`` runs, itself included, sorted by name."""
     if _file_of(module) is None:
         raise ModuleNotFoundError(f"no source file of the stage module {module}")
-    found: dict[str, _Source] = {}
+    found: dict[str, Source] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
@@ -163,6 +158,7 @@ def _closure(module: str, code_in_use: frozenset[str]) -> dict[str, _Source]:
         parents = (name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1))
         entries = (entry for entry in code_in_use if name in _REGISTRIES and entry.rpartition(".")[0] == name)
         waiting += [other for other in (*source.imports, *parents, *entries) if _is_own(other, module)]
+    _reader().keep()
     return dict(sorted(found.items()))
 
 
@@ -179,19 +175,31 @@ def _top(module: str) -> str:
 
 
 @functools.cache
-def _source(file: Path, module: str) -> _Source:
-    tree = parse(file.read_bytes())
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    if module in _REGISTRIES:
-        tree = _without_entries(tree, module, _REGISTRIES[module])
+def _reader() -> Reader:
+    return Reader(_read, made_by=__file__)
+
+
+@functools.cache
+def _source(file: Path, module: str) -> Source:
+    package = f"{module}.__init__" if file.name == "__init__.py" else module
+    source = _reader().source(file.read_bytes(), package)
+    if file.name == "__init__.py":  # what a package shows people is made from its templates
+        shown = b"".join(template.read_bytes() for template in sorted(file.parent.glob("templates/*")))
+        digest = hashlib.sha256(source.digest.encode() + shown).hexdigest() if shown else source.digest
+        return dataclasses.replace(source, digest=digest)
+    return source
+
+
+def _read(content: bytes, module: str) -> Source:
+    """Read what a module does; the file of a package is called ``package.__init__``."""
+    tree = parse(content)
+    package, _, last = module.rpartition(".")
+    if last == "__init__" and package in _REGISTRIES:
+        tree = _without_entries(tree, package, _REGISTRIES[package])
     imports: set[str] = set()
     for name in imported(tree, package):
         imports |= {name, _top(name)}
-    digest = tree_digest(tree)
-    if file.name == "__init__.py":  # what a package shows people is made from its templates
-        shown = b"".join(template.read_bytes() for template in sorted(file.parent.glob("templates/*")))
-        digest = hashlib.sha256(digest.encode() + shown).hexdigest() if shown else digest
-    return _Source(digest=digest, imports=frozenset(imports))
+    return Source(digest=tree_digest(tree), imports=frozenset(imports))
 
 
 def _without_entries(tree: ast.Module, package: str, dict_name: str) -> ast.Module:

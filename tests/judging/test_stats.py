@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -131,6 +133,26 @@ def brute_power(gap: float, samples: int, share: float) -> float:
 def test_detectable_gap_has_80_percent_power(samples: int, discordant: int) -> None:
     gap = stats.detectable_gap(samples, discordant=discordant)
     assert brute_power(gap, samples, max(discordant / samples, gap)) == pytest.approx(0.80, abs=1e-3)
+
+
+@given(st.integers(0, 3000), st.floats(1e-3, 1.0), st.floats(1e-7, 1 - 1e-7))
+def test_binomial_quantiles_and_chances(trials: int, share: float, chance: float) -> None:
+    found = float(stats._binomial_quantile(chance, np.array(trials), share))
+    assert scipy_stats.binom.cdf(found, trials, share) >= chance * (1 - 1e-9)
+    assert found == 0 or scipy_stats.binom.cdf(found - 1, trials, share) < chance * (1 + 1e-9)
+    chances = stats._binomial_chance(np.arange(trials + 1), trials, share)
+    np.testing.assert_allclose(
+        chances, scipy_stats.binom.pmf(np.arange(trials + 1), trials, share), rtol=1e-8, atol=1e-12
+    )
+
+
+def test_nothing_slow_is_loaded_for_it() -> None:
+    asked = (
+        "import sys; from pipeline.judging import latency, stats; import numpy as np; stats.wilson_interval(3, 5);"
+        "stats.paired_difference_interval(1, 2, 30); stats.mcnemar_p(1, 2); stats.detectable_gap(100, discordant=9);"
+        "latency.quantile(np.ones((4, 3)), 0.5); print({'scipy.stats', 'scipy.optimize'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "set()"
 
 
 def test_detectable_gap_is_close_to_connors_formula_for_many_samples() -> None:

@@ -238,13 +238,13 @@ WAYS: dict[str, tuple[Function, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", WAYS, scope="module")  # both tests of a way, one after the other: it is followed once
 def test_every_way_to_write_it(name: str) -> None:
     function, found = WAYS[name]
     assert kinds(function) == found
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", WAYS, scope="module")  # both tests of a way, one after the other: it is followed once
 def test_every_way_in_both_files(name: str) -> None:
     network = Applied(WAYS[name][0]).eval()
     in_the_files(folded_graph(network, SHAPE), network, SHAPE)
