@@ -36,7 +36,7 @@ def fold(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
-    before, norm = node.args[0], module_of(node)
+    before, norm = node.args[0], _with_parameters(module_of(node))
     if isinstance(before, fx.Node) and _takes_norm(before):
         layer = module_of(before)
         fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
@@ -48,6 +48,15 @@ def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
         after = next(iter(node.users))
         graph.set_submodule(str(after.target), _linear_behind(norm, module_of(after)))  # type: ignore[arg-type]
         _take_out(graph, node, before)
+
+
+def _with_parameters(norm: nn.Module) -> nn.Module:
+    """Give a norm that has none a factor of 1 and an offset of 0: torch's fusion of linear layers needs them."""
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) or norm.affine:
+        return norm
+    whole = type(norm)(norm.num_features, eps=norm.eps).eval()
+    whole.running_mean, whole.running_var = norm.running_mean, norm.running_var
+    return whole
 
 
 def _feeds_linear(norm: fx.Node) -> bool:

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter as LiteRt
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from pipeline.tflite import write_tflite
 from tests.quant.exact import run_exactly
 
 Floats = NDArray[np.float32]
@@ -173,6 +174,32 @@ def assert_steps(got: Result, wanted: Floats, *, steps: int) -> None:
     assert got.step is not None
     assert got.values.shape == wanted.shape
     assert np.abs(got.values - wanted).max() <= (steps + _STEP_ROUNDING) * got.step
+
+
+def check(
+    net: Net,
+    output: str,
+    written: Sequence[str] | None = None,
+    *,
+    steps: int = STEPS_LITERT,
+    batches: Sequence[int] = (8,),
+) -> Floats:
+    """Write the graph, compare it with ONNX Runtime and return what that gives for all samples.
+
+    ``written``: the operators that must stand in the file.
+    """
+    model = net.model(output)
+    data = write_tflite(model)
+    if written is not None:
+        assert operators(data) == list(written)
+    wanted = run_ort(model, net.samples)
+    for batch in batches:
+        got = run_tflite(data, net.samples[:batch])
+        if got.step is None:
+            assert_close(got, wanted[:batch])
+        else:
+            assert_steps(got, wanted[:batch], steps=steps)
+    return wanted
 
 
 def operators(data: bytes) -> Sequence[str]:

@@ -12,22 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UnsupportedOpError
 from pipeline.tflite import write_tflite
-from tests.tflite.nets import STEPS_LITERT, Net, assert_close, assert_steps, operators, run_ort, run_tflite
+from tests.tflite.nets import STEPS_LITERT, Net, assert_steps, check, operators, run_ort, run_tflite
 
 INF = float("inf")
-
-
-def check(net: Net, output: str, written: list[str] | None = None, *, steps: int = STEPS_LITERT) -> None:
-    """Write the graph and compare it with ONNX Runtime; ``written``: the operators that must stand in it."""
-    model = net.model(output)
-    data = write_tflite(model)
-    if written is not None:
-        assert operators(data) == written
-    got, wanted = run_tflite(data, net.samples), run_ort(model, net.samples)
-    if got.step is None:
-        assert_close(got, wanted)
-    else:
-        assert_steps(got, wanted, steps=steps)
 
 
 # ── clamping ────────────────────────────────────────────────────────────────────────────────────────────────────────

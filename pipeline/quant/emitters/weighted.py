@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import UnsupportedOpError
@@ -81,10 +82,12 @@ def _projection(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 def _batch_norm(out: Draft, node: fx.Node, layer: nn.Module) -> str:
     assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)  # noqa: S101
     label = node.meta["label"]
-    tensors = {"g": layer.weight, "b": layer.bias, "m": layer.running_mean, "v": layer.running_var}
-    constants = [
-        out.constant(f"{label}.{key}", array_of(tensor)) for key, tensor in tensors.items() if tensor is not None
-    ]
+    mean, variance = layer.running_mean, layer.running_var
+    assert mean is not None and variance is not None  # noqa: S101, PT018  (others are read as norms of each sample)
+    weight = torch.ones_like(mean) if layer.weight is None else layer.weight
+    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias
+    tensors = {"g": weight, "b": bias, "m": mean, "v": variance}
+    constants = [out.constant(f"{label}.{key}", array_of(tensor)) for key, tensor in tensors.items()]
     return out.op("BatchNormalization", (*inputs_of(out, node), *constants), label, epsilon=layer.eps)
 
 
