@@ -203,11 +203,17 @@ def run(
     return _ended(request, outcome, as_json=as_json, allow_open=allow_open)
 
 
+def _carry_option(function: F) -> F:
+    help_text = "What the next call is given; names such as h and hn say it themselves, unless --carry none."
+    return click.option("--carry", multiple=True, metavar="OUTPUT=INPUT", help=help_text)(function)
+
+
 @karui.command(short_help="Quantize an ONNX file: no training code, only samples.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--data", required=True, metavar="CARD|FOLDER|FILE", shell_complete=_complete("data"),
-    help="A card, a folder of pictures (one folder per class, or without classes), or an .npz file with x (and y).",
+    help="A card, a folder of pictures (one folder per class, or without classes), a .csv table, an .npz file "
+    "with x (and y), or IDX files.",
 )  # fmt: skip
 @click.option(
     "--target", "targets", multiple=True, default=[DEFAULT_TARGET], show_default=True, metavar="NAME|FILE",
@@ -224,10 +230,7 @@ def run(
     "--epochs", type=click.IntRange(0), default=0, show_default=True, metavar="N",
     help="Train so long with simulated int8: on labels or, without any, towards the float network's outputs.",
 )  # fmt: skip
-@click.option(
-    "--carry", multiple=True, metavar="OUTPUT=INPUT",
-    help="What the next call is given; names such as h and hn say it themselves, unless --carry none.",
-)  # fmt: skip
+@_carry_option
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", callback=_is_named,
     help="Folder of the run.  [default: runs/NAME]",
@@ -291,7 +294,8 @@ def quantize(
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--data", required=True, metavar="CARD|FOLDER|FILE", shell_complete=_complete("data"),
-    help="A card (its test split counts), a folder of pictures, or an .npz file with x (and y).",
+    help="A card (its test split counts), a folder of pictures, a .csv table, an .npz file with x (and y), or "
+    "IDX files.",
 )  # fmt: skip
 @click.option(
     "--float", "beside", type=click.Path(path_type=Path), metavar="FILE",
@@ -303,6 +307,7 @@ def quantize(
 )  # fmt: skip
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
+@_carry_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
 @_debug_option
@@ -314,6 +319,7 @@ def validate(
     target: str,
     runtime: str,
     output: str,
+    carry: tuple[str, ...],
     as_json: bool,
     allow_open: bool,
 ) -> int:
@@ -327,7 +333,9 @@ def validate(
     from pipeline.runs.records import to_json
     from pipeline.validating import Question, validate
 
-    question = Question(model=model, data=data, beside=beside, target=target, runtime=runtime, output=output)
+    question = Question(
+        model=model, data=data, beside=beside, target=target, runtime=runtime, output=output, carry=carry
+    )
     with results_alone():
         found = validate(question)
     if as_json:

@@ -84,7 +84,6 @@ def host_profile(root: Path = ROOT) -> TargetProfile:
         memory=MemorySpec(size_bytes=_memory_bytes(root)),
         os=_os_name(root),
         python=".".join(platform.python_version_tuple()[:2]),
-        threads=1,  # small networks lose with more, and one thread disturbs the machine's owner least
         sources=("detected",),
     )
     return profile.model_copy(update={"weight_bits": 7 if profile.saturates_int16 else 8})

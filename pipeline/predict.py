@@ -23,6 +23,7 @@ from pipeline.artifacts.handover import MODEL_FILE, Handover
 from pipeline.data.files import sha256_of
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, DataError, ModelError, nearest
+from pipeline.host import usable_cores
 from pipeline.onboard.about import TABLE, About
 from pipeline.onboard.answers import Answer, answers_of
 from pipeline.onboard.arrays import Arrays
@@ -48,6 +49,7 @@ class Model:
     about: About
     runtime: RuntimeName
     decision: dict[str, float] = field(default_factory=dict)
+    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,10 @@ def _model(path: Path, handover: Handover | None, runtime: str | None) -> Model:
             remedy="run the recipe again, or copy both files once more",
         )
     decision = dict(handover.decision) if handover and path.name in known else {}
-    return Model(path=path, about=about, runtime=_runtime(path, runtime), decision=decision)
+    chosen = _runtime(path, runtime)
+    ways = {(each.ship, each.runtime): each.threads for each in reversed(handover.targets)} if handover else {}
+    threads = min(ways.get((path.name, chosen), 1), usable_cores())
+    return Model(path=path, about=about, runtime=chosen, decision=decision, threads=threads)
 
 
 def _runtime(path: Path, wanted: str | None) -> RuntimeName:
@@ -175,7 +180,9 @@ def _piped(about: About) -> Iterator[Samples]:
 def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
     # exact: what the run itself was judged by, and what a processor on ARM computes
     apart = model.runtime != "onnxruntime"
-    session = open_session(model.path, model.runtime, signature=model.about.signature, exact=True, apart=apart)
+    session = open_session(
+        model.path, model.runtime, threads=model.threads, signature=model.about.signature, exact=True, apart=apart
+    )
     try:
         while (portion := _next(portions)) is not None:
             outputs = session.run(portion.inputs)

@@ -34,8 +34,9 @@ from pipeline.onboard.stepping import first_step, stepping
 from pipeline.onboard.timing import measure
 from pipeline.runtimes import Session, executed, open_session, peak_memory_bytes, unavailable
 from pipeline.starting.files import relative, render
-from pipeline.starting.models import card_named
-from pipeline.starting.samples import Given, given_by
+from pipeline.starting.given import Given
+from pipeline.starting.models import card_named, files_of
+from pipeline.starting.samples import given_by
 from pipeline.starting.sequences import carried_of, sequences_by
 from pipeline.tasks import OUTPUT, Task, named
 
@@ -55,6 +56,7 @@ class Question:
     target: str = ""
     runtime: str = ""
     output: str = ""
+    carry: tuple[str, ...] = ()  # "stateN=state": what is handed on to the next call, or "none"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,11 +244,17 @@ def _first_that_opens(path: Path, runtimes: list[RuntimeName]) -> tuple[RuntimeN
 def _asked(question: Question, opened: _Opened, beside: _Opened | None) -> _Asked:
     card = card_named(question.data)
     if card is not None:
+        if question.carry:
+            remedy = 'say it there: [inputs.NAME] carried = "OUTPUT"; and leave --carry out'
+            raise ConfigError(f"the card {card} says what is carried", where="--carry", remedy=remedy)
         return _of_card(*catalog.load_card(str(card)))
     own_names = [replace(spec, name=outside_name(spec.name)) for spec in opened.inputs]
     inputs = opened.inputs if len(own_names) == 1 else own_names
-    carried, _ = carried_of(inputs, opened.outputs, ())
+    carried, _ = carried_of(inputs, opened.outputs, question.carry)
+    if question.carry and carried and beside is None:
+        raise ConfigError("nobody says what is right", where="--carry", remedy="name the float file: --float FILE")
     if carried and beside is not None:
+        _check_carried(beside, carried)
         return _of_sequences(question, beside, Signature(tuple(inputs), opened.outputs, carried))
     given = given_by(Path(question.data), inputs, opened.outputs)
     if not given.inputs:
@@ -260,6 +268,16 @@ def _asked(question: Question, opened: _Opened, beside: _Opened | None) -> _Aske
     return _agreeing(
         {name: _prepared(x, spec, given) for name, (spec, x) in zip(names, shaped, strict=True)}, beside, {}
     )
+
+
+def _check_carried(beside: _Opened, carried: Mapping[str, str]) -> None:
+    """Refuse a float file whose state has other names."""
+    there = {"output": [each.name for each in beside.outputs], "input": [outside_name(e.name) for e in beside.inputs]}
+    for kind, names in (("output", list(carried)), ("input", list(carried.values()))):
+        for name in names:
+            if name not in there[kind]:
+                what = f"has no {kind} '{name}', which the other file carries{nearest(name, there[kind])}"
+                raise ModelError(what, where=str(beside.path), remedy="both files have to call their state alike")
 
 
 def _of_sequences(question: Question, beside: _Opened, signature: Signature) -> _Asked:
@@ -298,6 +316,7 @@ def _card(given: Given, opened: _Opened) -> str:
         given=given,
         name="validated",
         place=relative(given.place),
+        files=files_of(given),
         arrays=[pair for pair in given.arrays if pair[0] != pair[1]],
         inputs=[replace(spec, name=outside_name(spec.name)) for spec in opened.inputs],
         outputs=(),

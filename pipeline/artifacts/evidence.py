@@ -244,6 +244,33 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tried:
+    """Single inferences with more threads, timed in turn with those of fewer."""
+
+    threads: int
+    than: int
+    ratio: Interval  # time with more / time with fewer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Over how many threads a file is run: a decision, taken once and kept."""
+
+    threads: int
+    tried: tuple[Tried, ...]  # none where there is one core, or the runtime is not usable here
+    place: Place
+
+    @property
+    def summary(self) -> str:
+        """Say how many, and how much faster the last of them were."""
+        said = [
+            f"{each.threads} threads take {each.ratio.value:.2f} times as long as {each.than}"
+            for each in self.tried[-1:]
+        ]
+        return "; ".join([f"{self.threads} thread{'s' if self.threads > 1 else ''}", *said])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutedOp:
     """One node of the graph that a runtime really executes (after its own optimisation)."""
 

@@ -40,6 +40,7 @@ class HandedTarget:
     ship: str | None  # a file; None: none is fit
     runtime: str | None
     why: str
+    threads: int = 1  # of the runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def _targets(outcome: Outcome) -> list[HandedTarget]:
             ship=names[each.verdict.ship.variant] if each.verdict.ship else None,
             runtime=each.verdict.ship.program if each.verdict.ship else None,
             why=each.verdict.why,
+            threads=each.ship_threads,
         )
         for each in outcome.targets
     ]

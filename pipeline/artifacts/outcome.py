@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.artifacts.evidence import Measurement, Metric, Observed, Place, Predicted
+from pipeline.artifacts.evidence import Measurement, Metric, Observed, Place, Predicted, Spread
 from pipeline.artifacts.files import Exported, ExportSet, Variant, Way
 from pipeline.artifacts.networks import NOT_IN_KEY, DataFacts, DataRef, Digest, NetworkRef, Threads
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized
@@ -109,11 +109,17 @@ class Judged:
     target: str
     title: str
     weight_bits: int
-    threads: int  # that the target's profile asks for
+    threads: int  # that the numbers are for: those of the target's profile, 1 where it leaves them open
     candidates: tuple[Way, ...]  # its files in its runtime: float, then int8, as far as there are
     compared: tuple[Way, Way] | None  # float and int8 of this target's comparison; None without int8
     measurements: tuple[Measurement, ...]  # those that stand for this target; none of another machine
     verdict: Verdict
+    spread: Spread | None = None  # None: the target's profile says how many threads
+
+    @property
+    def ship_threads(self) -> int:
+        """Return how many threads the file that ships is run with."""
+        return self.spread.threads if self.spread else self.threads
 
     @property
     def summary(self) -> str:

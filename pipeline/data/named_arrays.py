@@ -9,7 +9,7 @@ Shapes: N samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -42,13 +42,14 @@ class Origin:
     suffix: str  # "", "_train" …
     remedy: str
     held: tuple[str, ...] = ()  # all names there, also of arrays that mean nothing here
+    called: Mapping[str, str] = field(default_factory=dict)  # x, y_train … → its name there, where that is another
 
     def array(self, name: str) -> NDArray[Any]:
         """Return an array.  Raises DataError when it is not there."""
         full = name + self.suffix
         if full not in self.arrays:
             raise DataError(
-                f"holds no array '{full}', found {_listed(self.held or sorted(self.arrays))}",
+                f"holds no array '{self.called.get(full, full)}', found {_listed(self.held or sorted(self.arrays))}",
                 where=self.where,
                 remedy=self.remedy,
             )
@@ -56,7 +57,7 @@ class Origin:
 
     def place(self, name: str) -> str:
         """Return file and array, for errors."""
-        return f"{self.where}: {name}{self.suffix}"
+        return f"{self.where}: {self.called.get(name + self.suffix, name + self.suffix)}"
 
 
 def names_in_use(card: DatasetCard) -> set[str]:
@@ -71,15 +72,29 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def origins_in_one(
-    arrays: Arrays, card: DatasetCard, where: str, remedy: str, held: Sequence[str]
+    arrays: Arrays,
+    card: DatasetCard,
+    where: str,
+    remedy: str,
+    *,
+    held: Sequence[str],
+    called: Mapping[str, str] | None = None,
 ) -> dict[str, Origin]:
-    """Return split → its arrays where all lie together: divided where the first input is; ``held``: all names there."""
+    """Return split → its arrays where all lie together: divided where the first input is.
+
+    ``held``: all names there; ``called``: as of ``Origin``.
+    """
     first = next(iter(_arrays_of_inputs(card).values()))
     divided = f"{first}_train" in arrays
     present = [split for split in SPLITS if f"{first}_{split}" in arrays] if divided else ["train"]
     return {
         split: Origin(
-            arrays=arrays, where=where, suffix=f"_{split}" if divided else "", remedy=remedy, held=tuple(held)
+            arrays=arrays,
+            where=where,
+            suffix=f"_{split}" if divided else "",
+            remedy=remedy,
+            held=tuple(held),
+            called=called or {},
         )
         for split in present
     }

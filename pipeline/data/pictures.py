@@ -1,4 +1,4 @@
-"""Pictures on the disk: decoded when they are read, by a few threads, since the decoders let go of Python's lock.
+"""Pictures on the disk: decoded when they are read, by threads, since the decoders let go of Python's lock.
 
 Shapes: N pictures, n of them read at once, C channels, H height, W width.
 """
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from pipeline.data.checks import checked_masks
 from pipeline.data.source import INPUT, Batch, Indices
 from pipeline.errors import DataError
+from pipeline.host import usable_cores
 from pipeline.onboard.arrays import Arrays, PictureForm, concatenated
 from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.pictures import check_picture, read_mask, read_picture
 
 ON_DISK_FROM_BYTES = 64 << 20  # of pixels; fewer are held in memory
-_THREADS = 4
+THREADS = max(4, usable_cores())  # a disk that is far away wants some in flight even where there is one core
 _DECODE_AT_ONCE = 1024  # pictures between two looks at the results: keeps the queue short
 
 Read = TypeVar("Read")
@@ -163,8 +164,8 @@ def _said_here(read: Callable[[Path, PictureForm], Read], path: Path, form: Pict
 
 
 def _side_by_side(work: Callable[[int], object], count: int) -> None:
-    """Do ``work`` for 0 … count-1 in a few threads; the first error in that order is raised."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    """Do ``work`` for 0 … count-1 in some threads; the first error in that order is raised."""
+    with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, count, _DECODE_AT_ONCE):
             for _ in pool.map(work, range(start, min(start + _DECODE_AT_ONCE, count))):
                 pass

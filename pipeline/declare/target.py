@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -49,11 +49,16 @@ class TargetProfile(Spec):
     os: str
     python: str
     runtime: RuntimeName | Literal["auto"] = "auto"  # "auto": onnxruntime or litert, whichever is faster
-    threads: int = Field(1, ge=1, le=1024)
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # "auto": 1 … cores, the fastest
     precision: Precision = "int8"  # what to ship when it passes; fp32 otherwise
     weight_bits: Literal[7, 8] = 8  # 7 where 8-bit weights saturate: x86 AVX2 without VNNI
     limits: TargetLimits = TargetLimits()
     sources: tuple[str, ...] = ()  # where the figures come from
+
+    @property
+    def judged_threads(self) -> int:
+        """Return the number of threads that files are compared with: 1 where the profile leaves it open."""
+        return 1 if self.threads == "auto" else self.threads
 
     @property
     def saturates_int16(self) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "prune",
     "quantize",
     "report",
+    "spread",
     "train",
 ]
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.stages.prune import prune
     from pipeline.stages.quantize import quantize
     from pipeline.stages.report import report
+    from pipeline.stages.spread import spread
     from pipeline.stages.threads import choose_threads
     from pipeline.stages.train import train
 else:
@@ -51,8 +53,9 @@ else:
     predict = deferred("pipeline.stages.predict", "predict")
     observe = deferred("pipeline.stages.observe", "observe")
     judge = deferred("pipeline.stages.judge", "judge")
+    spread = deferred("pipeline.stages.spread", "spread")
     report = deferred("pipeline.stages.report", "report")
 
-# "validate" is predict, observe and judge
+# "validate" is predict, observe, judge and spread
 StageName = Literal["train", "finetune", "prune", "quantize", "export", "validate", "report"]
 STAGES: tuple[StageName, ...] = ("train", "finetune", "prune", "quantize", "export", "validate", "report")

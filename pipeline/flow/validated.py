@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.artifacts.evidence import Observed, Predicted
-from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported
+from pipeline.artifacts.evidence import Observed, Predicted, Spread
+from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.target import TargetProfile
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import judge, observe, predict
+from pipeline.flow.stages import judge, observe, predict, spread
 from pipeline.host import is_this_machine, usable_cores
 
 
@@ -39,7 +39,7 @@ def validate(job: Job, network: Network) -> Validated:
         place=measured_here(),
         runtimes=runtimes_here(),
     )
-    targets = tuple(
+    judged = [
         job.run.step(
             f"judge-{target.name}",
             judge,
@@ -50,8 +50,39 @@ def validate(job: Job, network: Network) -> Validated:
             observed=(_as_seen_from(target, observed),),
         )
         for target in job.asked.targets
-    )
+    ]
+    targets = tuple(_with_threads(job, network, judged))
     return Validated(predicted=predicted, observed=(observed,), targets=targets)
+
+
+def _with_threads(job: Job, network: Network, judged: Sequence[Judged]) -> Iterator[Judged]:
+    """Settle the threads of every file that ships, once for all targets alike, unless the target says how many."""
+    found: dict[tuple[Way, int], Spread] = {}
+    for target, each in zip(job.asked.targets, judged, strict=True):
+        ship, cores = each.verdict.ship, min(target.cpu.cores, usable_cores())
+        if target.threads != "auto" or ship is None:
+            yield each
+            continue
+        if (ship, cores) not in found:
+            found[ship, cores] = job.run.step(
+                f"spread-{ship.variant.key}",
+                spread,
+                data=job.asked.data,
+                file=next(file for some in network.exports for file in some.files if file.variant == ship.variant),
+                program=ship.program,
+                version=runtimes_here()[ship.program],
+                cores=cores,
+                place=measured_here(),
+            )
+        yield _told(each, found[ship, cores])
+
+
+def _told(judged: Judged, found: Spread) -> Judged:
+    """Say in the verdict what more threads win."""
+    won = [each for each in found.tried if each.threads == found.threads]
+    times = [f"{each.threads} threads take {each.ratio.value:.2f} times as long as {each.than}" for each in won]
+    why = "; ".join([judged.verdict.why, *(f"{said} ({found.place.text})" for said in times)])
+    return replace(judged, spread=found, verdict=replace(judged.verdict, why=why))
 
 
 def _predict(job: Job, network: Network) -> tuple[Predicted, ...]:
@@ -101,7 +132,7 @@ def _predict_unpruned(job: Job, before: Checkpoint | None) -> tuple[Predicted, .
 
 def _thread_counts(targets: Sequence[TargetProfile]) -> tuple[int, ...]:
     """Return the thread counts to time with: those of the targets, as far as this machine has the cores."""
-    return tuple(sorted({min(target.threads, usable_cores()) for target in targets}))
+    return tuple(sorted({min(target.judged_threads, usable_cores()) for target in targets}))
 
 
 def _as_seen_from(target: TargetProfile, observed: Observed) -> Observed:

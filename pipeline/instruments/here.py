@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Place
+from pipeline.artifacts.evidence import Interval, Place
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.training import Paid
 from pipeline.declare.words import RuntimeName
@@ -139,6 +139,18 @@ def compare_speed(
     first, second = (_opener_of(path, runtime, threads) for path in (candidate, reference))
     speed = compare_sessions(first, second, budget_s=budget_s, seed=seed)
     return Paid(ratio=speed.ratio.value, low=speed.ratio.low, high=speed.ratio.high, of="latency", place=place())
+
+
+def compare_threads(
+    each: FileWay, sample: Arrays, *, more: int, fewer: int, budget_s: float, seed: int = 0
+) -> Interval:
+    """Return the time of one inference with more threads / that with fewer, on one raw sample (1, …).
+
+    Sessions of both are opened until the difference is clear or the budget is spent (``judging.latency.compare``).
+    """
+    with reusing_children():
+        first, second = (_opener(each, sample, threads) for threads in (more, fewer))
+        return compare_sessions(first, second, budget_s=budget_s, seed=seed).ratio
 
 
 def _opener(each: FileWay, sample: Arrays, threads: int) -> Opener:

@@ -104,7 +104,7 @@ def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[M
     Never another machine's.  With the target's number of threads, or the next lower one that there is.
     """
     best: dict[tuple[Quantity, Way], Measurement] = {}
-    own = [each for each in found if each.place.profile == target.name and each.threads <= target.threads]
+    own = [each for each in found if each.place.profile == target.name and each.threads <= target.judged_threads]
     for each in sorted(own, key=lambda each: (_BEST_FIRST.index(each.place.how), -each.threads)):
         best.setdefault((each.quantity, each.way), each)
     return tuple(best.values())

@@ -17,14 +17,15 @@ from torch import Tensor, fx, nn
 from pipeline.graph.kinds import module_of
 from pipeline.quant.calibrate import bound_scales
 from pipeline.quant.grids import WEIGHTED
+from pipeline.quant.samples import some_of
 
-_MOST_SAMPLES = 128
+_MOST_SAMPLES, _MOST_VALUES = 128, 1 << 26  # large samples have many values of each channel
 
 
 @torch.no_grad()
 def correct_biases(prepared: fx.GraphModule, folded: fx.GraphModule, inputs: Tensor) -> None:
     """Correct the biases of a calibrated graph, in place, by the float graph's outputs on ``inputs`` (N, …)."""
-    inputs = inputs[:_MOST_SAMPLES]
+    inputs = some_of(inputs, folded, most=_MOST_SAMPLES, values=_MOST_VALUES)
     labels = {node.meta["label"] for node in prepared.graph.nodes if _has_bias(node)}
     wanted = _Means(folded, labels)
     wanted.run(inputs)

@@ -101,6 +101,8 @@ def _quantized_nodes(prepared: fx.GraphModule, float_layers: Collection[str]) ->
     for region in _regions(quantized):
         if not any(RULES[_kind(node)].weighted for node in region) and _meets_float(region):
             quantized -= region
+    for node in compute_nodes(prepared):
+        node.meta["left_float"] = node.meta["label"] in float_layers
     for node in possible - quantized:
         node.meta["beside_float"] = RULES[_kind(node)].output is not Output.SAME
     return quantized
@@ -302,7 +304,7 @@ def float_reasons(prepared: fx.GraphModule) -> tuple[str, ...]:
             continue
         rule = RULES[kind_of(module)]
         note = rule.note
-        if rule.weighted and not isinstance(module, WEIGHTED):
+        if node.meta.get("left_float") or (rule.weighted and not isinstance(module, WEIGHTED)):
             note = "left float to keep the margin"
         elif node.meta.get("beside_float"):
             note = "beside float operations, where integers would round and save no time"

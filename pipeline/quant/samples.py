@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pipeline.data.calibration import calibration_indices
 from pipeline.data.source import Dataset, everything
 from pipeline.declare.card import DatasetCard
 from pipeline.graph.ends import apart, joined_arrays
+from pipeline.graph.kinds import compute_nodes
 from pipeline.onboard.arrays import Arrays, Signature, TensorSpec, concatenated
 from pipeline.onboard.frontend import Frontend, prepare
 from pipeline.onboard.stepping import steps
 from pipeline.quant.raw import Values, values_of_bytes
+
+_FEWEST = 8
 
 
 def calibration_inputs(
@@ -56,6 +61,12 @@ def calibration_raw(dataset: Dataset, *, most: int | None = None) -> Arrays:
     if most is not None and len(indices) > most:
         indices = indices[_spread(len(indices), most)]
     return dataset.train.read(indices).inputs
+
+
+def some_of(inputs: Tensor, graph: fx.GraphModule, *, most: int, values: int) -> Tensor:
+    """Return the first of the samples (N, …): as many as have about so many values in all layers together."""
+    of_a_sample = sum(math.prod(node.meta["shape"][1:]) for node in compute_nodes(graph))
+    return inputs[: max(_FEWEST, min(most, values // max(1, of_a_sample)))]
 
 
 def values_of(dataset: Dataset, frontend: Frontend) -> Values | None:

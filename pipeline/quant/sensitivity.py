@@ -12,12 +12,15 @@ from torch import Tensor, fx
 from pipeline.artifacts.training import LayerQuality
 from pipeline.graph.ends import Outputs, is_end
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
+from pipeline.progress import Progress, Silent
 from pipeline.quant.calibrate import unquantized
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.grids import QUANTIZERS, WEIGHTED, runs_inside
+from pipeline.quant.samples import some_of
 from pipeline.quant.scheme import RULES
 
 _MOST_SAMPLES = 128
+_MOST_VALUES = 1 << 30  # computed in all passes together: some ten seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +32,31 @@ class _Part:
     quantizer: ActivationQuantizer | None
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What 8 bits do to the layers of a network, each alone."""
+
+    rows: tuple[LayerQuality, ...]  # in the network's order
+    worst_first: tuple[str, ...]  # by what is lost of what tells samples apart: outputs may have much in common
+
+
 def layer_quality(prepared: fx.GraphModule, inputs: Tensor) -> tuple[LayerQuality, ...]:
     """Measure every layer of a calibrated graph on ``inputs`` (N, …), in order."""
-    inputs = inputs[:_MOST_SAMPLES]
+    return sensitivity(prepared, inputs).rows
+
+
+@torch.no_grad()
+def sensitivity(prepared: fx.GraphModule, inputs: Tensor, progress: Progress | None = None) -> Sensitivity:
+    """Measure every layer of a calibrated graph on ``inputs`` (N, …); of large samples a few are enough."""
+    progress = progress or Silent()
     prepared.eval()
     parts = _parts(prepared)
+    inputs = some_of(inputs, prepared, most=_MOST_SAMPLES, values=_MOST_VALUES // (len(parts) + 1))
+    progress.start("layers", len(parts))
     with unquantized(prepared):
         reference = prepared(inputs)
-        rows = []
+        common = reference.mean(0)
+        rows, told = [], {}
         for part in parts:
             noise = _ActivationNoise()
             for piece in (part.weighted, part.quantizer):
@@ -55,8 +74,10 @@ def layer_quality(prepared: fx.GraphModule, inputs: Tensor) -> tuple[LayerQualit
                     precision="int8",
                 )
             )
+            told[part.label] = output_sqnr_db(prepared, reference - common, output - common)
             _switch_off(part)
-    return tuple(rows)
+            progress.advance()
+    return Sensitivity(rows=tuple(rows), worst_first=tuple(sorted(told, key=lambda label: told[label])))
 
 
 def output_sqnr_db(graph: fx.GraphModule, signal: Tensor, noisy: Tensor) -> float:

@@ -46,10 +46,11 @@ class _Part(BaseModel):
 
 
 class Ship(_Part):
-    """Which file to ship (None: none is fit) and why."""
+    """Which file to ship (None: none is fit) and why, and how many threads run it."""
 
     artifact: str | None
     why: str
+    threads: int = 1
 
 
 class CheckPart(_Part):
@@ -215,7 +216,7 @@ def _target(outcome: Outcome, target: Judged) -> TargetPart:
         passed=target.verdict.passed,
         state=target.verdict.state,
         to_try=advice(outcome, target),
-        ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why),
+        ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why, threads=target.ship_threads),
         checks=tuple(_check(each) for each in target.verdict.checks),
         measurements=measurements_of(outcome, target),
     )

@@ -35,19 +35,19 @@ class Yourself:
 def yourselves(outcome: Outcome) -> tuple[Yourself, ...]:
     """Return the lines for each file that ships, each once; none for inputs that cannot be said in a few lines."""
     by_variant = {file.variant: file for file in outcome.files}
-    targets: dict[tuple[str, Program], list[str]] = {}
-    files: dict[tuple[str, Program], Exported] = {}
+    targets: dict[tuple[str, Program, int], list[str]] = {}
+    files: dict[str, Exported] = {}
     for target in outcome.targets:
         ship = target.verdict.ship
         if ship is not None and ship.variant in by_variant:
             file = by_variant[ship.variant]
-            files[file.filename, ship.program] = file
-            targets.setdefault((file.filename, ship.program), []).append(target.target)
+            files[file.filename] = file
+            targets.setdefault((file.filename, ship.program, target.ship_threads), []).append(target.target)
     decision = outcome.predicted[0].chosen if outcome.predicted else {}
-    made = ((files[at], at[1], tuple(names)) for at, names in targets.items())
+    made = ((files[name], program, threads, tuple(names)) for (name, program, threads), names in targets.items())
     return tuple(
-        _yourself(file, file.about, program, names, decision)
-        for file, program, names in made
+        _yourself(file, file.about, program=program, threads=threads, targets=names, decision=decision)
+        for file, program, threads, names in made
         if file.about is not None and _can_be_said(file.about)
     )
 
@@ -58,12 +58,18 @@ def _can_be_said(about: About) -> bool:
 
 
 def _yourself(
-    file: Exported, about: About, program: Program, targets: tuple[str, ...], decision: Mapping[str, float]
+    file: Exported,
+    about: About,
+    *,
+    program: Program,
+    threads: int,
+    targets: tuple[str, ...],
+    decision: Mapping[str, float],
 ) -> Yourself:
     source, filename, onnx = about.inputs[0], file.filename, program == "onnxruntime"
     last = not onnx and source.stored.layout == "NHWC"  # where the channels stand
     read, imports, wanted = _reading(source, channels_last=last)
-    run = _run_onnx(file, source) if onnx else _run_tflite(filename, about)
+    run = _run_onnx(file, source, threads) if onnx else _run_tflite(filename, about, threads)
     body = [*read, *_steps(source, channels_last=last), *run]
     body += named(about.task).printing(about.outputs[0], decision)
     if any("about[" in line for line in body):
@@ -222,28 +228,32 @@ _STEPS: Mapping[str, Callable[[Mapping[str, Any], int, int], list[str]]] = {
 # ── the file, and what it says ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_onnx(file: Exported, source: Input) -> list[str]:
-    exact = [
+def _run_onnx(file: Exported, source: Input, threads: int) -> list[str]:
+    options = [
         "options = onnxruntime.SessionOptions()",
+        f"options.intra_op_num_threads = {threads}",
+    ]
+    exact = [
         'options.add_session_config_entry("session.x64quantprecision", "1")  # no overflow on older x86',
     ]
     # without it, the runtime makes integers of layers that were left float on purpose
     kept = ', disabled_optimizers=["WeightBiasQuantization"]' if file.float_ops else ""
-    how = f", options{kept}" if file.variant.precision == "int8" else ""
+    int8 = file.variant.precision == "int8"
     return [
         *_as_integers(source.stored),
-        *(exact if how else []),
-        f"session = onnxruntime.InferenceSession({file.filename!r}{how})",
+        *options,
+        *(exact if int8 else []),
+        f"session = onnxruntime.InferenceSession({file.filename!r}, options{kept if int8 else ''})",
         f"y = session.run(None, {{{source.stored.name!r}: x}})[0]",
     ]
 
 
-def _run_tflite(filename: str, about: About) -> list[str]:
+def _run_tflite(filename: str, about: About, threads: int) -> list[str]:
     into, out = about.inputs[0].stored, about.outputs[0].stored
     y = f'model.get_signature_runner()(**{{"{about.inputs[0].name}": x}})["{about.outputs[0].name}"]'
     return [
         *_as_integers(into),
-        f"model = Interpreter({filename!r})",
+        f"model = Interpreter({filename!r}{f', num_threads={threads}' if threads > 1 else ''})",
         f"y = {y}",
         *([f"y = (np.float32(y) - ({out.zero_point})) * np.float32({out.scale!r})"] if out.scale else []),
         *(["y = y.transpose(0, 3, 1, 2)  # NCHW"] if out.layout == "NHWC" else []),

@@ -142,7 +142,7 @@ def _judged(bench: _Bench, limits: RecipeLimits, predicted: Sequence[Predicted])
         target=target.name,
         title=target.title,
         weight_bits=target.weight_bits,
-        threads=target.threads,
+        threads=target.judged_threads,
         candidates=tuple(each.way for each in (fp32, int8) if each),
         compared=(compared[0].first, compared[0].second) if compared else None,
         measurements=bench.standing,
@@ -180,7 +180,7 @@ def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measur
     of_memory = [each for each in found if each.quantity == "peak_memory_bytes"]
     known = {each.way for each in of_memory if each.place.profile == target.name}
     elsewhere: dict[Way, Measurement] = {}
-    for each in sorted(of_memory, key=lambda each: abs(each.threads - target.threads)):
+    for each in sorted(of_memory, key=lambda each: abs(each.threads - target.judged_threads)):
         if each.way not in known and each.place.how == "measured":
             elsewhere.setdefault(each.way, each)
     return tuple(estimated_memory(target, each) for each in elsewhere.values())
@@ -235,7 +235,7 @@ def _timings(bench: _Bench, int8: Candidate | None, fp32: Candidate | None) -> t
     if int8 is None or fp32 is None:
         return None
     for one in bench.observed:
-        pair = [_timing(one, each.way, bench.target.threads) for each in (int8, fp32)]
+        pair = [_timing(one, each.way, bench.target.judged_threads) for each in (int8, fp32)]
         if pair[0] and pair[1] and pair[0].threads == pair[1].threads:
             return one.place, pair[0], pair[1]
     return None
@@ -252,7 +252,7 @@ def _faster(bench: _Bench, candidate: Candidate | None) -> Faster | None:
 def _faster_ways(bench: _Bench, candidate: Candidate) -> list[Faster]:
     """Compare all ways of a candidate's precision with it, where that was timed first."""
     for one in bench.observed:
-        own = _timing(one, candidate.way, bench.target.threads)
+        own = _timing(one, candidate.way, bench.target.judged_threads)
         if own is None:
             continue
         others = [each for each in one.timings if each.threads == own.threads and each.way.variant in bench.files]

@@ -9,7 +9,7 @@ Shapes: N calibration samples.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor, fx
 
 from pipeline import tasks
 from pipeline.artifacts.networks import DataFacts, DataRef
-from pipeline.artifacts.training import Checkpoint, Epoch, LayerQuality, Quantized
+from pipeline.artifacts.training import Checkpoint, Epoch, Quantized
 from pipeline.data.load import load
 from pipeline.data.source import Dataset
 from pipeline.declare.recipe import QuantizeSpec, TrainSpec
 from pipeline.graph.ends import joined
+from pipeline.graph.kinds import compute_nodes
 from pipeline.graph.params import QuantParams
 from pipeline.networks.checkpoints import learn_step_sizes, restore_float, save
 from pipeline.networks.from_torch import folded_graph
@@ -30,16 +31,17 @@ from pipeline.quant.calibrate import bound_scales, calibrate
 from pipeline.quant.correct import correct_biases
 from pipeline.quant.deployed import Deployed
 from pipeline.quant.equalize import equalized
-from pipeline.quant.prepare import freeze, prepare, quantized_labels
+from pipeline.quant.prepare import freeze, prepare
 from pipeline.quant.raw import grid_of_bytes, pin_input
 from pipeline.quant.samples import calibration_inputs, values_of
-from pipeline.quant.sensitivity import layer_quality, output_sqnr_db
+from pipeline.quant.sensitivity import output_sqnr_db, sensitivity
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import Task
 from pipeline.training.batches import Samples, hold
 from pipeline.training.devices import pick_device, using_threads
 from pipeline.training.loop import Fit, best_value, evaluate, fit
 
+_ONE_BY_ONE = 4  # layers back to float, before more are tried at a time
 _JUDGED_SAMPLES = 256  # of the validation split, for the choice between ways to calibrate
 
 
@@ -88,8 +90,8 @@ def quantize(
     """Return the fake-quantized network; ``train`` gives batch size, optimizer and augmentation of QAT.
 
     Calibration keeps what comes nearest to the float outputs.  The validation metric of the integers decides: QAT's
-    best epoch is taken unless plain calibration is better, then the layers that hurt the output most go back to float,
-    one by one, until the loss is within ``spec.margin_pp`` points.  ``threads``: of torch; ``device``: "cpu" or "cuda".
+    best epoch is taken unless plain calibration is better, then the layers that hurt the output most go back to float
+    until the loss is within ``spec.margin_pp`` points.  ``threads``: of torch; ``device``: "cpu" or "cuda".
     """
     if spec.method == "none":
         return Quantized(
@@ -159,23 +161,25 @@ def _quantize(job: _Job, calibration: Tensor) -> Quantized:
         history = _train(job, trained)
         if not job.task.METRIC.better(ptq_value, best_value(history, job.task.METRIC)):
             way, prepared = replace(way, calibrated=trained, corrected_by=None, trained=True), trained
-    quality = layer_quality(prepared, calibration)
-    prepared, float_layers, reached = _within_margin(job, way, prepared, quality)
+    measured = sensitivity(prepared, calibration, job.work.progress)
+    reached = _within_margin(job, way, prepared, measured.worst_first)
     return Quantized(
         checkpoint=save(
-            prepared,
+            reached.prepared,
             job.work.store,
             ref=job.checkpoint.network,
             edits=job.checkpoint.edits,
             metric=job.task.METRIC,
-            val_metric=reached,
+            val_metric=reached.value,
             history=history,
         ),
         method=job.spec.method,
         weight_bits=job.weight_bits,
         ptq_val_metric=ptq_value,
-        layers=tuple(replace(row, precision="fp32") if row.layer in float_layers else row for row in quality),
-        float_layers=tuple(float_layers),
+        layers=tuple(
+            replace(row, precision="fp32") if row.layer in reached.float_layers else row for row in measured.rows
+        ),
+        float_layers=tuple(reached.float_layers),
     )
 
 
@@ -243,23 +247,61 @@ def _train(job: _Job, prepared: fx.GraphModule) -> list[Epoch]:
     return history
 
 
-def _within_margin(
-    job: _Job, way: _Way, prepared: fx.GraphModule, quality: Collection[LayerQuality]
-) -> tuple[fx.GraphModule, list[str], float]:
-    """Put layers back to float, those that cost the network's output most first, until the margin is kept.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Attempt:
+    """A network with some layers in float, and the metric of its integers."""
+
+    prepared: fx.GraphModule
+    float_layers: list[str]
+    value: float
+
+
+def _within_margin(job: _Job, way: _Way, prepared: fx.GraphModule, worst_first: Sequence[str]) -> _Attempt:
+    """Put as few layers back to float as keep the margin, those that cost the network's output most first.
 
     When nothing keeps it, the best attempt stays, and the verdict will say so.
     """
-    metric, labels = job.task.METRIC, quantized_labels(prepared)
-    worst_first = [row.layer for row in sorted(quality, key=lambda row: row.output_sqnr_db) if row.layer in labels]
-    best = prepared, list[str](), job.value(prepared)
-    for count in range(1, len(worst_first) + 1):
-        if job.inside_margin(best[2]):
+    metric, layers_of = job.task.METRIC, {node.meta["label"] for node in compute_nodes(way.graph)}
+    worst_first = [layer for layer in worst_first if layer in layers_of]
+    best = _Attempt(prepared=prepared, float_layers=[], value=job.value(prepared))
+    kept: dict[int, _Attempt] = {}
+
+    def keeps(count: int) -> bool:
+        nonlocal best
+        layers = worst_first[:count]
+        candidate = way.with_float(layers, weight_bits=job.weight_bits)
+        found = _Attempt(prepared=candidate, float_layers=layers, value=job.value(candidate))
+        named = layers[0] if count == 1 else f"{layers[-1]} and {count - 1} worse"
+        job.work.progress.say(f"{named} back to float: validation {metric.name} {metric.text(found.value)}")
+        if metric.better(found.value, best.value):
+            best = found
+        if job.inside_margin(found.value):
+            kept[count] = found
+        return count in kept
+
+    if job.inside_margin(best.value):
+        return best
+    fewest = fewest_that_keep(len(worst_first), keeps)
+    return best if fewest is None else kept[fewest]
+
+
+def fewest_that_keep(most: int, keeps: Callable[[int], bool]) -> int | None:
+    """Return the least count of 1 … ``most`` that keeps something, None where none does, by few tries.
+
+    The first few are tried one by one, then twice as many each time; between the last that does not keep it and the
+    first that does, half of what is left is dropped at a time.
+    """
+    counts = list(range(1, min(_ONE_BY_ONE, most) + 1))
+    while counts and counts[-1] < most:
+        counts.append(min(2 * counts[-1], most))
+    fails = count = 0
+    for count in counts:
+        if keeps(count):
             break
-        candidate = way.with_float(worst_first[:count], weight_bits=job.weight_bits)
-        reached = job.value(candidate)
-        said = f"validation {metric.name} {metric.text(reached)}"
-        job.work.progress.say(f"{worst_first[count - 1]} back to float: {said}")
-        if metric.better(reached, best[2]):
-            best = candidate, worst_first[:count], reached
-    return best
+        fails = count
+    else:
+        return None
+    while count - fails > 1:
+        middle = (fails + count) // 2
+        fails, count = (fails, middle) if keeps(middle) else (middle, count)
+    return count

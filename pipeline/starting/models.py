@@ -24,7 +24,8 @@ from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec
 from pipeline.onboard.stepping import stepping
 from pipeline.runs.store import write_atomic
 from pipeline.starting.files import NAME, plain_name, relative, render
-from pipeline.starting.samples import Given, given_by
+from pipeline.starting.given import Given
+from pipeline.starting.samples import given_by
 from pipeline.starting.sequences import carried_of, sequences_by
 
 _VAL, _TEST = 0.1, 0.4  # nothing is trained: most samples measure
@@ -153,18 +154,18 @@ def _sample_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _card(given: Given, network: OnnxNetwork, carried: Mapping[str, str], name: str, card: Path) -> dict[Path, bytes]:
     """Return the card, and the samples with what the float network gives for them where nobody labelled them."""
     files: dict[Path, bytes] = {}
-    place, arrays = given.place, given.arrays
-    if given.inputs:
-        place, arrays = Path(f"{name}-samples.npz"), ()
-        files[place] = _npz({**given.inputs, "y": _outputs(network, given, carried)})
+    held = Path(f"{name}-samples.npz") if given.inputs else None
+    if held is not None:
+        files[held] = _npz({**given.inputs, "y": _outputs(network, given, carried)})
     val, test = (max(1, int(share * given.samples)) for share in (_VAL, _TEST))
     least = network.outputs[0].shape[0] if given.task == "classification" else 1  # every split holds every class
     text = render(
         "samples.toml",
         given=given,
         name=f"{name}-data",
-        place=place.as_posix() if given.inputs else relative(place),
-        arrays=[pair for pair in arrays if pair[0] != pair[1]],
+        place=relative(given.place),
+        files={"all": held.as_posix()} if held is not None else files_of(given),
+        arrays=[pair for pair in given.arrays if pair[0] != pair[1]],
         inputs=network.inputs,
         outputs=network.outputs if given.task == "agreement" else (),
         carried={into: output for output, into in carried.items()},
@@ -172,6 +173,13 @@ def _card(given: Given, network: OnnxNetwork, carried: Mapping[str, str], name: 
         test=max(test, least),
     )
     return {card: text.encode(), **files}
+
+
+def files_of(given: Given) -> dict[str, str]:
+    """Return role → file as a card names them; {} for a folder of pictures."""
+    if given.kind == "image-folder":
+        return {}
+    return {role: relative(file) for role, file in (given.files or {"all": given.place}).items()}
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:

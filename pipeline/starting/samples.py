@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.checks import UNREADABLE_ARCHIVE
 from pipeline.data.folders import PictureFolder
+from pipeline.data.kinds.idx import read_idx
 from pipeline.data.npy import read_npz_member
 from pipeline.declare.card import outside_name
 from pipeline.errors import ConfigError, DataError
@@ -23,28 +23,9 @@ from pipeline.onboard.arrays import PictureForm, TensorSpec
 from pipeline.onboard.faults import FileRefused
 from pipeline.onboard.pictures import read_picture
 from pipeline.starting import pictures
-from pipeline.starting.arrays import called
-
-MOST = 512  # samples without labels that are used
-_MOST_BYTES = 256 << 20
-FEWEST = 8
-_BYTE = 255
-_LEAST_PER_CLASS = 3  # one for each split
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What there is to measure a network with."""
-
-    task: Literal["classification", "regression", "agreement"]
-    kind: Literal["image-folder", "npz"]
-    place: Path
-    samples: int
-    divide: int  # of raw values
-    said: str
-    arrays: tuple[tuple[str, str], ...] = ()  # x and y → what they are called in the file
-    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (N, …) raw, where nothing fits as a label
-    steps: int = 0  # of each sample, where it is a sequence
+from pipeline.starting.arrays import called, idx_files
+from pipeline.starting.given import BYTE, FEWEST, LEAST_PER_CLASS, Given, ends, places, task_of, why_not
+from pipeline.starting.rows import rows_by, tables_at
 
 
 def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
@@ -53,11 +34,21 @@ def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     Raises ConfigError for what is not understood, DataError for damaged files.
     """
     if not place.exists():
-        raise ConfigError(f"there is no '{place}'", where="--data", remedy="give a folder, an .npz file, or a card")
-    given = _of_folder(place, inputs, outputs) if place.is_dir() else _of_arrays(place, inputs, outputs)
+        raise ConfigError(
+            f"there is no '{place}'", where="--data", remedy="give a folder, a .csv or .npz file, or a card"
+        )
+    given = _given(place, inputs, outputs)
     if given.samples < FEWEST:
         raise DataError(f"{given.samples} samples, expected at least {FEWEST}", where=str(place))
     return given
+
+
+def _given(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
+    if files := tables_at(place):
+        return rows_by(files, inputs, outputs)
+    if files := _idx_files_at(place):
+        return _of_idx(files, inputs, outputs)
+    return _of_folder(place, inputs, outputs) if place.is_dir() else _of_arrays(place, inputs, outputs)
 
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -66,23 +57,23 @@ def given_by(place: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
 def _of_folder(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
     shape = inputs[0].shape
     if len(inputs) > 1 or len(shape) != 3 or shape[0] not in (1, 3):
-        what = f"the network takes {_ends(inputs)}, no pictures"
+        what = f"the network takes {ends(inputs)}, no pictures"
         raise ConfigError(what, where="--data", remedy="save samples as an .npz file: np.savez(file, x=samples)")
     why = "no folders of classes"
     if pictures.are_in(folder):
         seen = pictures.look(folder)
         classes = len(seen.per_class)
-        if [each.shape for each in outputs] == [(classes,)] and min(seen.per_class) >= _LEAST_PER_CLASS:
+        if [each.shape for each in outputs] == [(classes,)] and min(seen.per_class) >= LEAST_PER_CLASS:
             return Given(
-                task="classification", kind="image-folder", place=folder, samples=seen.samples, divide=_BYTE,
+                task="classification", kind="image-folder", place=folder, samples=seen.samples, divide=BYTE,
                 said=seen.summary,
             )  # fmt: skip
-        why = f"{classes} classes, and the network gives {_ends(outputs)}"
+        why = f"{classes} classes, and the network gives {ends(outputs)}"
     listed = PictureFolder(folder=folder)
     paths = listed.pictures_in(folder)
-    paths = [paths[int(place)] for place in _places(len(paths), int(np.prod(shape)))]
+    paths = [paths[int(place)] for place in places(len(paths), int(np.prod(shape)))]
     try:
-        x = np.stack([read_picture(path, PictureForm(shape, "crop", (_BYTE,) * 3)) for path in paths])
+        x = np.stack([read_picture(path, PictureForm(shape, "crop", (BYTE,) * 3)) for path in paths])
     except FileRefused as fault:
         raise DataError(fault.what, where=fault.where, remedy=fault.remedy) from fault
     return Given(
@@ -90,26 +81,10 @@ def _of_folder(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
         kind="npz",
         place=folder,
         samples=len(x),
-        divide=_BYTE,
+        divide=BYTE,
         said=f"{len(x):,} pictures, {why}",
         inputs={"x": x},
     )
-
-
-def _places(samples: int, bytes_each: int) -> NDArray[np.int64]:
-    """Return where so many samples lie, all over the others, that they fit into memory."""
-    most = max(1, min(MOST, _MOST_BYTES // max(1, bytes_each)))
-    return np.unique(np.linspace(0, samples - 1, min(most, samples)).astype(np.int64))
-
-
-def _ends(specs: Sequence[TensorSpec]) -> str:
-    if len(specs) == 1:
-        return _shown(specs[0].shape)
-    return ", ".join(f"{spec.name} {_shown(spec.shape)}" for spec in specs)
-
-
-def _shown(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "one number"
 
 
 # ── arrays ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +93,7 @@ def _shown(shape: Sequence[int]) -> str:
 def _of_arrays(file: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
     if file.suffix.lower() != ".npz" and not zipfile.is_zipfile(file):
         what = f"'{file}' is no kind of samples that karui knows"
-        remedy = "give a folder of pictures, an .npz file with x (and y), or a card"
+        remedy = "give a folder of pictures, a .csv table, an .npz file with x (and y), IDX files, or a card"
         raise ConfigError(what, where="--data", remedy=remedy)
     arrays = read_arrays(file)
     names = _names(file, arrays, inputs)
@@ -127,23 +102,49 @@ def _of_arrays(file: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     label = called(sorted(arrays))["y"]
     y = arrays.get(label) if label not in names.values() else None
     as_stored = all(turned[name] is arrays[names[name]] for name in turned)
-    task = _task_of(y, count, outputs) if as_stored else "agreement"
+    task = task_of(y, count, outputs) if as_stored else "agreement"
     if task != "agreement":
         own = {"x" if len(inputs) == 1 else outside_name(name): there for name, there in names.items()}
         said = f"{count:,} samples with labels"
         named = (*own.items(), ("y", label))
         return Given(task=task, kind="npz", place=file, samples=count, divide=1, said=said, arrays=named)
-    several = "; say which one they are for: --output NAME" if len(outputs) > 1 else ""
-    why = "without labels" if y is None else f"whose labels do not fit the network's {_ends(outputs)}{several}"
-    some = _places(count, sum(each[:1].nbytes for each in turned.values()))
+    some = places(count, sum(each[:1].nbytes for each in turned.values()))
     return Given(
         task="agreement",
         kind="npz",
         place=file,
         samples=len(some),
         divide=1,
-        said=f"{len(some):,} samples {why}",
+        said=f"{len(some):,} samples {why_not(y, outputs)}",
         inputs={"x" if len(inputs) == 1 else outside_name(name): each[some] for name, each in turned.items()},
+    )
+
+
+def _idx_files_at(place: Path) -> dict[str, Path]:
+    """Return role → file of IDX files; pictures alone where their labels are missing, {} for anything else."""
+    found = idx_files(place if place.is_dir() else place.parent)
+    if place.is_dir() or place in found.values():
+        return found
+    return {"train-images": place} if any(word in place.name.lower() for word in ("idx", "ubyte")) else {}
+
+
+def _of_idx(files: Mapping[str, Path], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Given:
+    place = files["train-images"]
+    if len(inputs) > 1:
+        what = f"the network takes {ends(inputs)}, and {place} holds one array"
+        raise ConfigError(what, where="--data", remedy="save an .npz file with an array for each input, under its name")
+    x = read_idx(place)
+    y = read_idx(files["train-labels"]) if "train-labels" in files else None
+    divide = BYTE if x.dtype == np.uint8 and x.ndim > 2 else 1
+    turned = _turned(x, inputs[0].shape, place)
+    task = task_of(y, len(x), outputs) if turned is x else "agreement"
+    if task != "agreement":
+        said = f"{len(x):,} samples with labels"
+        return Given(task=task, kind="idx", place=place, samples=len(x), divide=divide, said=said, files=files)
+    some = places(len(x), turned[:1].nbytes)
+    said = f"{len(some):,} samples {why_not(y, outputs)}"
+    return Given(
+        task=task, kind="npz", place=place, samples=len(some), divide=divide, said=said, inputs={"x": turned[some]}
     )
 
 
@@ -206,16 +207,3 @@ def _turned(x: NDArray[Any], shape: tuple[int, ...], file: Path) -> NDArray[Any]
         where=str(file),
         remedy="store them as (N, *shape), pictures as (N, C, H, W)",
     )
-
-
-def _task_of(
-    y: NDArray[Any] | None, samples: int, outputs: Sequence[TensorSpec]
-) -> Literal["classification", "regression", "agreement"]:
-    if y is None or y.ndim == 0 or len(y) != samples or len(outputs) != 1 or len(outputs[0].shape) != 1:
-        return "agreement"
-    (values,) = outputs[0].shape
-    if y.dtype.kind in "iub" and y.ndim == 1:
-        found, counts = np.unique(y, return_counts=True)
-        whole = found.tolist() == list(range(values)) and int(counts.min()) >= _LEAST_PER_CLASS
-        return "classification" if whole and values > 1 else "agreement"
-    return "regression" if y.dtype.kind == "f" and y.reshape(samples, -1).shape[1] == values else "agreement"

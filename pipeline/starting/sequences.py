@@ -17,7 +17,8 @@ from pipeline.declare.card import outside_name
 from pipeline.errors import ConfigError, DataError, nearest
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec
 from pipeline.onboard.stepping import steps
-from pipeline.starting.samples import FEWEST, Given, read_arrays
+from pipeline.starting.given import FEWEST, Given
+from pipeline.starting.samples import read_arrays
 
 NOTHING = "none"  # --carry none: whatever names look like
 _OF_INPUTS = re.compile(r"^(past|prev|previous|old|initial|in)[_.]|[_.](in|prev|old|init)$|(In|Prev|Old|Init)$|_?0$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.data.table import Table, is_missing, read_table
@@ -33,14 +33,20 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
     table = read_table(first)
     answer = _checked(label, table) if label is not None else _answer(table, choose)
     used = {role: file for role, file in files.items() if file == first or answer in read_table(file).header}
-    cells = _cells(table, answer)
-    is_class = _is_class(cells)
-    counts = Counter(cells) if is_class else Counter[str]()
-    columns = _columns(table, answer)
-    predicted = f"{len(counts)} classes in '{answer}'" if is_class else f"the number '{answer}' to predict"
+    cells = cells_of(table, answer)
+    classes = is_class(cells)
+    counts = Counter(cells) if classes else Counter[str]()
+    columns = columns_of(table, answer)
+    if not columns.features:
+        raise ConfigError(
+            f"{table.path} has no column to predict '{answer}' from",
+            where="init",
+            remedy="is it a table with one row per sample and numbers in its columns?",
+        )
+    predicted = f"{len(counts)} classes in '{answer}'" if classes else f"the number '{answer}' to predict"
     return Seen(
         kind="csv",
-        task="classification" if is_class else "regression",
+        task="classification" if classes else "regression",
         place=first if len(files) == 1 else first.parent,
         samples=len(table.rows),
         summary=f"{len(table.rows):,} rows, {columns.summary}, {predicted}",
@@ -51,7 +57,7 @@ def look(files: Mapping[str, Path], label: str | None, choose: Callable[[tuple[s
     )
 
 
-def _cells(table: Table, name: str) -> tuple[str, ...]:
+def cells_of(table: Table, name: str) -> tuple[str, ...]:
     """Return a column's cells, numbers with decimal points."""
     cells = table.column(name, "--label")
     return (
@@ -69,42 +75,51 @@ def _checked(label: str, table: Table) -> str:
 
 
 def _answer(table: Table, choose: Callable[[tuple[str, ...], str], str]) -> str:
-    named = [name for name in table.header if name.lower() in _ANSWERS]
+    named = named_like_labels(table)
     if len(named) == 1:
         return named[0]
     return _checked(choose(table.header, named[0] if named else table.header[-1]), table)
 
 
-def _is_class(cells: Sequence[str]) -> bool:
+def named_like_labels(table: Table) -> list[str]:
+    """Return the columns whose names say that they are to be predicted."""
+    return [name for name in table.header if name.lower() in _ANSWERS]
+
+
+def is_class(cells: Sequence[str]) -> bool:
+    """Tell whether the cells of a column are classes, not amounts."""
     different = {cell for cell in cells if not is_missing(cell)}
     if all(_WHOLE.fullmatch(cell) for cell in different):
         return len(different) <= _MOST_CLASSES_OF_NUMBERS
-    return not all(_is_number(cell) for cell in different)
+    return not are_numbers(different)
 
 
-def _columns(table: Table, answer: str) -> Columns:
+def are_numbers(cells: Iterable[str]) -> bool:
+    """Tell whether all cells are numbers."""
+    return all(_is_number(cell) for cell in cells)
+
+
+def columns_of(table: Table, answer: str | None, *, numbering: bool = False) -> Columns:
+    """Return what the columns are for beside ``answer``; ``numbering``: those that count the rows are features, too."""
     ignored: list[str] = []
     categories: list[str] = []
     gaps = False
     others = [name for name in table.header if name != answer]
     for name in others:
-        cells = _cells(table, name)
+        cells = cells_of(table, name)
         known = [cell for cell in cells if not is_missing(cell)]
-        if not known or _only_names_rows(name, known):
+        numbers = are_numbers(known)
+        if not known or (_only_names_rows(name, known) and not (numbering and numbers)):
             ignored.append(name)
             continue
-        if not all(_is_number(cell) for cell in known):
+        if not numbers:
             few = len(set(known)) <= min(_MOST_CATEGORIES, max(2, len(known) // 4))
             (categories if few else ignored).append(name)
         gaps |= name not in ignored and len(known) < len(cells)
     features = len(others) - len(ignored)
-    if not features:
-        raise ConfigError(
-            f"{table.path} has no column to predict '{answer}' from",
-            where="init",
-            remedy="is it a table with one row per sample and numbers in its columns?",
-        )
-    return Columns(answer=answer, ignored=tuple(ignored), categories=tuple(categories), gaps=gaps, features=features)
+    return Columns(
+        answer=answer or "", ignored=tuple(ignored), categories=tuple(categories), gaps=gaps, features=features
+    )
 
 
 def _only_names_rows(name: str, cells: Sequence[str]) -> bool:
@@ -115,7 +130,7 @@ def _only_names_rows(name: str, cells: Sequence[str]) -> bool:
         numbers = [int(cell) for cell in cells]
         counted = all(after - before == 1 for before, after in itertools.pairwise(numbers))
         return counted or name.lower() in ("id", "index", "no", "nr", "")
-    return not all(_is_number(cell) for cell in cells)
+    return not are_numbers(cells)
 
 
 def _is_number(cell: str) -> bool:

@@ -19,8 +19,10 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from pipeline.host import usable_cores
 from pipeline.onboard.about import KEY, to_text
 from pipeline.onboard.metadata import about_file, text_in
+from pipeline.predict import model_for
 from tests.handed.made import NAMES, decisions, inputs_of, own_answers
 from tests.own_project import Karui
 
@@ -83,6 +85,22 @@ def test_the_runtime_itself_shows_the_text(runs: Path) -> None:
     path = runs / "runs" / "pics" / "pics.int8.onnx"
     session = onnxruntime.InferenceSession(str(path))
     assert session.get_modelmeta().custom_metadata_map[KEY] == to_text(about_file(path))
+
+
+def test_as_many_threads_as_ship_are_used(runs: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs / "runs" / "yes-no", tmp_path / "run"))
+    told = json.loads((folder / "model.json").read_text())
+    shipped = told["targets"][0]
+    assert model_for(str(folder)).threads == shipped["threads"]
+    shipped["threads"] = 2
+    (folder / "model.json").write_text(json.dumps(told))
+    assert model_for(str(folder)).threads == min(2, usable_cores())
+    assert model_for(str(folder / shipped["ship"]), runtime=shipped["runtime"]).threads == min(2, usable_cores())
+    others = [each["file"] for each in told["files"] if each["file"] != shipped["ship"]]
+    assert model_for(str(folder), file=others[0]).threads == 1
+    del shipped["threads"]  # as it was written before there was a choice
+    (folder / "model.json").write_text(json.dumps(told))
+    assert model_for(str(folder)).threads == 1
 
 
 def test_nothing_names_this_machine(runs: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.evidence import Spread
 from pipeline.artifacts.files import Exported, Way
 from pipeline.artifacts.outcome import Outcome
 from pipeline.declare.words import RuntimeName
@@ -95,6 +96,22 @@ def lay(folder: Path, run: Path, sample: Path) -> Path:
     wanted = {".csv": ROWS_FILE, ".npy": SAMPLE_FILE}.get(sample.suffix, PICTURE_FILE)
     shutil.copy(sample, folder / wanted)
     return folder
+
+
+def test_the_lines_say_how_many_threads(runs: Path) -> None:
+    outcome = load_outcome(runs / "runs" / "yes-no")
+    spread = Spread(threads=4, tried=(), place=outcome.observed[0].place)
+    for answered in outcome.observed[0].answers:
+        alone = shipping(outcome, answered.way)
+        alone = dataclasses.replace(alone, targets=(dataclasses.replace(alone.targets[0], spread=None),))
+        several = dataclasses.replace(alone, targets=(dataclasses.replace(alone.targets[0], spread=spread),))
+        (one,), (four,) = yourselves(alone), yourselves(several)
+        if answered.way.program == "onnxruntime":
+            assert "options.intra_op_num_threads = 1\n" in one.code
+            assert "options.intra_op_num_threads = 4\n" in four.code
+        else:
+            assert "num_threads" not in one.code
+            assert f"Interpreter('{four.filename}', num_threads=4)" in four.code
 
 
 def check_printed(printed: str, answer: Answer, about: About) -> None:

@@ -15,8 +15,8 @@ from pipeline.declare.recipe import QuantizeSpec
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import float_reasons, prepare, quantized_labels
-from pipeline.quant.samples import calibration_inputs
-from pipeline.quant.sensitivity import layer_quality, sqnr_db
+from pipeline.quant.samples import calibration_inputs, some_of
+from pipeline.quant.sensitivity import layer_quality, sensitivity, sqnr_db
 from tests import learnable
 from tests.quant import networks
 
@@ -69,6 +69,17 @@ def test_float_layers_have_no_row_of_weights() -> None:
     assert [reason.split(":")[0] for reason in float_reasons(graph)] == ["conv2 (Conv)"]
 
 
+def test_what_all_samples_have_in_common_does_not_hide_what_is_lost() -> None:
+    """A large constant makes steps coarse: the output as a whole hardly changes, what tells samples apart does."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 8), nn.ReLU(), nn.Linear(8, 5))
+    with torch.no_grad():
+        network.get_parameter("3.bias").fill_(100.0)
+    measured = sensitivity(prepared(network), networks.inputs(32))
+    last = next(row for row in measured.rows if row.layer == "3")
+    assert measured.worst_first[0] == "3"
+    assert last.output_sqnr_db > 40
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 def test_decibels_do_not_depend_on_the_unit(factor: float) -> None:
     signal = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * factor
@@ -89,6 +100,12 @@ def test_calibration_samples_are_prepared_and_those_of_the_card(tmp_path: Path) 
     assert torch.equal(few[0], everything[0])
     assert torch.equal(few[-1], everything[-1])  # spread over all of them
     assert torch.equal(calibration_inputs(dataset, facts.frontend, most=1000), everything)
+
+
+@pytest.mark.parametrize(("values", "samples"), [(1 << 40, 32), (20 * 2709, 20), (20 * 2709 - 1, 19), (1, 8)])
+def test_of_large_samples_few_are_enough(values: int, samples: int) -> None:
+    graph = folded_graph(networks.build("residual").eval(), networks.SAMPLE_SHAPE)  # five layers of 8×8×8 and smaller
+    assert len(some_of(networks.inputs(64), graph, most=32, values=values)) == samples
 
 
 def test_several_inputs_lie_side_by_side(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.networks.pruning import plan
 from pipeline.runs.run import Work
 from pipeline.runtimes import open_session, unavailable
 from pipeline.stages.export import export
-from pipeline.stages.quantize import quantize
+from pipeline.stages.quantize import fewest_that_keep, quantize
 from pipeline.training import loop as training
 from pipeline.training.batches import hold
 from pipeline.training.loop import evaluate
@@ -317,6 +317,20 @@ def test_the_best_attempt_stays_where_the_margin_cannot_be_met(made: Made) -> No
     assert result.checkpoint.val_metric >= plain.checkpoint.val_metric
     assert (result.float_layers == ()) is (result.checkpoint.val_metric == plain.checkpoint.val_metric)
     assert result.checkpoint.val_metric == made.integers(result)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 5, 42, 150])
+def test_the_fewest_layers_are_found_by_few_tries(most: int) -> None:
+    for wanted in (*range(1, most + 1), None):
+        tried: list[int] = []
+
+        def keeps(count: int, wanted: int | None = wanted, tried: list[int] = tried) -> bool:
+            tried.append(count)
+            return wanted is not None and count >= wanted
+
+        assert fewest_that_keep(most, keeps) == wanted
+        assert len(tried) == len(set(tried)) <= 15
+        assert tried[:4] == list(range(1, min(4, wanted or most, most) + 1))
 
 
 # ── ways to calibrate ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.catalog import load_card
 from pipeline.data.load import load, reference
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.networks.from_onnx import network_from
 from pipeline.onboard.arrays import TensorSpec
 from pipeline.quant.samples import calibration_inputs
@@ -155,3 +156,41 @@ def test_a_file_that_carries_a_state_is_judged_in_a_closed_loop() -> None:
     same = validate(Question(model=Path("net.onnx"), data="some.npz", beside=Path("net.onnx")))
     assert same.value.value == pytest.approx(1.0)
     assert same.samples == 20
+
+
+def unnamed() -> Path:
+    """Write the network with a state that no name tells."""
+    text = recurrent()
+    for node in text.graph.node:
+        node.input[:] = ["memory" if each == "h" else each for each in node.input]
+        for names in (node.input, node.output):
+            names[:] = ["kept" if each == "hn" else each for each in names]
+    next(each for each in text.graph.input if each.name == "h").name = "memory"
+    next(each for each in text.graph.output if each.name == "hn").name = "kept"
+    Path("unnamed.onnx").write_bytes(text.SerializeToString())
+    return Path("unnamed.onnx")
+
+
+def test_the_state_of_a_file_to_judge_can_be_said() -> None:
+    path = unnamed()
+    np.savez("some.npz", x=random(20, STEPS, 6))
+    question = Question(model=path, data="some.npz", beside=path, carry=("kept=memory",))
+    found = validate(question)
+    assert found.samples == 20
+    assert found.value.value == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match="holds no array 'memory'"):  # else a state is an input like others
+        validate(replace(question, carry=()))
+    with pytest.raises(ConfigError, match="there is no output 'kep'; did you mean 'kept'"):
+        validate(replace(question, carry=("kep=memory",)))
+    with pytest.raises(ConfigError, match="nobody says what is right"):
+        validate(replace(question, beside=None))
+    with pytest.raises(ModelError, match="has no output 'kept', which the other file carries"):
+        validate(replace(question, beside=Path("net.onnx")))
+
+
+def test_a_card_says_itself_what_is_carried() -> None:
+    made(x=random(20, STEPS, 6))
+    question = Question(model=Path("net.onnx"), data="net-data.toml", carry=("hn=h",))
+    with pytest.raises(ConfigError, match=r"net-data\.toml says what is carried"):
+        validate(question)
+    assert validate(replace(question, carry=())).value.value == pytest.approx(1.0, abs=1e-4)

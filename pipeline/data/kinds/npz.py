@@ -57,11 +57,13 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
         origins = {}
         for split, path in files.items():
             arrays, held = _arrays(path, card, own)
-            origins[split] = Origin(arrays=arrays, where=str(path), suffix="", remedy=_REMEDY, held=held)
+            origins[split] = Origin(
+                arrays=arrays, where=str(path), suffix="", remedy=_REMEDY, held=held, called=_names(card, own)
+            )
     else:
         path = found.file(card, "all")
         arrays, held = _arrays(path, card, own)
-        origins = origins_in_one(arrays, card, str(path), _REMEDY, held)
+        origins = origins_in_one(arrays, card, str(path), _REMEDY, held=held, called=_names(card, own))
     return parts_of(origins, card, wanted)
 
 
@@ -70,10 +72,9 @@ def _arrays(path: Path, card: DatasetCard, own: Spec) -> tuple[Arrays, tuple[str
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            called = {name: _called(name, own) for name in sorted(names_in_use(card))}
             arrays = {
                 name: read_npz_member(archive, members[there], path)
-                for name, there in called.items()
+                for name, there in _names(card, own).items()
                 if there in members
             }
             return arrays, tuple(sorted(members))
@@ -81,6 +82,11 @@ def _arrays(path: Path, card: DatasetCard, own: Spec) -> tuple[Arrays, tuple[str
         raise DataError(
             f"is no readable .npz file: {error}", where=str(path), remedy="the file is damaged: make or fetch it again"
         ) from error
+
+
+def _names(card: DatasetCard, own: Spec) -> dict[str, str]:
+    """Return what each array that means something here is called in the file."""
+    return {name: _called(name, own) for name in sorted(names_in_use(card))}
 
 
 def _called(name: str, own: Spec) -> str:

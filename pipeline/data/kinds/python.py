@@ -82,7 +82,7 @@ def load(card: DatasetCard, own: Spec, found: Found, wanted: Wanted | None) -> P
             returned = module.load(seed=card.split.seed, **given)
     arrays = _checked(returned, declared, path)
     held = sorted(map(str, returned))
-    return parts_of(origins_in_one(arrays, declared, str(path), _REMEDY, held), declared, wanted)
+    return parts_of(origins_in_one(arrays, declared, str(path), _REMEDY, held=held), declared, wanted)
 
 
 def _with_classes(card: DatasetCard, classes: object, path: Path) -> DatasetCard:

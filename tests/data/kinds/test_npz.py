@@ -364,6 +364,14 @@ def test_other_names_are_listed_with_the_key_that_names_them(tmp_path: Path) -> 
     assert '[arrays] x = "NAME"' in caught.value.remedy
 
 
+def test_messages_call_arrays_as_the_file_does(tmp_path: Path) -> None:
+    write_npz(tmp_path / "s.npz", images=pictures(30), target=labels(30))
+    with pytest.raises(DataError, match="holds no array 'n', found images, target"):
+        loaded(card("npz", SHAPE, files=all_of("s.npz"), arrays={"x": "n", "y": "target"}), tmp_path)
+    with pytest.raises(DataError, match=r"s\.npz: images"):
+        loaded(card("npz", (2, 2, 2), files=all_of("s.npz"), arrays={"x": "images", "y": "target"}), tmp_path)
+
+
 @pytest.mark.parametrize(
     "arrays", [{"x": "images", "y": "target"}, {"x_train": "images_train", "y_train": "target_train"}]
 )
