@@ -9,7 +9,9 @@ Shapes: N samples of (C, H, W).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +26,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 Samples = NDArray[np.float32]
 
 STATIC = "quantize_static"
-_ACTIVATIONS = {"U8S8": QuantType.QUInt8, "S8S8": QuantType.QInt8}
+_TYPES = {
+    "U8S8": (QuantType.QUInt8, False),
+    "S8S8": (QuantType.QInt8, False),
+    "U8S8, 7-bit weights": (QuantType.QUInt8, True),  # advised for x86 without VNNI
+}
 _CALIBRATIONS = {
     "min-max": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -51,9 +57,11 @@ def quantize_statically(float_file: Path, calibration: Samples, folder: Path) ->
     quant_pre_process(str(float_file), str(prepared))
     name = onnx.load(prepared).graph.input[0].name
     made = {}
-    for types, activations in _ACTIVATIONS.items():
+    for types, (activations, reduced) in _TYPES.items():
         for words, method in _CALIBRATIONS.items():
-            path = made[f"{STATIC} {types} {words}"] = folder / f"static-{types}-{words}.onnx"
+            path = made[f"{STATIC} {types} {words}"] = folder / f"static-{types}-{words}.onnx".replace(
+                ", ", "-"
+            ).replace(" ", "-")
             quantize_static(
                 str(prepared),
                 str(path),
@@ -62,6 +70,7 @@ def quantize_statically(float_file: Path, calibration: Samples, folder: Path) ->
                 per_channel=True,
                 activation_type=activations,
                 weight_type=QuantType.QInt8,
+                reduce_range=reduced,
                 calibrate_method=method,
             )
     return made
@@ -99,7 +108,8 @@ def quantize_by_ai_edge(float_file: Path, calibration: Samples, folder: Path) ->
     (name,) = ends["inputs"]
     samples = np.ascontiguousarray(np.moveaxis(calibration, 1, -1))  # (N, H, W, C)
     asked = quantizer.Quantizer(str(float_file), recipe.static_wi8_ai8())
-    found = asked.calibrate({signature: [{name: sample[None]} for sample in samples]}, num_threads=1)
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar
+        found = asked.calibrate({signature: [{name: sample[None]} for sample in samples]}, num_threads=1)
     path = folder / "ai-edge.tflite"
     asked.quantize(found).export_model(str(path), overwrite=True)
     return {"ai-edge-quantizer": path}
