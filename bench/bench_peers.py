@@ -143,7 +143,7 @@ def compared(
 
 
 def _made_for_here(written: Mapping[str, Path], runtime: RuntimeName) -> Path:
-    """Return our int8 file for this machine: ONNX Runtime's kernels saturate on some, weights of 7 bits are for them."""
+    """Return our int8 file for this machine: 7-bit weights where ONNX Runtime's kernels saturate."""
     widest = f"{_FORMATS[runtime]}-int8"
     bits = host_profile().weight_bits if runtime == "onnxruntime" else 8
     return written.get(f"{widest}-w{bits}", written[widest])
@@ -193,8 +193,9 @@ def networks_compared(card: Path, names: Sequence[str], *, budget_s: float) -> I
     for name in names:
         outcome, run = quantized(name, card)
         for runtime, makers in MAKERS.items():
-            with tempfile.TemporaryDirectory() as scratch:
-                yield outcome, compared(outcome, run, runtime, makers, budget_s=budget_s, folder=Path(scratch))
+            peers = card.parent / "peers" / outcome.recipe
+            peers.mkdir(parents=True, exist_ok=True)
+            yield outcome, compared(outcome, run, runtime, makers, budget_s=budget_s, folder=peers)
 
 
 def parameters(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Quantizers of others, each given the same float file and the same calibration samples as ours.
 
+What is in the folder already is not made again.
+
 onnxruntime's quantize_static comes with karui; NNCF and ai-edge-quantizer are asked only where they are installed:
 
     pip install -c constraints.txt nncf ai-edge-quantizer
@@ -29,7 +31,7 @@ STATIC = "quantize_static"
 _TYPES = {
     "U8S8": (QuantType.QUInt8, False),
     "S8S8": (QuantType.QInt8, False),
-    "U8S8, 7-bit weights": (QuantType.QUInt8, True),  # advised for x86 without VNNI
+    "U8S7": (QuantType.QUInt8, True),  # 7-bit weights are advised for x86 without VNNI
 }
 _CALIBRATIONS = {
     "min-max": CalibrationMethod.MinMax,
@@ -59,9 +61,9 @@ def quantize_statically(float_file: Path, calibration: Samples, folder: Path) ->
     made = {}
     for types, (activations, reduced) in _TYPES.items():
         for words, method in _CALIBRATIONS.items():
-            path = made[f"{STATIC} {types} {words}"] = folder / f"static-{types}-{words}.onnx".replace(
-                ", ", "-"
-            ).replace(" ", "-")
+            path = made[f"{STATIC} {types} {words}"] = folder / f"static-{types}-{words}.onnx"
+            if path.exists():
+                continue
             quantize_static(
                 str(prepared),
                 str(path),
@@ -85,13 +87,15 @@ def quantize_by_nncf(float_file: Path, calibration: Samples, folder: Path) -> di
     name = model.graph.input[0].name
     made = {}
     for preset in ("performance", "mixed"):
+        path = made[f"NNCF {preset}"] = folder / f"nncf-{preset}.onnx"
+        if path.exists():
+            continue
         quantized = nncf.quantize(
             model,
             nncf.Dataset([{name: sample[None]} for sample in calibration]),
             preset=nncf.QuantizationPreset(preset),
             subset_size=len(calibration),
         )
-        path = made[f"NNCF {preset}"] = folder / f"nncf-{preset}.onnx"
         onnx.save(quantized, path)
     return made
 
@@ -100,6 +104,9 @@ def quantize_by_ai_edge(float_file: Path, calibration: Samples, folder: Path) ->
     """Quantize a float TFLite file by ai-edge-quantizer's static int8 recipe; {} where it is not installed."""
     if _installed("ai_edge_quantizer") is None:
         return {}
+    path = folder / "ai-edge.tflite"
+    if path.exists():
+        return {"ai-edge-quantizer": path}
     quantizer: Any = importlib.import_module("ai_edge_quantizer.quantizer")
     recipe: Any = importlib.import_module("ai_edge_quantizer.recipe")
     interpreters: Any = importlib.import_module("ai_edge_litert.interpreter")
@@ -108,10 +115,9 @@ def quantize_by_ai_edge(float_file: Path, calibration: Samples, folder: Path) ->
     (name,) = ends["inputs"]
     samples = np.ascontiguousarray(np.moveaxis(calibration, 1, -1))  # (N, H, W, C)
     asked = quantizer.Quantizer(str(float_file), recipe.static_wi8_ai8())
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar
+    with contextlib.redirect_stderr(io.StringIO()):  # bars
         found = asked.calibrate({signature: [{name: sample[None]} for sample in samples]}, num_threads=1)
-    path = folder / "ai-edge.tflite"
-    asked.quantize(found).export_model(str(path), overwrite=True)
+        asked.quantize(found).export_model(str(path))
     return {"ai-edge-quantizer": path}
 
 
