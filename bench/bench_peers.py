@@ -95,9 +95,17 @@ class Row:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All files of one network in one runtime, and which quantizers could not make one."""
+
+    rows: tuple[Row, ...]
+    failed: tuple[str, ...]
+
+
 def compared(
     outcome: Outcome, run: Path, runtime: RuntimeName, makers: Sequence[Maker], *, budget_s: float, folder: Path
-) -> list[Row]:
+) -> Compared:
     """Return a row for each file that a runtime takes: float, ours twice, and those that the makers make."""
     dataset, task = load(outcome.data), named(outcome.task)
 
@@ -109,8 +117,13 @@ def compared(
     written = {file.variant.key: run / file.filename for file in outcome.files}
     floating, ours = written[f"{_FORMATS[runtime]}-fp32"], _made_for_here(written, runtime)
     paths = {"float": floating, OURS: ours, AGAIN: ours}
+    failed = []
     for make in makers:
-        paths |= make(floating, calibration, folder)
+        try:
+            paths |= make(floating, calibration, folder)
+        except Exception as error:  # noqa: BLE001  (others' code: whatever it raises, the rest goes on)
+            reason = " ".join(str(error).split())[:200]
+            failed.append(f"{make.__name__} failed on {outcome.recipe}: {type(error).__name__}: {reason}")
 
     def opened(path: Path) -> Session:
         return open_session(path, runtime, threads=1, signature=signature)
@@ -125,7 +138,7 @@ def compared(
     answers = {
         name: task.answer(opened(path).run, dataset.test, prepared, chosen=chosen) for name, path in paths.items()
     }
-    return [
+    rows = [
         Row(
             network=outcome.recipe,
             runtime=runtime,
@@ -140,6 +153,7 @@ def compared(
         )
         for name, path in paths.items()
     ]
+    return Compared(rows=tuple(rows), failed=tuple(failed))
 
 
 def _made_for_here(written: Mapping[str, Path], runtime: RuntimeName) -> Path:
@@ -154,13 +168,13 @@ def _integer_share(path: Path, runtime: RuntimeName) -> float:
     return sum(node.integer for node in nodes) / max(len(nodes), 1)
 
 
-def show(rows: Sequence[Row], metric: Metric) -> None:
+def show(found: Compared, metric: Metric) -> None:
     """Print one table."""
-    first = rows[0]
+    first = found.rows[0]
     print(f"\n{first.network}: {first.gap.samples} test inputs, {first.runtime}, 1 thread")
     heads = f"{'time / ours':>21} {metric.name:>10} {'minus ours':>27} {'integer':>8}"
     print(f"{'file':30} {'bytes':>11} {'p50 µs':>8} {heads}")
-    for row in rows:
+    for row in found.rows:
         print(
             f"{row.file:30} {row.size_bytes:11,} {row.p50_us:8.1f} {_time_text(row.time):>21} "
             f"{metric.text(row.value, 2):>10} "
@@ -168,6 +182,7 @@ def show(rows: Sequence[Row], metric: Metric) -> None:
             f"{'  better: ' + row.beats_ours if row.is_peer and row.beats_ours else ''}",
             flush=True,
         )
+    print(*found.failed, sep="\n", end="", flush=True)
 
 
 def _time_text(time: Interval) -> str:
@@ -188,7 +203,7 @@ def quantized(name: str, card: Path) -> tuple[Outcome, Path]:
     return outcome, card.parent / "runs" / outcome.recipe
 
 
-def networks_compared(card: Path, names: Sequence[str], *, budget_s: float) -> Iterator[tuple[Outcome, list[Row]]]:
+def networks_compared(card: Path, names: Sequence[str], *, budget_s: float) -> Iterator[tuple[Outcome, Compared]]:
     """Yield the files of one network in one runtime, after another."""
     for name in names:
         outcome, run = quantized(name, card)
@@ -206,35 +221,36 @@ def parameters(path: Path) -> int:
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def markdown(rows: Sequence[Row], pictures: str, metric: Metric) -> str:
-    """Return the rows as a page, with what they sum up to."""
-    better = [row for row in rows if row.is_peer and row.beats_ours]
+def markdown(tables: Sequence[Compared], pictures: str, metric: Metric) -> str:
+    """Return the tables as a page, with what they sum up to."""
     lines = [
         _PAGE.format(pictures=pictures),
-        *(f"Not installed, and left out: {name}." for name in missing()),
-        _summed_up(better),
+        *(f"Not installed, and left out: {name}.\n" for name in missing()),
+        *(f"{failed}\n" for table in tables for failed in table.failed),
+        _summed_up([row for table in tables for row in table.rows if row.is_peer]),
         "",
     ]
-    for network, runtime in dict.fromkeys((row.network, row.runtime) for row in rows):
-        some = [row for row in rows if (row.network, row.runtime) == (network, runtime)]
+    for table in tables:
+        first = table.rows[0]
         lines += [
-            f"## {network}, {runtime}",
+            f"## {first.network}, {first.runtime}",
             "",
-            f"{some[0].parameters:,} parameters; {some[0].gap.samples:,} test pictures.",
+            f"{first.parameters:,} parameters; {first.gap.samples:,} test pictures.",
             "",
             f"| file | {metric.name} | minus ours | time / ours | bytes | integer nodes |",
             "|---|---|---|---|---|---|",
         ]
-        lines += [f"| {' | '.join(_cells(row, metric))} |" for row in some]
+        lines += [f"| {' | '.join(_cells(row, metric))} |" for row in table.rows]
         lines.append("")
     return "\n".join(lines)
 
 
-def _summed_up(better: Sequence[Row]) -> str:
+def _summed_up(peers: Sequence[Row]) -> str:
+    better = [f"{row.file} on {row.network} in {row.beats_ours}" for row in peers if row.beats_ours]
+    chance = f"An interval misses once in twenty times, and here are {2 * len(peers)} of peers."
     if not better:
-        return "No file of a peer is better or faster than ours by more than chance."
-    told = "; ".join(f"{row.file} on {row.network} in {row.beats_ours}" for row in better)
-    return f"Better than ours by more than chance: {told}."
+        return f"No interval of a peer lies on the better side of ours. {chance}"
+    return f"On the better side of ours lie the intervals of: {'; '.join(better)}. {chance}"
 
 
 def _cells(row: Row, metric: Metric) -> tuple[str, ...]:
@@ -268,8 +284,8 @@ def main(
         outcome = load_outcome(run)
         with tempfile.TemporaryDirectory() as folder:
             makers = (quantize_statically,)
-            rows = compared(outcome, run, "onnxruntime", makers, budget_s=budget_s, folder=Path(folder))
-        show(rows, named(outcome.task).METRIC)
+            found = compared(outcome, run, "onnxruntime", makers, budget_s=budget_s, folder=Path(folder))
+        show(found, named(outcome.task).METRIC)
     if networks is not None:
         _four_networks(card_in(networks.absolute(), pictures), only or tuple(PLANS), budget_s, page)
 
@@ -277,13 +293,13 @@ def main(
 def _four_networks(card: Path, names: Sequence[str], budget_s: float, page: Path | None) -> None:
     for name in missing():
         print(f"{name} is not installed and is left out", flush=True)
-    all_rows: list[Row] = []
-    for outcome, rows in networks_compared(card, names, budget_s=budget_s):
+    tables: list[Compared] = []
+    for outcome, found in networks_compared(card, names, budget_s=budget_s):
         metric = named(outcome.task).METRIC
-        show(rows, metric)
-        all_rows += rows
+        show(found, metric)
+        tables.append(found)
         if page is not None:
-            page.write_text(markdown(all_rows, outcome.data.card.name, metric), encoding="utf-8")
+            page.write_text(markdown(tables, outcome.data.card.name, metric), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.bench_peers import OURS, Row, markdown
+from bench.bench_peers import OURS, Compared, Row, markdown
 from pipeline.artifacts.evidence import Comparison, Interval
 from pipeline.tasks import classification
 
@@ -51,13 +51,15 @@ def test_better_is_beyond_chance(gap: tuple[float, float], time: tuple[float, fl
 
 
 def test_the_page_names_who_is_better_and_never_float() -> None:
-    rows = [
+    rows = (
         row("float", gap=(0.001, 0.01), time=(2, 3)),
         row(OURS, gap=(0, 0), time=(1, 1)),
         row("peer", gap=(0.001, 0.01), time=(2, 3)),
-    ]
-    page = markdown(rows, "some-pictures", classification.METRIC)
-    assert "Better than ours by more than chance: peer on net in value." in page
+    )
+    page = markdown([Compared(rows=rows, failed=("else failed",))], "some-pictures", classification.METRIC)
+    assert "On the better side of ours lie the intervals of: peer on net in value. An interval misses" in page
     assert "| peer | 90.00 % | +0.55 (+0.10 to +1.00) | 2.50 (2.00 to 3.00) | 1,000 | 50% |" in page
     assert "1,234 parameters; 100 test pictures." in page
-    assert "No file of a peer is better" in markdown(rows[:2], "some-pictures", classification.METRIC)
+    assert "\nelse failed\n" in page
+    alone = markdown([Compared(rows=rows[:2], failed=())], "some-pictures", classification.METRIC)
+    assert "No interval of a peer lies on the better side" in alone
