@@ -15,6 +15,7 @@ bench/trained.py and bench/quantizers.py say what has to be installed for ``--ne
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from bench.trained import PLANS, card_in, float_file
 from pipeline.artifacts.evidence import Comparison, Interval, Metric
 from pipeline.artifacts.outcome import Outcome
 from pipeline.data.calibration import calibration_indices
+from pipeline.data.files import sha256_of
 from pipeline.data.load import load
 from pipeline.declare.words import RuntimeName
 from pipeline.flow import RunRequest, run_recipe
@@ -120,7 +122,8 @@ def compared(
     failed = []
     for make in makers:
         try:
-            paths |= make(floating, calibration, folder)
+            with contextlib.redirect_stdout(io.StringIO()):  # what they tell about their work
+                paths |= make(floating, calibration, folder)
         except Exception as error:  # noqa: BLE001  (others' code: whatever it raises, the rest goes on)
             reason = " ".join(str(error).split())[:200]
             failed.append(f"{make.__name__} failed on {outcome.recipe}: {type(error).__name__}: {reason}")
@@ -207,8 +210,9 @@ def networks_compared(card: Path, names: Sequence[str], *, budget_s: float) -> I
     """Yield the files of one network in one runtime, after another."""
     for name in names:
         outcome, run = quantized(name, card)
+        digest = sha256_of(card.with_name(f"{name}.onnx"))[:8]  # files of peers are kept for the weights they are of
         for runtime, makers in MAKERS.items():
-            peers = card.parent / "peers" / outcome.recipe
+            peers = card.parent / "peers" / f"{outcome.recipe}-{digest}"
             peers.mkdir(parents=True, exist_ok=True)
             yield outcome, compared(outcome, run, runtime, makers, budget_s=budget_s, folder=peers)
 

@@ -72,7 +72,7 @@ PLANS = {
     "mobilenet_v3_small": Plan(network="torchvision:mobilenet_v3_small", epochs=10),
     "mobilenet_v2": Plan(network="torchvision:mobilenet_v2", epochs=10),
     "resnet18": Plan(network="torchvision:resnet18", epochs=3),
-    "efficientnet_lite0": Plan(network="timm:efficientnet_lite0", epochs=8),
+    "efficientnet_lite0": Plan(network="timm:efficientnet_lite0", epochs=6),
 }
 
 
