@@ -5,6 +5,7 @@ Follows tensorflow/lite/schema/schema.fbs, version 3.  The same calls in the sam
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ class Flatbuffer:
         self._opcodes: list[tuple[int, int]] = []  # code, version
         self._buffers: list[Any] = [_AlignedBuffer()]  # the first one is empty, for tensors without data
         self._constants: dict[tuple[object, ...], int] = {}
+        self._named = Counter[str]()
 
     def tensor(
         self,
@@ -77,7 +79,7 @@ class Flatbuffer:
     ) -> int:
         """Add a tensor that is computed and return its index; ``signature`` is its shape with -1 for the batch."""
         tensor = schema.TensorT()
-        tensor.name = name
+        tensor.name = self._unique(name)
         tensor.shape = list(shape)
         tensor.type = _TYPES[dtype]
         tensor.buffer = 0
@@ -88,6 +90,11 @@ class Flatbuffer:
             tensor.quantization = _pack_params(params)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
+
+    def _unique(self, name: str) -> str:
+        """Return a name that no other tensor has: runtimes do not ask for it, tools that read files do."""
+        self._named[name] += 1
+        return name if self._named[name] == 1 else self._unique(f"{name}:{self._named[name]}")
 
     def constant(self, name: str, values: NDArray[np.generic], params: QuantParams | None = None) -> int:
         """Add a constant (float32, int8 or int32) and return its index; equal constants are stored once."""
@@ -123,7 +130,9 @@ class Flatbuffer:
         """Return the file; ``texts`` (name → content) are its metadata, which no runtime looks at."""
         texts = texts or {}
         for port in outputs if len(outputs) > 1 else ():  # runtimes tell them apart by their tensors' names
-            self._tensors[port.tensor].name = port.name
+            tensor = self._tensors[port.tensor]
+            holder = next((each for each in self._tensors if each.name == port.name), tensor)
+            holder.name, tensor.name = tensor.name, port.name
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors = self._tensors

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UnsupportedOpError
 from pipeline.tflite import layout, opcodes
 from pipeline.tflite.draft import Draft, Stored
-from pipeline.tflite.graph import Node
+from pipeline.tflite.graph import Activation, Node
 from pipeline.tflite.options import SAME, VALID, options
 from pipeline.tflite.windows import Pair, Window, apply_pads, image_size, padded, window_of
 
@@ -24,8 +24,17 @@ def max_pool(draft: Draft, node: Node) -> Stored:
     x = draft.in_axes(x, layout.image(x.shape.rank))
     window = _pool_window(draft, node, x)
     result = draft.result(node, x.axes, x.params)
-    x, padding = apply_pads(draft, x, window, lowest=True)
+    x, padding = apply_pads(draft, x, window, lowest=not _never_negative(draft, node, x))
     return draft.op(opcodes.MAX_POOL_2D, [x], result, _pool_options(window, padding))
+
+
+def _never_negative(draft: Draft, node: Node, x: Stored) -> bool:
+    """Tell whether padded zeros never win either: PAD stays inside XNNPACK's part of the graph, PADV2 splits it."""
+    if x.params is not None:
+        return x.params.lowest >= 0
+    made_by = next((each for each in draft.graph.nodes if each.output == node.input(0)), None)
+    rectified = (Activation.RELU, Activation.RELU6)
+    return made_by is not None and (made_by.op == "Relu" or made_by.activation in rectified)
 
 
 def average_pool(draft: Draft, node: Node) -> Stored:

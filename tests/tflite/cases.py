@@ -54,6 +54,14 @@ def _same(net: Net, kind: str, **attributes: object) -> str:
     return net.q(net.op(kind, net.input, **attributes), *net.input_params)
 
 
+def rectified(net: Net) -> str:
+    return net.qop("Relu", net.conv(net.input, 4, 3, 3, 3))
+
+
+def pooled(net: Net, value: str) -> str:
+    return net.qop("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+
+
 def _flat(net: Net) -> str:
     flat = net.q(net.op("Flatten", net.input), *net.input_params)
     return net.q(net.gemm(flat, 6, 60))
@@ -191,6 +199,7 @@ CASES: dict[str, Case] = {
     ),
     "global average pool": ((5, 4, 4), lambda n: _gap(n, n.input)),
     "global average pool 1d": ((5, 7), lambda n: _gap(n, n.input)),
+    "max pool of what is rectified": ((3, 9, 8), lambda n: pooled(n, rectified(n))),
     "global max pool": ((5, 4, 3), lambda n: _same(n, "GlobalMaxPool")),
     "reduce mean": ((5, 4, 3), lambda n: n.qop("ReduceMean", n.input, axes=[2, 3], keepdims=0)),
     "reduce mean over width": ((5, 4, 3), lambda n: n.qop("ReduceMean", n.input, axes=[-1], keepdims=1)),

@@ -86,6 +86,16 @@ def test_equal_constants_are_stored_once() -> None:
     assert file.constant("d", np.arange(3, dtype=np.int32).reshape(1, 3)) != first
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_no_two_tensors_have_one_name(*, int8: bool) -> None:
+    """Tools that read files, as ai-edge-quantizer, tell tensors apart by their names."""
+    for shape, case in CASES.values():
+        net = Net(*shape, int8=int8)
+        model = schema.ModelT.InitFromPackedBuf(bytearray(write_tflite(net.model(case(net)))))
+        names = [tensor.name for tensor in model.subgraphs[0].tensors]
+        assert len(set(names)) == len(names)
+
+
 def test_the_batch_is_marked_in_the_signature() -> None:
     net = Net(3, 6, 5)
     data = write_tflite(net.model(net.op("Relu", net.conv(net.input, 4, 3, 3, 3))))

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.tflite import write_tflite
 from pipeline.tflite.builders import BUILDERS
-from tests.tflite.cases import CASES, FLOAT_ONLY
+from tests.tflite.cases import CASES, FLOAT_ONLY, pooled, rectified
 from tests.tflite.nets import (
     STEPS_LITERT,
     STEPS_OLD,
@@ -16,6 +16,7 @@ from tests.tflite.nets import (
     Result,
     assert_close,
     assert_steps,
+    operators,
     run_ort,
     run_tflite,
 )
@@ -82,6 +83,13 @@ def test_every_operation_of_the_table_has_a_case() -> None:
         case(net)
         written |= {node.op_type for node in net.nodes}
     assert set(BUILDERS) <= written
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_pads_are_zeros_where_a_max_pool_reads_nothing_negative(*, int8: bool) -> None:
+    net = Net(3, 9, 8, int8=int8)
+    assert "PADV2" not in operators(write_tflite(net.model(pooled(net, rectified(net)))))
+    assert "PADV2" in operators(write_tflite(net.model(pooled(net, net.input))))
 
 
 def test_a_wrong_weight_is_noticed() -> None:
