@@ -155,6 +155,11 @@ def _sides_of(text: str) -> tuple[int, ...] | None:
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
+@click.option("--emulate", is_flag=True, help="Run the files on each target's processor, emulated by QEMU.")
+@click.option(
+    "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
+    help="Time for each emulated target: with less than all test samples need, some are drawn.",
+)  # fmt: skip
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
@@ -173,6 +178,8 @@ def run(
     device: str,
     threads: int | None,
     tensorboard: bool,
+    emulate: bool,
+    budget_minutes: float,
     allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
@@ -193,6 +200,8 @@ def run(
         device=device,
         threads=threads,
         tensorboard=tensorboard,
+        emulate=emulate,
+        budget_minutes=budget_minutes,
         command=("karui", *click.get_current_context().obj),
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:

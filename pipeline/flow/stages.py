@@ -12,6 +12,7 @@ __all__ = [
     "check",
     "choose_threads",
     "describe",
+    "emulate",
     "export",
     "finetune",
     "import_weights",
@@ -27,6 +28,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pipeline.stages.check import check
     from pipeline.stages.describe import describe
+    from pipeline.stages.emulate import emulate
     from pipeline.stages.export import export
     from pipeline.stages.finetune import finetune
     from pipeline.stages.importing import import_weights
@@ -49,6 +51,7 @@ else:
     quantize = deferred("pipeline.stages.quantize", "quantize")
     export = deferred("pipeline.stages.export", "export")
     predict = deferred("pipeline.stages.predict", "predict")
+    emulate = deferred("pipeline.stages.emulate", "emulate")
     observe = deferred("pipeline.stages.observe", "observe")
     judge = deferred("pipeline.stages.judge", "judge")
     report = deferred("pipeline.stages.report", "report")

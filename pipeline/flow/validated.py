@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported
 from pipeline.artifacts.outcome import Judged
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.target import TargetProfile
+from pipeline.errors import EmulationError
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import judge, observe, predict
+from pipeline.flow.stages import emulate, judge, observe, predict
 from pipeline.host import is_this_machine, usable_cores
+from pipeline.instruments import emulated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Validated:
     predicted: tuple[Predicted, ...] = ()
     observed: tuple[Observed, ...] = ()
     targets: tuple[Judged, ...] = ()
+    hints: tuple[str, ...] = ()  # what could not be found out, and why
 
 
 def validate(job: Job, network: Network) -> Validated:
@@ -39,6 +43,13 @@ def validate(job: Job, network: Network) -> Validated:
         place=measured_here(),
         runtimes=runtimes_here(),
     )
+    there, hints = dict[str, tuple[Observed, ...]](), list[str]()
+    for target in job.asked.targets:
+        try:
+            there[target.name] = _emulate(job, network, target, observed, predicted)
+        except EmulationError as error:  # the rest stands without it
+            there[target.name] = ()
+            hints.append(f"{target.name} was not emulated: {' '.join(str(error).split())}")
     targets = tuple(
         job.run.step(
             f"judge-{target.name}",
@@ -47,11 +58,47 @@ def validate(job: Job, network: Network) -> Validated:
             limits=job.recipe.limits,
             exports=network.exports,
             predicted=predicted,
-            observed=(_as_seen_from(target, observed),),
+            observed=(_as_seen_from(target, observed), *there[target.name]),
         )
         for target in job.asked.targets
     )
-    return Validated(predicted=predicted, observed=(observed,), targets=targets)
+    observations = (observed, *itertools.chain(*there.values()))
+    return Validated(predicted=predicted, observed=observations, targets=targets, hints=tuple(hints))
+
+
+def _emulate(
+    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
+) -> tuple[Observed, ...]:
+    """Let the target's own processor answer, where that was asked for.  Raises EmulationError where none can be had."""
+    if job.asked.emulation_s is None or is_this_machine(target):
+        return ()
+    found = job.run.step(
+        f"emulate-{target.name}",
+        emulate,
+        data=job.asked.data,
+        facts=job.facts,
+        files=tuple(file for each in network.exports for file in each.files if _is_for(file, target)),
+        references=predicted,
+        here=here,
+        target=_machine_of(target),
+        place=emulated.place(target),
+        budget_s=job.asked.emulation_s,
+        seed=job.recipe.seed,
+        runtimes=runtimes_here(),
+    )
+    return (found,)
+
+
+def _is_for(file: Exported, target: TargetProfile) -> bool:
+    """Tell whether a file is to be tried: float, the target's width, and 8 bits, which show what fewer are for."""
+    return file.variant.precision == "fp32" or file.variant.weight_bits in (8, target.weight_bits)
+
+
+def _machine_of(target: TargetProfile) -> TargetProfile:
+    """Return a target without what only a verdict looks at."""
+    return TargetProfile(
+        name=target.name, title=target.title, cpu=target.cpu, memory=target.memory, os=target.os, python=target.python
+    )
 
 
 def _predict(job: Job, network: Network) -> tuple[Predicted, ...]:
