@@ -347,6 +347,25 @@ def validate(
     return _status_of(found.state, allow_open=allow_open)
 
 
+@karui.command("emulate", short_help="Set up the emulated processor and system of a target.")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET…", shell_complete=_complete("target"))
+@_debug_option
+def emulate_(*, targets: tuple[str, ...]) -> None:
+    """Set up, once, what `--emulate` of `karui run` and `karui validate` needs of each TARGET, and try its runtimes.
+
+    Packages come through this machine's apt, wheels through pip; nothing is installed here, and no root is needed. It
+    needs QEMU's user mode: apt install qemu-user.
+    """
+    from pipeline import catalog
+    from pipeline.console import results_alone
+    from pipeline.emulation.tried import tried
+
+    for name in targets:
+        with results_alone():
+            line = tried(catalog.load_target(name))
+        click.echo(line)
+
+
 def _shape_in(assignment: str) -> tuple[int, ...]:
     """Read ``images=1,3,320,320``."""
     sides = _sides_of(assignment.partition("=")[2])
