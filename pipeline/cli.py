@@ -358,7 +358,7 @@ def emulate_(*, targets: tuple[str, ...]) -> None:
     """
     from pipeline import catalog
     from pipeline.console import results_alone
-    from pipeline.emulation.tried import tried
+    from pipeline.runtimes.emulation.tried import tried
 
     for name in targets:
         with results_alone():

@@ -14,13 +14,13 @@ import numpy as np
 from pipeline.artifacts.evidence import Answered, Beside, Observed, Place
 from pipeline.artifacts.files import Exported
 from pipeline.declare.target import TargetProfile
-from pipeline.emulation.system import System, stand_in
 from pipeline.instruments.answers import load_answers, same_decisions, steps_apart
 from pipeline.instruments.here import FileWay, ways_of
 from pipeline.instruments.passing import Bench, Chosen, part_of
 from pipeline.instruments.taps import first_difference
 from pipeline.onboard.stepping import stepping
 from pipeline.runs.store import Store
+from pipeline.runtimes.emulation.system import System, stand_in
 
 _TRIED = 4  # samples by which the time of all others is told
 _FEWEST = 32  # that are run, however long they take

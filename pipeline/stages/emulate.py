@@ -10,12 +10,12 @@ from pipeline.artifacts.files import Exported
 from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.data.load import load
 from pipeline.declare.target import TargetProfile
-from pipeline.emulation.system import system_for
 from pipeline.instruments import emulated
 from pipeline.instruments.answers import held
 from pipeline.instruments.passing import Bench, agreements, over_the_test_split
 from pipeline.runs.run import Work, stage
 from pipeline.runtimes.child import reusing_children
+from pipeline.runtimes.emulation.system import system_for
 from pipeline.tasks import named
 
 

@@ -11,14 +11,14 @@ import pytest
 
 from pipeline import catalog
 from pipeline.declare.words import RuntimeName
-from pipeline.emulation.system import find_emulator, stand_in
-from pipeline.emulation.tried import tried
 from pipeline.errors import EmulationError
 from pipeline.onboard.faults import ProcessDied
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.child import Child, Home
-from tests.emulation.systems import emulated_target
+from pipeline.runtimes.emulation.system import find_emulator, stand_in
+from pipeline.runtimes.emulation.tried import tried
 from tests.onboard.small_models import inputs, onnx_bytes, small_net, tflite_bytes
+from tests.runtimes.emulation.systems import emulated_target
 
 
 def test_without_an_emulator_the_command_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

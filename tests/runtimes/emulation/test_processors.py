@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import catalog
 from pipeline.declare.target import CpuSpec
-from pipeline.emulation.processors import Processor, processor_of
+from pipeline.runtimes.emulation.processors import Processor, processor_of
 
 
 @pytest.mark.parametrize(

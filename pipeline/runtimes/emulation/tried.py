@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from pipeline.declare.target import TargetProfile
-from pipeline.emulation.system import system_for
 from pipeline.onboard.faults import OnboardFault
 from pipeline.runtimes.child import Child
+from pipeline.runtimes.emulation.system import system_for
 
 _TIMEOUT_S = 120  # an import takes seconds
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import catalog
 from pipeline.declare.target import TargetProfile
-from pipeline.emulation.system import System, system_for
 from pipeline.errors import EmulationError
+from pipeline.runtimes.emulation.system import System, system_for
 
 
 @cache

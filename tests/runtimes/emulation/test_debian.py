@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.emulation import debian
 from pipeline.errors import EmulationError
+from pipeline.runtimes.emulation import debian
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
 

@@ -25,13 +25,13 @@ from filelock import FileLock
 
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
-from pipeline.emulation import debian
-from pipeline.emulation.processors import Processor, processor_of
-from pipeline.emulation.wheels import unpack_wheels, wanted_wheels
 from pipeline.errors import EmulationError
 from pipeline.onboard.faults import OnboardFault
 from pipeline.runtimes import RUNTIMES, unavailable
 from pipeline.runtimes.child import Home, python_of
+from pipeline.runtimes.emulation import debian
+from pipeline.runtimes.emulation.processors import Processor, processor_of
+from pipeline.runtimes.emulation.wheels import unpack_wheels, wanted_wheels
 
 
 @dataclass(frozen=True, kw_only=True)
