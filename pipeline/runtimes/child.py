@@ -13,8 +13,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,6 +59,7 @@ class Home:
 
     command: tuple[str, ...]
     sites: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
 
     @classmethod
     def of(cls, runtime: RuntimeName) -> Home:
@@ -80,6 +81,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
+                env={**os.environ, **self.home.environment},
             )
         except OSError as error:
             self._said.close()
@@ -186,6 +188,11 @@ class ChildSession:
         """Return a timer; the clock is read in the child."""
         number = self._ask("timer", {}, inputs).header["timer"]
         return lambda count: list(self._ask("time", {"timer": number, "count": count}).header["ms"])
+
+    def mark(self, inputs: Arrays, counts: Sequence[int]) -> None:
+        """Run so many inferences in each of several marked regions (``onboard.marks``)."""
+        number = self._ask("timer", {}, inputs).header["timer"]
+        self._ask("mark", {"timer": number, "counts": list(counts)})
 
     def close(self) -> None:
         """End the process, or keep it for the next session (``reusing_children``)."""

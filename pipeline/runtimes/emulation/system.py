@@ -136,7 +136,7 @@ def _packages(suite: str, architecture: str) -> Path:
     def make(folder: Path, scratch: Path) -> None:
         debian.unpack_system(folder, scratch, suite=suite, architecture=architecture)
 
-    return _once(f"{architecture}-{suite}-{_digest(*debian.PACKAGES)}", make)
+    return once(f"{architecture}-{suite}", make, of="\0".join(debian.PACKAGES))
 
 
 def _wheels(wheels: tuple[str, ...], suite: str, architecture: str, python: str) -> Path:
@@ -145,7 +145,7 @@ def _wheels(wheels: tuple[str, ...], suite: str, architecture: str, python: str)
         glibc = debian.glibc_minor(suite)
         unpack_wheels(folder, wheels, architecture=architecture, python=python, glibc_minor=glibc)
 
-    return _once(f"wheels-{_digest(*wheels, suite, architecture, python)}", make)
+    return once("wheels", make, of="\0".join((*wheels, suite, architecture, python)))
 
 
 def _seen_from(processor: Processor, packages: Path) -> Path:
@@ -159,15 +159,16 @@ def _seen_from(processor: Processor, packages: Path) -> Path:
         (folder / "proc").mkdir()
         (folder / "proc" / "cpuinfo").write_text(processor.cpuinfo)
 
-    return _once(f"processor-{_digest(str(packages), processor.cpuinfo)}", make)
+    return once("processor", make, of=f"{packages}\0{processor.cpuinfo}")
 
 
-def _once(name: str, make: Callable[[Path, Path], None]) -> Path:
+def once(kind: str, make: Callable[[Path, Path], None], *, of: str) -> Path:
     """Let ``make`` fill a folder of the cache, given an empty one beside for what it needs; the next time it is there.
 
-    Raises EmulationError where the disk refuses it.
+    ``of``: what its content follows from.  Raises EmulationError where the disk refuses it.
     """
     systems = Path(platformdirs.user_cache_path("karui", appauthor=False)) / "systems"
+    name = f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:16]}"
     folder = systems / name
     try:
         systems.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,3 @@ def _once(name: str, make: Callable[[Path, Path], None]) -> Path:
     except OSError as error:
         raise EmulationError(f"cannot be set up: {error}", where=str(systems)) from error
     return folder
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
