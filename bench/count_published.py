@@ -26,7 +26,7 @@ from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import write_onnx
-from pipeline.runtimes.emulation.counting import count
+from pipeline.runtimes.emulation.counting import Counting
 from pipeline.runtimes.emulation.system import system_for
 from pipeline.tflite import write_tflite
 
@@ -42,7 +42,7 @@ SIZES = (40, 20, 10, 5, 3)  # of the five levels
 class Block(nn.Module):
     """An inverted bottleneck."""
 
-    def __init__(self, inputs: int, expand: int, outputs: int, kernel: int, stride: int) -> None:  # noqa: PLR0917
+    def __init__(self, inputs: int, expand: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         middle = inputs * expand
         grow = [nn.Conv2d(inputs, middle, 1), nn.ReLU6()] if expand > 1 else []
@@ -142,13 +142,13 @@ class EfficientDetLite0(nn.Module):
             levels = [*after, up[3](levels[4], after[-1])]  # type: ignore[index]
         found = []
         for head in self.heads:
-            *shared, last = head  # type: ignore[misc]
+            layers = list(head.children())
             parts = []
             for level in levels:
                 y = level
-                for each in shared:
+                for each in layers[:-1]:
                     y = F.relu6(each(y))
-                y = last(y)
+                y = layers[-1](y)
                 parts.append(y.permute(0, 2, 3, 1).reshape(y.shape[0], -1, y.shape[1] // ANCHORS))
             found.append(torch.cat(parts, 1))
         return torch.cat(found, 2)
@@ -175,11 +175,12 @@ def main() -> None:
         made = files(Path(folder))
         for board, profile, clock_mhz, *published in PUBLISHED:
             system = system_for(catalog.load_target(profile))
-            for (precision, path), ms in zip(made.items(), published, strict=True):
-                counts = count(path, "litert", system, {"input": sample}).of
-                words = (system.processor.name, clock_mhz, board, "litert", "EfficientDet-Lite0", precision, ms)
-                rows.writerow([*words, *(round(counts[name]) for name in names)])
-                sys.stdout.flush()
+            with Counting(system) as counting:
+                for (precision, path), ms in zip(made.items(), published, strict=True):
+                    counts = counting.count(path, "litert", {"input": sample})
+                    words = (system.processor.name, clock_mhz, board, "litert", "EfficientDet-Lite0", precision, ms)
+                    rows.writerow([*words, *(round(counts[name]) for name in names)])
+                    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,14 @@ from pipeline.estimating.table import Row
 EVENTS: Mapping[str, tuple[tuple[str, float], ...]] = {
     "multiply": (("fmla_vec", 1), ("dot", 1), ("mlal", 1), ("mul_vec", 1)),
     "vector": (
-        *(("fp_vec", 1), ("simd_alu", 1), ("simd_perm", 1), ("simd_narrow_shift", 1), ("simd_cvt", 1), ("fp_scalar", 1)),
+        *(
+            ("fp_vec", 1),
+            ("simd_alu", 1),
+            ("simd_perm", 1),
+            ("simd_narrow_shift", 1),
+            ("simd_cvt", 1),
+            ("fp_scalar", 1),
+        ),
     ),
     "load": (("load", 1), ("load_pair", 1), ("load_q", 1), ("load_struct", 1), ("load_pair_q", 2)),
     "store": (("store", 1), ("store_q", 1)),
@@ -67,16 +74,16 @@ def fitted(rows: Sequence[Row]) -> Fit:
     """Fit one processor's rows.  Raises ValueError for rows of several or of none."""
     if len({(row.cpu, row.clock_mhz) for row in rows}) != 1:
         raise ValueError("rows of one processor are fitted")
-    events, published = events_of(rows), np.array([row.published_ms for row in rows])
+    found, published = events_of(rows), np.array([row.published_ms for row in rows])
     errors = {}
     for model in dict.fromkeys(row.model for row in rows):
         left_out = np.array([row.model == model for row in rows])
-        ns = _solved(events[~left_out], published[~left_out])
-        estimated = events[left_out] @ ns / 1e6
+        ns = _solved(found[~left_out], published[~left_out])
+        estimated = found[left_out] @ ns / 1e6
         for row, error in zip(np.array(rows, object)[left_out], estimated / published[left_out] - 1, strict=True):
             errors[f"{row.model} {row.precision}"] = float(error)
-    ns = dict(zip(EVENTS, _solved(events, published).tolist(), strict=True))
-    return Fit(cpu=rows[0].cpu, clock_mhz=rows[0].clock_mhz, ns=ns, errors=errors)
+    of_each = dict(zip(EVENTS, _solved(found, published).tolist(), strict=True))
+    return Fit(cpu=rows[0].cpu, clock_mhz=rows[0].clock_mhz, ns=of_each, errors=errors)
 
 
 def events_of(rows: Sequence[Row]) -> Floats:
@@ -92,9 +99,7 @@ def events(counts: Mapping[str, float]) -> dict[str, float]:
 def estimate(fit: Fit, counts: Mapping[str, float], *, clock_mhz: int, error_bar: float) -> Interval:
     """Estimate the ms of one inference at a clock; ``error_bar``: the factor to both sides."""
     slower = fit.clock_mhz / clock_mhz
-    ns = sum(
-        number * fit.ns[kind] * (1 if kind in _OF_MEMORY else slower) for kind, number in events(counts).items()
-    )
+    ns = sum(number * fit.ns[kind] * (1 if kind in _OF_MEMORY else slower) for kind, number in events(counts).items())
     return Interval(value=ns / 1e6, low=ns / 1e6 / error_bar, high=ns / 1e6 * error_bar)
 
 

@@ -1,7 +1,7 @@
 """Published single-thread times of networks on boards, and what one inference of each takes: what estimates rest on.
 
-``reference.csv``: times are those of ncnn's benchmark (Tencent/ncnn, benchmark/README.md); counts are those of ncnn's own
-Python package with the same networks on emulated processors (``runtimes/emulation/counting``).
+``reference.csv``: times of ncnn are those of its benchmark (Tencent/ncnn, benchmark/README.md), those of LiteRT are
+named in ``bench/count_published.py``; counts are of the same networks in the same runtime on emulated processors.
 """
 
 from __future__ import annotations

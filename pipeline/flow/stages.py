@@ -13,6 +13,7 @@ __all__ = [
     "choose_threads",
     "describe",
     "emulate",
+    "estimate",
     "export",
     "finetune",
     "import_weights",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.stages.check import check
     from pipeline.stages.describe import describe
     from pipeline.stages.emulate import emulate
+    from pipeline.stages.estimate import estimate
     from pipeline.stages.export import export
     from pipeline.stages.finetune import finetune
     from pipeline.stages.importing import import_weights
@@ -52,6 +54,7 @@ else:
     export = deferred("pipeline.stages.export", "export")
     predict = deferred("pipeline.stages.predict", "predict")
     emulate = deferred("pipeline.stages.emulate", "emulate")
+    estimate = deferred("pipeline.stages.estimate", "estimate")
     observe = deferred("pipeline.stages.observe", "observe")
     judge = deferred("pipeline.stages.judge", "judge")
     report = deferred("pipeline.stages.report", "report")

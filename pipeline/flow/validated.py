@@ -14,9 +14,9 @@ from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import emulate, judge, observe, predict
+from pipeline.flow.stages import emulate, estimate, judge, observe, predict
 from pipeline.host import is_this_machine, usable_cores
-from pipeline.instruments import emulated
+from pipeline.instruments import counted, emulated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,16 @@ def validate(job: Job, network: Network) -> Validated:
         place=measured_here(),
         runtimes=runtimes_here(),
     )
-    there, hints = dict[str, tuple[Observed, ...]](), list[str]()
-    for target in job.asked.targets:
-        try:
-            there[target.name] = _emulate(job, network, target, observed, predicted)
-        except EmulationError as error:  # the rest stands without it
-            there[target.name] = ()
-            hints.append(f"{target.name} was not emulated: {' '.join(str(error).split())}")
+    there, hints = dict[str, list[Observed]](), list[str]()
+    for target in job.asked.targets if job.asked.emulation_s else ():
+        if is_this_machine(target):
+            continue
+        found = there.setdefault(target.name, [])
+        for what, find in (("emulated", _emulate), ("estimated", _estimate)):
+            try:
+                found.append(find(job, network, target, observed, predicted))
+            except EmulationError as error:  # the rest stands without it
+                hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
     targets = tuple(
         job.run.step(
             f"judge-{target.name}",
@@ -58,7 +61,7 @@ def validate(job: Job, network: Network) -> Validated:
             limits=job.recipe.limits,
             exports=network.exports,
             predicted=predicted,
-            observed=(_as_seen_from(target, observed), *there[target.name]),
+            observed=(_as_seen_from(target, observed), *there.get(target.name, ())),
         )
         for target in job.asked.targets
     )
@@ -68,30 +71,46 @@ def validate(job: Job, network: Network) -> Validated:
 
 def _emulate(
     job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
-) -> tuple[Observed, ...]:
-    """Let the target's own processor answer, where that was asked for.  Raises EmulationError where none can be had."""
-    if job.asked.emulation_s is None or is_this_machine(target):
-        return ()
-    found = job.run.step(
+) -> Observed:
+    """Let the target's own processor answer.  Raises EmulationError where none can be had."""
+    return job.run.step(
         f"emulate-{target.name}",
         emulate,
         data=job.asked.data,
         facts=job.facts,
-        files=tuple(file for each in network.exports for file in each.files if _is_for(file, target)),
+        files=_files_for(network, target),
         references=predicted,
         here=here,
         target=_machine_of(target),
         place=emulated.place(target),
-        budget_s=job.asked.emulation_s,
+        budget_s=job.asked.emulation_s or 0.0,
         seed=job.recipe.seed,
         runtimes=runtimes_here(),
     )
-    return (found,)
 
 
-def _is_for(file: Exported, target: TargetProfile) -> bool:
-    """Tell whether a file is to be tried: float, the target's width, and 8 bits, which show what fewer are for."""
-    return file.variant.precision == "fp32" or file.variant.weight_bits in (8, target.weight_bits)
+def _estimate(
+    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
+) -> Observed:
+    """Count what the target's own processor executes.  Raises EmulationError where that tells no time."""
+    del here, predicted
+    return job.run.step(
+        f"estimate-{target.name}",
+        estimate,
+        data=job.asked.data,
+        files=tuple(
+            each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits)
+        ),
+        target=_machine_of(target),
+        place=counted.place(target),
+        runtimes=runtimes_here(),
+    )
+
+
+def _files_for(network: Network, target: TargetProfile) -> tuple[Exported, ...]:
+    """Return the files to be tried: float, of the target's width, and of 8 bits, which show what fewer are for."""
+    files = (file for each in network.exports for file in each.files)
+    return tuple(each for each in files if each.variant.weight_bits in (32, 8, target.weight_bits))
 
 
 def _machine_of(target: TargetProfile) -> TargetProfile:

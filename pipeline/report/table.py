@@ -18,6 +18,7 @@ from pipeline.report.advice import advice
 from pipeline.report.compared import SideBySide
 from pipeline.report.paper import Paper
 from pipeline.report.rows import (
+    LATENCIES,
     LayerRow,
     RunRow,
     baselines_of,
@@ -133,7 +134,8 @@ def _number(found: Measurement | None, write: Callable[[float], str], common_how
     """Write a number; how it came about as well, where the heading does not say so for all of them."""
     if found is None:
         return words.MISSING
-    return write(found.value) if common_how else f"{write(found.value)} {found.place.how}"
+    value = words.estimated(found, write) if found.quantity in LATENCIES else write(found.value)
+    return value if common_how else f"{value} {found.place.how}"
 
 
 def _beside_table(paper: Paper, emulated: Observed) -> Table:

@@ -1,7 +1,7 @@
 """How many instructions of each class one inference takes on an emulated processor, and how often it misses its caches.
 
-QEMU runs the target's runtime with a plugin (``counting.c``) that counts between marks.  The counts belong to runtime and
-QEMU runs the target's runtime with a plugin (``counting.c``) that counts between marks.  Counts belong to runtime and file
+QEMU runs the target's runtime with a plugin (``counting.c``) that counts between marks.  Counts follow from runtime and
+file alone: no load of this machine changes them.
 """
 
 from __future__ import annotations
@@ -12,57 +12,71 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import EmulationError
 from pipeline.onboard.arrays import Arrays, Signature
 from pipeline.runtimes.boundary import model_errors
-from pipeline.runtimes.child import ChildSession
+from pipeline.runtimes.child import ChildSession, Home, reusing_children
 from pipeline.runtimes.emulation.system import System, once
 
 _SOURCE = Path(__file__).with_name("counting.c")
 _REGIONS = (1, 3)  # inferences in each: what the second has more is two inferences
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """What one inference takes: class of instructions, or kind of cache access → how many."""
-
-    of: Mapping[str, float]
-
-    @property
-    def total(self) -> float:
-        """Return all instructions."""
-        return self.of["total"]
+Counts = Mapping[str, float]  # class of instructions, or kind of cache access → how many one inference takes
 
 
-def count(
-    path: Path, runtime: RuntimeName, system: System, inputs: Arrays, *, signature: Signature | None = None
-) -> Counts:
-    """Count one inference of prepared inputs (1, …), on one thread.
+class Counting:
+    """Counts inferences on an emulated processor; a process for each runtime, until the end of the block."""
 
-    Raises EmulationError where the emulator takes no plugin, and ModelError where the file cannot be run.
-    """
-    home = system.homes[runtime]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "counts.jsonl"
-        plugin = f"{_plugin()},out={out},cache=on"
-        emulator, *rest = home.command
-        counted = replace(home, command=(emulator, "-plugin", plugin, *rest), environment={"PYTHONHASHSEED": "0"})
-        with model_errors(), contextlib.closing(ChildSession(path, runtime, 1, signature, counted)) as session:
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._homes: dict[RuntimeName, tuple[Home, Path]] = {}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        self._open.enter_context(reusing_children())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._open.close()
+
+    def count(self, path: Path, runtime: RuntimeName, inputs: Arrays, *, signature: Signature | None = None) -> Counts:
+        """Count one inference of prepared inputs (1, …), on one thread.
+
+        Raises EmulationError where the emulator takes no plugin, and ModelError where the file cannot be run.
+        """
+        home, out = self._home(runtime)
+        before = _lines(out)
+        with model_errors(), contextlib.closing(ChildSession(path, runtime, 1, signature, home)) as session:
             session.mark(inputs, _REGIONS)
-        regions = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    if len(regions) < len(_REGIONS):
-        raise EmulationError(
-            "this emulator counts nothing",
-            where=emulator,
-            remedy="QEMU's static builds take no plugins: apt install qemu-user",
-        )
-    first, second = regions[: len(_REGIONS)]
-    more = _REGIONS[1] - _REGIONS[0]
-    return Counts(of={name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"})
+        regions = [json.loads(line) for line in _lines(out)[len(before) :]]
+        if len(regions) != len(_REGIONS):
+            raise EmulationError(
+                "this emulator takes no plugins",
+                where=home.command[0],
+                remedy="QEMU counts where it is built with them: apt install qemu-user",
+            )
+        first, second = regions
+        more = _REGIONS[1] - _REGIONS[0]
+        return {name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"}
+
+    def _home(self, runtime: RuntimeName) -> tuple[Home, Path]:
+        if runtime not in self._homes:
+            home, out = self._system.homes[runtime], self._folder / f"{runtime}.jsonl"
+            emulator, *rest = home.command
+            command = (emulator, "-plugin", f"{_plugin()},out={out},cache=on", *rest)
+            self._homes[runtime] = replace(home, command=command, environment={"PYTHONHASHSEED": "0"}), out
+        return self._homes[runtime]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def _plugin() -> Path:
