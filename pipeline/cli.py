@@ -366,6 +366,37 @@ def emulate_(*, targets: tuple[str, ...]) -> None:
         click.echo(line)
 
 
+@karui.command(short_help="Estimate how long a model file takes on a target.")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--target", default=DEFAULT_TARGET, show_default=True, metavar="NAME|FILE", shell_complete=_complete("target"),
+    help="Device that is not at hand.",
+)  # fmt: skip
+@click.option("--refit", is_flag=True, help="Fit the published times anew and say how good estimates are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@_debug_option
+def estimate(*, model: Path | None, target: str, refit: bool, as_json: bool) -> None:
+    """Count the instructions that one inference of MODEL, an .onnx or .tflite file, takes on TARGET's own processor and
+    in its own runtimes, emulated, and say how long that takes there, on one thread, and how sure that is.
+    """  # noqa: D205
+    from pipeline.console import results_alone
+    from pipeline.estimate import estimates, refitted
+    from pipeline.runs.records import to_json
+
+    if refit == (model is not None):
+        raise ConfigError("name a model file, or say --refit", where="estimate")
+    if model is None:
+        click.echo(refitted())
+        return
+    with results_alone():
+        found = tuple(estimates(model, target))
+    if as_json:
+        _print_json(to_json(found).decode())
+    else:
+        for each in found:
+            click.echo(shown_text(each.text))
+
+
 def _shape_in(assignment: str) -> tuple[int, ...]:
     """Read ``images=1,3,320,320``."""
     sides = _sides_of(assignment.partition("=")[2])

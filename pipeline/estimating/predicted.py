@@ -21,7 +21,7 @@ def predicted(counts: Mapping[str, float], *, cpu: str, clock_mhz: int, runtime:
         return None
     bar, why = _error_bar(fit, runtime)
     found = estimate(fit, counts, clock_mhz=clock_mhz, error_bar=bar)
-    return found, f"{counts['total'] / 1e6:.3g} M instructions; {why}"
+    return found, why
 
 
 @functools.cache
@@ -46,15 +46,12 @@ def held_out(fit: Fit) -> tuple[tuple[Row, float], ...]:
 
 
 def _error_bar(fit: Fit, runtime: str) -> tuple[float, str]:
-    """Return the factor to both sides: of networks left out and, for another runtime, of what is known of it besides."""
+    """Return the factor to both sides: of networks left out and, for another runtime, of what is known of that."""
     off = {row.runtime: 0.0 for row, _ in held_out(fit)}
     for row, error in held_out(fit):
         off[row.runtime] = max(off[row.runtime], abs(math.log1p(error)))
     if runtime in off:
         bar = fit.error_bar * math.exp(off[runtime])
-        return bar, f"published times of {runtime} that were left out lay within a factor of {bar:.2f}"
+        return bar, f"{runtime} within a factor of {bar:.2f}, as its published times lay"
     bar = fit.error_bar * math.exp(max(off.values(), default=math.log(2)))
-    return (
-        bar,
-        f"nobody published a time of {runtime}: those of other runtimes lay within a factor of {bar:.2f}",
-    )
+    return bar, f"{runtime} within a factor of {bar:.2f}, as other runtimes lay: no time of it was published"

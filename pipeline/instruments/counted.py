@@ -23,7 +23,7 @@ def place(target: TargetProfile) -> Place:
     processor, _ = stand_in(target)
     if fit_of(processor.name) is None:
         raise EmulationError(f"nobody published times of a {processor.name} that an estimate could rest on")
-    name = f"instructions of a {processor.name} at {target.cpu.clock_mhz} MHz"
+    name = f"the basis of the instructions of a {processor.name} at {target.cpu.clock_mhz} MHz"
     return Place(how="estimated", name=name, profile=target.name)
 
 

@@ -89,6 +89,7 @@ def _template() -> jinja2.Template:
         "check_word": words.check_word,
         "plural": words.plural,
         "estimated": words.estimated,
+        "steps_apart": words.steps_apart,
     }
     environment.globals |= {
         "headline": sentences.headline,

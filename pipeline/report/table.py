@@ -153,7 +153,7 @@ def _beside_table(paper: Paper, emulated: Observed) -> Table:
             words.way_title(each.way),
             words.percent(each.same),
             words.percent(each.identical),
-            f"{each.max_steps:.3g} {'step' if each.max_steps == 1 else 'steps'}" if each.identical < 1 else "none",
+            words.steps_apart(each),
             each.first_layer,
         )
     return table

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pipeline.artifacts.evidence import Measurement, Metric
+from pipeline.artifacts.evidence import Beside, Measurement, Metric
 from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.outcome import Check, State
 
@@ -77,6 +77,15 @@ def estimated(found: Measurement, write: Callable[[float], str]) -> str:
     if found.place.how != "estimated":
         return write(found.value)
     return f"{write(found.value)} ({write(found.low)}–{write(found.high)})"
+
+
+def steps_apart(found: Beside) -> str:
+    """Write the largest difference between two places: ``none``, ``under half a step``, ``3 steps``."""
+    if found.identical == 1:
+        return "none"
+    if found.max_steps < 1:
+        return "under half a step"
+    return f"{found.max_steps:.3g} {'step' if found.max_steps == 1 else 'steps'}"
 
 
 def duration(seconds: float) -> str:

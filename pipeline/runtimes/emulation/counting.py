@@ -24,7 +24,9 @@ from pipeline.runtimes.child import ChildSession, Home, reusing_children
 from pipeline.runtimes.emulation.system import System, once
 
 _SOURCE = Path(__file__).with_name("counting.c")
-_REGIONS = (1, 3)  # inferences in each: what the second has more is two inferences
+# inferences in each of two regions: what the second has more is inferences and nothing else
+_REGIONS, _REGIONS_OF_LARGE = (1, 5), (1, 2)
+_LARGE_BYTES = 1 << 20  # files of which little else counts
 
 
 Counts = Mapping[str, float]  # class of instructions, or kind of cache access → how many one inference takes
@@ -52,18 +54,18 @@ class Counting:
         Raises EmulationError where the emulator takes no plugin, and ModelError where the file cannot be run.
         """
         home, out = self._home(runtime)
-        before = _lines(out)
+        before, sizes = _lines(out), _REGIONS if path.stat().st_size < _LARGE_BYTES else _REGIONS_OF_LARGE
         with model_errors(), contextlib.closing(ChildSession(path, runtime, 1, signature, home)) as session:
-            session.mark(inputs, _REGIONS)
+            session.mark(inputs, sizes)
         regions = [json.loads(line) for line in _lines(out)[len(before) :]]
-        if len(regions) != len(_REGIONS):
+        if len(regions) != len(sizes):
             raise EmulationError(
                 "this emulator takes no plugins",
                 where=home.command[0],
                 remedy="QEMU counts where it is built with them: apt install qemu-user",
             )
         first, second = regions
-        more = _REGIONS[1] - _REGIONS[0]
+        more = sizes[1] - sizes[0]
         return {name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"}
 
     def _home(self, runtime: RuntimeName) -> tuple[Home, Path]:
