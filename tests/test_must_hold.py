@@ -123,10 +123,15 @@ def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:
     targets = [part for name in boards for part in ("--target", name)]
     done = run(digits, *targets, "--emulate", "--out", "runs/emulated")
     assert done.returncode == 0, done.stderr
-    there = [each for each in load_outcome(digits / "runs/emulated").observed if each.place.how == "emulated"]
+    outcome = load_outcome(digits / "runs/emulated")
+    there = [each for each in outcome.observed if each.place.how == "emulated"]
     assert {each.place.profile: each.place.name.split()[0] for each in there} == boards
     for one in there:
         found = {each.way.key: each for each in one.beside}
         for key in ("onnx-int8 in onnxruntime", "tflite-int8 in litert"):
             assert (found[key].samples, found[key].identical, found[key].max_steps) == (360, 1.0, 0.0)
         assert all(each.same == 1.0 for each in one.beside)
+    for judged in outcome.targets:
+        latencies = [each for each in judged.measurements if each.quantity == "latency_p50_ms"]
+        assert {each.way.program for each in latencies} == {"onnxruntime", "litert", "tflite-runtime"}
+        assert all(each.place.how == "estimated" and 0 < each.low < each.value < each.high for each in latencies)

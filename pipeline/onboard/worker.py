@@ -102,7 +102,7 @@ class Worker:
         """Run inferences in two regions of different length: what they differ by is inferences and nothing else."""
         timer, marks = self._timers[frame.header["timer"]], Marks()
         marks.simulate()
-        timer(max(frame.header["counts"]) - 1)  # buffers are laid out, weights are packed
+        timer(max(frame.header["counts"]))  # buffers are laid out, weights are packed
         gc.collect()
         gc.disable()
         try:

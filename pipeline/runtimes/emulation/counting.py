@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import subprocess
 import tempfile
@@ -24,9 +25,7 @@ from pipeline.runtimes.child import ChildSession, Home, reusing_children
 from pipeline.runtimes.emulation.system import System, once
 
 _SOURCE = Path(__file__).with_name("counting.c")
-# inferences in each of two regions: what the second has more is inferences and nothing else
-_REGIONS, _REGIONS_OF_LARGE = (1, 5), (1, 2)
-_LARGE_BYTES = 1 << 20  # files of which little else counts
+_ENOUGH, _MOST = 2e6, 64  # instructions beside which those of Python's own loop are nothing, and inferences for them
 
 
 Counts = Mapping[str, float]  # class of instructions, or kind of cache access → how many one inference takes
@@ -54,18 +53,11 @@ class Counting:
         Raises EmulationError where the emulator takes no plugin, and ModelError where the file cannot be run.
         """
         home, out = self._home(runtime)
-        before, sizes = _lines(out), _REGIONS if path.stat().st_size < _LARGE_BYTES else _REGIONS_OF_LARGE
         with model_errors(), contextlib.closing(ChildSession(path, runtime, 1, signature, home)) as session:
-            session.mark(inputs, sizes)
-        regions = [json.loads(line) for line in _lines(out)[len(before) :]]
-        if len(regions) != len(sizes):
-            raise EmulationError(
-                "this emulator takes no plugins",
-                where=home.command[0],
-                remedy="QEMU counts where it is built with them: apt install qemu-user",
-            )
-        first, second = regions
-        more = sizes[1] - sizes[0]
+            (alone,) = _marked(session, inputs, (1,), out)
+            more = max(1, min(_MOST, math.ceil(_ENOUGH / alone["total"])))
+            first, second = _marked(session, inputs, (1, 1 + more), out)
+        # what the second region has more is inferences and nothing else
         return {name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"}
 
     def _home(self, runtime: RuntimeName) -> tuple[Home, Path]:
@@ -75,6 +67,18 @@ class Counting:
             command = (emulator, "-plugin", f"{_plugin()},out={out},cache=on", *rest)
             self._homes[runtime] = replace(home, command=command, environment={"PYTHONHASHSEED": "0"}), out
         return self._homes[runtime]
+
+
+def _marked(session: ChildSession, inputs: Arrays, sizes: tuple[int, ...], out: Path) -> list[dict[str, float]]:
+    """Return what was counted in regions of so many inferences."""
+    before = len(_lines(out))
+    session.mark(inputs, sizes)
+    regions = [json.loads(line) for line in _lines(out)[before:]]
+    if len(regions) != len(sizes):
+        raise EmulationError(
+            "this emulator takes no plugins", remedy="QEMU counts where it is built with them: apt install qemu-user"
+        )
+    return regions
 
 
 def _lines(file: Path) -> list[str]:
