@@ -1,4 +1,4 @@
-"""``karui estimate``: how long a model file takes on a target that is not at hand; and how good such estimates are."""
+"""``karui estimate``: how long a model file takes on a target that is not at hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from pipeline import catalog
 from pipeline.artifacts.evidence import Interval
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT
 from pipeline.errors import ConfigError, EmulationError
-from pipeline.estimating.fit import Fit
-from pipeline.estimating.predicted import fit_of, held_out, predicted
-from pipeline.estimating.table import reference
+from pipeline.estimating.predicted import fit_of, predicted
 from pipeline.onboard.arrays import Arrays
 from pipeline.runtimes import open_session
 from pipeline.runtimes.emulation.counting import Counting
@@ -85,22 +83,3 @@ def _sample(model: Path) -> Arrays:
         )
     session.close()
     return drawn
-
-
-def refitted() -> str:
-    """Fit the reference table anew and say what came out, for each processor."""
-    fits = [fit for cpu in dict.fromkeys(row.cpu for row in reference()) if (fit := fit_of(cpu)) is not None]
-    return "\n\n".join("\n".join(_lines(fit)) for fit in fits)
-
-
-def _lines(fit: Fit) -> Iterator[str]:
-    errors = sorted(fit.errors.items(), key=lambda pair: -abs(pair[1]))
-    ninth = float(np.quantile(np.abs([error for _, error in errors]), 0.9))
-    yield f"{fit.cpu} at {fit.clock_mhz} MHz, {len(errors)} networks, each left out in turn"
-    yield f"  median error {100 * fit.median_error:.1f} %, nine of ten within {100 * ninth:.1f} %"
-    yield f"  ns each: {', '.join(f'{kind} {ns:.2f}' for kind, ns in fit.ns.items())}"
-    yield f"  furthest off: {', '.join(f'{name} {100 * error:+.0f} %' for name, error in errors[:5])}"
-    for row, error in held_out(fit):
-        ms = (1 + error) * row.published_ms
-        named = f"{row.model} {row.precision} in {row.runtime}"
-        yield f"  not fitted: {named}, published {row.published_ms:g} ms, estimated {ms:.3g} ms ({100 * error:+.0f} %)"

@@ -34,6 +34,12 @@ def fit_of(cpu: str) -> Fit | None:
     return fitted([row for row in rows if row.runtime == most[0][0]])
 
 
+def fits() -> tuple[Fit, ...]:
+    """Return the fits of all processors that can be fitted."""
+    found = (fit_of(cpu) for cpu in dict.fromkeys(row.cpu for row in reference()))
+    return tuple(fit for fit in found if fit is not None)
+
+
 def held_out(fit: Fit) -> tuple[tuple[Row, float], ...]:
     """Return the rows of other runtimes on the same processor, and estimated / published - 1 of each."""
     known = [row for row in reference() if row.cpu == fit.cpu]
