@@ -22,21 +22,23 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 TFLITE := $(VENV)/tflite-runtime
 READY_TFLITE := $(TFLITE)/.ready
+EMULATED := raspberry-pi-4 raspberry-pi-5
+READY_EMULATED := $(VENV)/.ready-emulated
 WHEEL := build/wheel
 # what can tell that the wheel carries code and content and runs without the checkout
 WHEEL_TESTS ?= __init__.py runs test_console.py test_cli.py
 
-.PHONY: help run test lint wheel bench tflite-runtime clean
+.PHONY: help run test lint wheel bench tflite-runtime emulated clean
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: run test lint wheel bench tflite-runtime clean"
+	@echo "targets: run test lint wheel bench tflite-runtime emulated clean"
 
 run: $(READY) $(READY_TFLITE)
 	$(BIN)/karui run $(ARGS)
 
-test: $(READY) $(READY_TFLITE)
+test: $(READY) $(READY_TFLITE) $(READY_EMULATED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY_DEV)
@@ -84,6 +86,13 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 $(READY_DEV): $(READY)
 	$(PIP) -e '.[dev]'
 	@touch $@
+
+emulated: | $(READY) $(READY_TFLITE)
+	$(BIN)/karui emulate $(EMULATED)
+
+# The tests of emulated targets need them set up; without QEMU or apt they are skipped, and say so.
+$(READY_EMULATED): constraints.txt | $(READY) $(READY_TFLITE)
+	@$(BIN)/karui emulate $(EMULATED) && touch $@ || echo "no emulated targets; to try again: make emulated"
 
 tflite-runtime: $(READY_TFLITE)
 	@test -x $(TFLITE)/bin/python || { echo "tflite-runtime could not be installed; to try again: rm $(READY_TFLITE)"; exit 1; }

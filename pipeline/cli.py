@@ -155,6 +155,11 @@ def _sides_of(text: str) -> tuple[int, ...] | None:
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
+@click.option("--emulate", is_flag=True, help="Run the files on each target's processor, emulated by QEMU.")
+@click.option(
+    "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
+    help="Time for each emulated target: with less than all test samples need, some are drawn.",
+)  # fmt: skip
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
@@ -173,6 +178,8 @@ def run(
     device: str,
     threads: int | None,
     tensorboard: bool,
+    emulate: bool,
+    budget_minutes: float,
     allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
@@ -193,6 +200,8 @@ def run(
         device=device,
         threads=threads,
         tensorboard=tensorboard,
+        emulate=emulate,
+        budget_minutes=budget_minutes,
         command=("karui", *click.get_current_context().obj),
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:
@@ -344,6 +353,68 @@ def validate(
         for line in lines_of(found):
             click.echo(shown_text(line))
     return _status_of(found.state, allow_open=allow_open)
+
+
+@karui.command("emulate", short_help="Set up the emulated processor and system of a target.")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET…", shell_complete=_complete("target"))
+@_debug_option
+def emulate_(*, targets: tuple[str, ...]) -> None:
+    """Set up, once, what `--emulate` of `karui run` and `karui validate` needs of each TARGET, and try its runtimes.
+
+    Packages come through this machine's apt, wheels through pip; nothing is installed here, and no root is needed. It
+    needs QEMU's user mode: apt install qemu-user.
+    """
+    from pipeline import catalog
+    from pipeline.console import results_alone
+    from pipeline.runtimes.emulation.tried import tried
+
+    for name in targets:
+        with results_alone():
+            line = tried(catalog.load_target(name))
+        click.echo(line)
+
+
+@karui.command(short_help="Estimate how long a model file takes on a target.")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--target", default=DEFAULT_TARGET, show_default=True, metavar="NAME|FILE", shell_complete=_complete("target"),
+    help="Device that is not at hand.",
+)  # fmt: skip
+@click.option("--refit", is_flag=True, help="Fit the published times anew and say how good estimates are.")
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.md",
+    help="With --refit: write all of it there, and a picture beside it.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@_debug_option
+def estimate(*, model: Path | None, target: str, refit: bool, page: Path | None, as_json: bool) -> None:
+    """Count the instructions that one inference of MODEL, an .onnx or .tflite file, takes on TARGET's own processor and
+    in its own runtimes, emulated, and say how long that takes there, on one thread, and how sure that is.
+    """  # noqa: D205
+    from pipeline.console import results_alone
+    from pipeline.estimate import estimates
+    from pipeline.estimating.predicted import fits
+    from pipeline.report import estimates as said
+    from pipeline.report.svg import standalone
+    from pipeline.runs.records import to_json
+    from pipeline.runs.store import write_atomic
+
+    if refit == (model is not None):
+        raise ConfigError("name a model file, or say --refit", where="estimate")
+    if model is None:
+        click.echo("\n\n".join("\n".join(said.lines_of(fit)) for fit in fits()))
+        if page is not None:
+            drawn = page.with_suffix(".svg")
+            write_atomic(drawn, standalone(said.picture(fits())).encode())
+            write_atomic(page, said.page(fits(), drawn.name).encode())
+        return
+    with results_alone():
+        found = tuple(estimates(model, target))
+    if as_json:
+        _print_json(to_json(found).decode())
+    else:
+        for each in found:
+            click.echo(shown_text(each.text))
 
 
 def _shape_in(assignment: str) -> tuple[int, ...]:

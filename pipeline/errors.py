@@ -58,6 +58,10 @@ class TrainingDivergedError(KaruiError):
     """The loss is no longer a finite number."""
 
 
+class EmulationError(KaruiError):
+    """A target's processor or system that cannot be had on this machine."""
+
+
 class RunBusyError(KaruiError):
     """Another process is working in this run folder."""
 

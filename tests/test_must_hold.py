@@ -16,6 +16,7 @@ from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.outcome import Outcome
 from pipeline.runs.finished import load_outcome
 from tests.own_project import processor_s
+from tests.runtimes.emulation.systems import emulated_target
 
 # asked: 3 s on an idle machine; this is processor time, beside other tests that share the cores and their caches
 RECALL_LIMIT_S = 4.5
@@ -52,9 +53,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "run", "digits", "--json"],
+        [sys.executable, "-m", "pipeline.cli", "run", "digits", "--json", *more],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -112,3 +113,25 @@ def test_pruning_kept_only_what_got_faster(digits: Path) -> None:
     assert pruned.steps
     assert all(step.paid and step.paid.high < 1 for step in pruned.steps if step.kept)
     assert all(step.why for step in pruned.steps)
+
+
+def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:
+    """Every test input, in the ARM64 builds of both runtimes, on a Cortex-A72 and a Cortex-A76."""
+    boards = {"raspberry-pi-4b": "cortex-a72", "raspberry-pi-5": "cortex-a76"}
+    for name in boards:
+        emulated_target(name)  # skip, or fail in CI
+    targets = [part for name in boards for part in ("--target", name)]
+    done = run(digits, *targets, "--emulate", "--out", "runs/emulated")
+    assert done.returncode == 0, done.stderr
+    outcome = load_outcome(digits / "runs/emulated")
+    there = [each for each in outcome.observed if each.place.how == "emulated"]
+    assert {each.place.profile: each.place.name.split()[0] for each in there} == boards
+    for one in there:
+        found = {each.way.key: each for each in one.beside}
+        for key in ("onnx-int8 in onnxruntime", "tflite-int8 in litert"):
+            assert (found[key].samples, found[key].identical, found[key].max_steps) == (360, 1.0, 0.0)
+        assert all(each.same == 1.0 for each in one.beside)
+    for judged in outcome.targets:
+        latencies = [each for each in judged.measurements if each.quantity == "latency_p50_ms"]
+        assert {each.way.program for each in latencies} == {"onnxruntime", "litert", "tflite-runtime"}
+        assert all(each.place.how == "estimated" and 0 < each.low < each.value < each.high for each in latencies)

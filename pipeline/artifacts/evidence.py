@@ -306,6 +306,25 @@ class Saturation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """One way of running at two places, on the same samples: what a target's own code changes."""
+
+    way: Way
+    other: Place  # that it is compared with
+    samples: int
+    of: int  # test samples, of which these were drawn; the same number where all were run
+    same: float  # share of decisions that are the same, 0 … 1
+    identical: float  # share of the numbers that are the same bit by bit
+    max_steps: float  # largest difference in output steps; of float outputs 1/255 of their range is one
+    first_layer: str = ""  # after which numbers differ first; "" where none does, or nobody looked
+
+    @property
+    def changed(self) -> int:
+        """Count the samples that are decided otherwise."""
+        return round(self.samples * (1 - self.same))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predicted:
     """What torch gives on the test split: the reference of all files with these weights."""
 
@@ -336,6 +355,7 @@ class Observed:
     executed: tuple[Executed, ...]
     saturation: tuple[Saturation, ...]
     not_usable: dict[str, str]  # runtime → why
+    beside: tuple[Beside, ...] = ()  # what the same files gave elsewhere
 
     @property
     def summary(self) -> str:

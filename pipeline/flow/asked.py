@@ -43,6 +43,8 @@ class RunRequest:
     device: str = "auto"
     threads: int | None = None  # instead of the recipe's
     tensorboard: bool = False  # write curves for it
+    emulate: bool = False  # run the files on the targets' processors, emulated
+    budget_minutes: float = 10.0  # for each emulated target
     command: tuple[str, ...] = ()
 
 
@@ -60,6 +62,7 @@ class Asked:
     wanted: tuple[StageName, ...]
     command: tuple[str, ...]
     overrides: tuple[str, ...]
+    emulation_s: float | None  # time for each emulated target; None: none is emulated
     started: str  # ISO 8601, UTC
     commit: Commit | None
 
@@ -88,6 +91,7 @@ def asked_of(request: RunRequest, progress: Progress) -> Asked:
         wanted=STAGES[: STAGES.index(until) + 1],
         command=repeatable(request.command),
         overrides=request.overrides,
+        emulation_s=60 * request.budget_minutes if request.emulate else None,
         started=now(),
         commit=commit_of(_own_folder(file), without=(RUNS, request.out or RUNS, cache_folder())),
     )

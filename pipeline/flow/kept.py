@@ -45,7 +45,7 @@ def outcome_of(job: Job, network: Network, validated: Validated) -> Outcome:
         settings=_settings(job),
         started=job.asked.started,
         commit=job.asked.commit,
-        hints=(*job.checked.hints, *job.facts.hints),
+        hints=(*job.checked.hints, *job.facts.hints, *validated.hints),
     )
 
 

@@ -12,6 +12,8 @@ __all__ = [
     "check",
     "choose_threads",
     "describe",
+    "emulate",
+    "estimate",
     "export",
     "finetune",
     "import_weights",
@@ -28,6 +30,8 @@ __all__ = [
 if TYPE_CHECKING:
     from pipeline.stages.check import check
     from pipeline.stages.describe import describe
+    from pipeline.stages.emulate import emulate
+    from pipeline.stages.estimate import estimate
     from pipeline.stages.export import export
     from pipeline.stages.finetune import finetune
     from pipeline.stages.importing import import_weights
@@ -51,6 +55,8 @@ else:
     quantize = deferred("pipeline.stages.quantize", "quantize")
     export = deferred("pipeline.stages.export", "export")
     predict = deferred("pipeline.stages.predict", "predict")
+    emulate = deferred("pipeline.stages.emulate", "emulate")
+    estimate = deferred("pipeline.stages.estimate", "estimate")
     observe = deferred("pipeline.stages.observe", "observe")
     judge = deferred("pipeline.stages.judge", "judge")
     spread = deferred("pipeline.stages.spread", "spread")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.target import TargetProfile
+from pipeline.errors import EmulationError
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import judge, observe, predict, spread
+from pipeline.flow.stages import emulate, estimate, judge, observe, predict, spread
 from pipeline.host import is_this_machine, usable_cores
+from pipeline.instruments import counted, emulated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Validated:
     predicted: tuple[Predicted, ...] = ()
     observed: tuple[Observed, ...] = ()
     targets: tuple[Judged, ...] = ()
+    hints: tuple[str, ...] = ()  # what could not be found out, and why
 
 
 def validate(job: Job, network: Network) -> Validated:
@@ -39,6 +43,16 @@ def validate(job: Job, network: Network) -> Validated:
         place=measured_here(),
         runtimes=runtimes_here(),
     )
+    there, hints = dict[str, list[Observed]](), list[str]()
+    for target in job.asked.targets if job.asked.emulation_s else ():
+        if is_this_machine(target):
+            continue
+        found = there.setdefault(target.name, [])
+        for what, find in (("emulated", _emulate), ("estimated", _estimate)):
+            try:
+                found.append(find(job, network, target, observed, predicted))
+            except EmulationError as error:  # the rest stands without it
+                hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
     judged = [
         job.run.step(
             f"judge-{target.name}",
@@ -47,12 +61,64 @@ def validate(job: Job, network: Network) -> Validated:
             limits=job.recipe.limits,
             exports=network.exports,
             predicted=predicted,
-            observed=(_as_seen_from(target, observed),),
+            observed=(_as_seen_from(target, observed), *there.get(target.name, ())),
         )
         for target in job.asked.targets
     ]
     targets = tuple(_with_threads(job, network, judged))
-    return Validated(predicted=predicted, observed=(observed,), targets=targets)
+    observations = (observed, *itertools.chain(*there.values()))
+    return Validated(predicted=predicted, observed=observations, targets=targets, hints=tuple(hints))
+
+
+def _emulate(
+    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
+) -> Observed:
+    """Let the target's own processor answer.  Raises EmulationError where none can be had."""
+    return job.run.step(
+        f"emulate-{target.name}",
+        emulate,
+        data=job.asked.data,
+        facts=job.facts,
+        files=_files_for(network, target),
+        references=predicted,
+        here=here,
+        target=_machine_of(target),
+        place=emulated.place(target),
+        budget_s=job.asked.emulation_s or 0.0,
+        seed=job.recipe.seed,
+        runtimes=runtimes_here(),
+    )
+
+
+def _estimate(
+    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
+) -> Observed:
+    """Count what the target's own processor executes.  Raises EmulationError where that tells no time."""
+    del here, predicted
+    return job.run.step(
+        f"estimate-{target.name}",
+        estimate,
+        data=job.asked.data,
+        files=tuple(
+            each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits)
+        ),
+        target=_machine_of(target),
+        place=counted.place(target),
+        runtimes=runtimes_here(),
+    )
+
+
+def _files_for(network: Network, target: TargetProfile) -> tuple[Exported, ...]:
+    """Return the files to be tried: float, of the target's width, and of 8 bits, which show what fewer are for."""
+    files = (file for each in network.exports for file in each.files)
+    return tuple(each for each in files if each.variant.weight_bits in (32, 8, target.weight_bits))
+
+
+def _machine_of(target: TargetProfile) -> TargetProfile:
+    """Return a target without what only a verdict looks at."""
+    return TargetProfile(
+        name=target.name, title=target.title, cpu=target.cpu, memory=target.memory, os=target.os, python=target.python
+    )
 
 
 def _with_threads(job: Job, network: Network, judged: Sequence[Judged]) -> Iterator[Judged]:

@@ -5,6 +5,8 @@ Shapes: N samples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,28 +71,32 @@ def held(source: Source) -> Source:
 # ── agreement ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def agreement(first: Answered, second: Answered, store: Store) -> Agreement:
-    """Compare two ways of running one int8 network, sample by sample, in steps of its quantized outputs.
+Given = tuple[Way, Answers, Mapping[str, float]]  # a way, what it answered, and output → one step of it
 
-    Where an output is float all the way, 1/255 of its range stands for a step.  Decisions that are numbers are the same
-    where no output of the sample is a step away.
-    """
-    one, other = load_answers(first, store), load_answers(second, store)
-    steps = [
-        _steps_apart(one.outputs[name], other.outputs[name], first.steps.get(name) or second.steps.get(name))
-        for name in one.outputs
-    ]
-    if np.issubdtype(one.decisions.dtype, np.floating):
-        same = np.all([each.reshape(len(each), -1).max(axis=1) < 1 for each in steps], axis=0)  # (N,)
-    else:
-        same = one.decisions == other.decisions  # (N, …)
+
+def agreement(first: Given, second: Given) -> Agreement:
+    """Compare two ways of running one int8 network, sample by sample, in steps of its quantized outputs."""
+    (way, one, steps), (other_way, other, other_steps) = first, second
+    apart = steps_apart(one, other, {**other_steps, **steps})
     return Agreement(
-        first=first.way,
-        second=second.way,
-        same=float(np.mean(same)),
-        max_steps=max(float(each.max()) for each in steps),
-        mean_steps=float(np.mean(np.concatenate([each.ravel() for each in steps]))),
+        first=way,
+        second=other_way,
+        same=float(np.mean(same_decisions(one, other, apart))),
+        max_steps=max(float(each.max()) for each in apart),
+        mean_steps=float(np.mean(np.concatenate([each.ravel() for each in apart]))),
     )
+
+
+def same_decisions(one: Answers, other: Answers, apart: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Return which decisions are the same, (N, …); of numbers: where no output of the sample is a step away, (N,)."""
+    if np.issubdtype(one.decisions.dtype, np.floating):
+        return np.asarray(np.all([each.reshape(len(each), -1).max(axis=1) < 1 for each in apart], axis=0))
+    return np.asarray(one.decisions == other.decisions)
+
+
+def steps_apart(one: Answers, other: Answers, steps: Mapping[str, float]) -> list[NDArray[np.float32]]:
+    """Return how many steps of each output lie between, (N, …) each; of a float output 1/255 of its range is one."""
+    return [_steps_apart(one.outputs[name], other.outputs[name], steps.get(name)) for name in one.outputs]
 
 
 def _steps_apart(first: NDArray[np.float32], second: NDArray[np.float32], step: float | None) -> NDArray[np.float32]:

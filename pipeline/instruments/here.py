@@ -30,7 +30,7 @@ from pipeline.onboard.stepping import first_step
 from pipeline.onboard.timing import Opener, measure
 from pipeline.runs.store import Store
 from pipeline.runtimes import open_session, peak_memory_bytes, unavailable
-from pipeline.runtimes.child import reusing_children
+from pipeline.runtimes.child import Home, reusing_children
 
 SESSIONS = 12  # of each file: enough for a 95 % interval that one odd session does not decide
 _BUDGET_S = 2.0  # for each file; small networks need less
@@ -43,6 +43,7 @@ class FileWay:
     file: Exported
     runtime: RuntimeName
     path: Path
+    home: Home | None = None  # where the runtime lives, if not on this machine
 
     @property
     def way(self) -> Way:
@@ -66,6 +67,7 @@ class FileWay:
             signature=self.file.signature,
             steps=self.file.steps,
             exact=exact,
+            home=self.home,
         )
 
 

@@ -163,7 +163,8 @@ def _speed(case: Case) -> str:
     if case.timed and case.timed.profile == case.target.name:
         return _times(case.int8_time)
     if there:
-        return f"latency p95 {there.value:.3g} ms, {there.place.text}"
+        between = f" ({there.low:.3g} … {there.high:.3g})" if there.place.how == "estimated" else ""
+        return f"latency p95 {there.value:.3g} ms{between}, {there.place.text}"
     text = f"its latency on {case.target.title} was not measured"
     return f"{text} (a hint: on {case.timed.name} {_times(case.int8_time)})" if case.timed else text
 

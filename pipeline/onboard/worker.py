@@ -7,6 +7,7 @@ It ends when its input does.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import BinaryIO, Callable
 
 from pipeline.onboard.faults import FrameRefused, OnboardFault, first_line
 from pipeline.onboard.frames import Frame, read_frame, signature_from, signature_words, write_frame
+from pipeline.onboard.marks import Marks
 from pipeline.onboard.memory import peak_bytes
 from pipeline.onboard.session import Session, Timer, module_of, open_session
 from pipeline.onboard.tflite_session import listed_ops
@@ -34,6 +36,7 @@ class Worker:
             "run": self._run,
             "timer": self._timer,
             "time": self._time,
+            "mark": self._mark,
             "memory": self._memory,
             "ops": self._ops,
         }
@@ -94,6 +97,22 @@ class Worker:
 
     def _time(self, frame: Frame) -> Frame:
         return Frame({"ms": self._timers[frame.header["timer"]](frame.header["count"])})
+
+    def _mark(self, frame: Frame) -> Frame:
+        """Run inferences in two regions of different length: what they differ by is inferences and nothing else."""
+        timer, marks = self._timers[frame.header["timer"]], Marks()
+        marks.simulate()
+        timer(max(frame.header["counts"]))  # buffers are laid out, weights are packed
+        gc.collect()
+        gc.disable()
+        try:
+            for count in frame.header["counts"]:
+                marks.start()
+                timer(count)
+                marks.stop()
+        finally:
+            gc.enable()
+        return Frame({})
 
     def _memory(self, frame: Frame) -> Frame:
         asked = frame.header

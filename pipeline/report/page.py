@@ -88,6 +88,8 @@ def _template() -> jinja2.Template:
         "state_word": words.state_word,
         "check_word": words.check_word,
         "plural": words.plural,
+        "estimated": words.estimated,
+        "steps_apart": words.steps_apart,
     }
     environment.globals |= {
         "headline": sentences.headline,

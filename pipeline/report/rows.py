@@ -93,6 +93,12 @@ def observed_for(outcome: Outcome, target: Judged) -> tuple[Observed, ...]:
     return tuple(sorted(outcome.observed, key=lambda each: each.place.profile != target.target))
 
 
+def emulated_of(outcome: Outcome, target: Judged) -> Observed | None:
+    """Return what the target's own processor answered, emulated; None where nobody asked it."""
+    found = (each for each in outcome.observed if each.place.profile == target.target)
+    return next((each for each in found if each.place.how == "emulated"), None)
+
+
 def comparison_of(outcome: Outcome, target: Judged) -> Compared | None:
     """Return the target's comparison in the task's own metric."""
     for each in (compared for one in observed_for(outcome, target) for compared in one.comparisons):

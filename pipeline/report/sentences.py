@@ -12,7 +12,7 @@ from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.artifacts.training import PruneStep, SparsityTrial
 from pipeline.judging.limits import OVERFLOW, drop_name
 from pipeline.report import words
-from pipeline.report.rows import LATENCIES, observed_for, shown, since_training
+from pipeline.report.rows import LATENCIES, emulated_of, observed_for, shown, since_training
 
 SIGNIFICANT = 0.05
 
@@ -133,6 +133,16 @@ def latency_note(outcome: Outcome, target: Judged) -> str:
     said = dict.fromkeys(place_text(each.place, target) for each in numbers)
     basis = dict.fromkeys(each.basis for each in numbers if each.basis)
     return f"latency {'; '.join(said)}" + (f" ({'; '.join(basis)})" if basis else "")
+
+
+def emulated_note(outcome: Outcome, target: Judged) -> str:
+    """Say by which processor, emulated, the answers of the files were given, and to how many samples; or ""."""
+    found = emulated_of(outcome, target)
+    if found is None or not found.beside:
+        return ""
+    one = found.beside[0]
+    part = f"all {one.samples:,}" if one.samples == one.of else f"{one.samples:,} of {one.of:,} (drawn)"
+    return f"{outcome.metric.name} of the files {found.place.text}, {part} test inputs"
 
 
 def memory_note(outcome: Outcome, target: Judged) -> str:

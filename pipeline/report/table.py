@@ -11,17 +11,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts.evidence import Measurement, Metric
+from pipeline.artifacts.evidence import Measurement, Metric, Observed
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.report import sentences, words
 from pipeline.report.advice import advice
 from pipeline.report.compared import SideBySide
 from pipeline.report.paper import Paper
 from pipeline.report.rows import (
+    LATENCIES,
     LayerRow,
     RunRow,
     baselines_of,
     comparison_of,
+    emulated_of,
     export_set,
     is_of,
     layer_rows,
@@ -71,15 +73,18 @@ def _print_target(paper: Paper, outcome: Outcome, target: Judged) -> None:
     paper.line()
     paper.line(_first_upper(sentences.latency_note(outcome, target)), "dim")
     paper.print(_ways_table(paper, outcome, target))
-    memory = sentences.memory_note(outcome, target)
-    if memory:
-        paper.line(memory, "dim", indent=2)
+    for note in (sentences.emulated_note(outcome, target), sentences.memory_note(outcome, target)):
+        if note:
+            paper.line(note, "dim", indent=2)
     for runtime, why in sentences.left_out(outcome, target):
         paper.line(f"{runtime} left out: {why}", "dim", indent=2)
     compared = comparison_of(outcome, target)
     if compared:
         paper.line(sentences.comparison_line(outcome.metric, compared.comparison), indent=2)
     paper.line()
+    emulated = emulated_of(outcome, target)
+    if emulated and emulated.beside:
+        paper.print(_beside_table(paper, emulated))
     if target.verdict.checks:
         paper.print(_checks_table(paper, target.verdict.checks))
 
@@ -129,7 +134,29 @@ def _number(found: Measurement | None, write: Callable[[float], str], common_how
     """Write a number; how it came about as well, where the heading does not say so for all of them."""
     if found is None:
         return words.MISSING
-    return write(found.value) if common_how else f"{write(found.value)} {found.place.how}"
+    value = words.estimated(found, write) if found.quantity in LATENCIES else write(found.value)
+    return value if common_how else f"{value} {found.place.how}"
+
+
+def _beside_table(paper: Paper, emulated: Observed) -> Table:
+    """Set what the emulated target answered beside what this machine did."""
+    table = paper.table(
+        (f"{emulated.place.name}\nbeside this machine", "fold"),
+        ("same\ndecision", "right"),
+        ("identical\nnumbers", "right"),
+        ("largest\ndifference", "right"),
+        ("from layer", "fold"),
+    )
+    for each in emulated.beside:
+        paper.row(
+            table,
+            words.way_title(each.way),
+            words.percent(each.same),
+            words.percent(each.identical),
+            words.steps_apart(each),
+            each.first_layer,
+        )
+    return table
 
 
 def _checks_table(paper: Paper, checks: Sequence[Check]) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.artifacts.evidence import Agreement, Comparison, ExecutedOp, Metric, SaturationRow, Timing
+from pipeline.artifacts.evidence import Agreement, Comparison, ExecutedOp, Metric, Observed, SaturationRow, Timing
 from pipeline.artifacts.files import Exported
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import Epoch, LayerQuality, Quantized
@@ -22,6 +22,7 @@ from pipeline.report.rows import (
     RunRow,
     baselines_of,
     comparison_of,
+    emulated_of,
     executed_int8,
     export_set,
     is_of,
@@ -96,6 +97,8 @@ class TargetView:
     baselines: dict[str, float]  # the metric without looking at the inputs, by name
     latency_is_own: bool  # no latency is another machine's
     agreements: tuple[Agreement, ...]
+    emulated: Observed | None  # what the target's own processor answered
+    emulated_note: str
     measurements: tuple[tuple[str, MeasurementPart], ...]  # title of the file or network, the number
     not_measured: tuple[str, ...]
 
@@ -159,6 +162,8 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         baselines=baselines_of(outcome),
         latency_is_own=all(each.place.profile == target.target for each in times if each),
         agreements=_agreements(outcome, target),
+        emulated=emulated_of(outcome, target),
+        emulated_note=sentences.emulated_note(outcome, target),
         measurements=_measurements(outcome, target, rows),
         not_measured=sentences.not_measured(outcome, target),
     )

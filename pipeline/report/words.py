@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.evidence import Beside, Measurement, Metric
 from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.outcome import Check, State
 
@@ -70,6 +70,22 @@ def milliseconds(value_ms: float | None) -> str:
         return MISSING
     decimals = 2 - (math.floor(math.log10(abs(value_ms))) if value_ms else 0)
     return f"{value_ms:.{min(max(decimals, 0), 4)}f}"
+
+
+def estimated(found: Measurement, write: Callable[[float], str]) -> str:
+    """Write a number, and of an estimate between what it lies: ``7.4 (5.9-9.3)``."""
+    if found.place.how != "estimated":
+        return write(found.value)
+    return f"{write(found.value)} ({write(found.low)}–{write(found.high)})"
+
+
+def steps_apart(found: Beside) -> str:
+    """Write the largest difference between two places: ``none``, ``under half a step``, ``3 steps``."""
+    if found.identical == 1:
+        return "none"
+    if found.max_steps < 1:
+        return "under half a step"
+    return f"{found.max_steps:.3g} {'step' if found.max_steps == 1 else 'steps'}"
 
 
 def duration(seconds: float) -> str:

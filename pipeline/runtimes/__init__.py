@@ -16,7 +16,7 @@ from pipeline.onboard.faults import FileRefused, OnboardFault
 from pipeline.onboard.memory import STATUS
 from pipeline.onboard.session import Session, Timer
 from pipeline.runtimes.boundary import GuardedSession, model_errors
-from pipeline.runtimes.child import Child, ChildSession, python_of
+from pipeline.runtimes.child import Child, ChildSession, Home, python_of
 from pipeline.runtimes.executed import executed, steps_in_onnx
 
 __all__ = [
@@ -46,6 +46,7 @@ def open_session(
     steps: Mapping[str, float] | None = None,
     exact: bool = False,
     apart: bool = False,
+    home: Home | None = None,
 ) -> Session:
     """Load a model file into a runtime with so many threads.
 
@@ -54,18 +55,25 @@ def open_session(
     ``exact``: on x86 without VNNI, ONNX Runtime's kernels that cannot overflow in place of the fast ones: what a
     Raspberry Pi computes.
     ``apart``: in a process of its own; runtimes of TFLite believe a file, and a damaged one takes its process with it.
+    ``home``: where the runtime lives, if it is not this machine's own.
     Raises ModelError, naming the file, when it is missing, corrupt, unknown to the runtime or not what is signed.
     """
     with model_errors():
         if not path.is_file():
             raise FileRefused("no such model file", where=str(path), remedy="run the export again")
-        if runtime == "tflite-runtime" or apart:
-            return GuardedSession(ChildSession(path, runtime, threads, signature))
-        session = onboard.open_session(path, runtime, threads=threads, signature=signature, steps=steps, exact=exact)
-        if runtime != "onnxruntime" or steps is not None:
+        session: Session
+        if runtime == "tflite-runtime" or apart or home is not None:
+            session = ChildSession(path, runtime, threads, signature, home)
+        else:
+            session = onboard.open_session(
+                path, runtime, threads=threads, signature=signature, steps=steps, exact=exact
+            )
+        if runtime != "onnxruntime":
             return GuardedSession(session)
-        found = zip(session.signature.outputs, steps_in_onnx(path), strict=True)
-        return GuardedSession(session, {spec.name: step for spec, step in found if step})
+        if steps is None:
+            found = zip(session.signature.outputs, steps_in_onnx(path), strict=True)
+            steps = {spec.name: step for spec, step in found if step}
+        return GuardedSession(session, steps)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A runtime in a process of its own: tflite-runtime, which needs numpy 1, in an environment of its own.
+"""A runtime in a process of its own: tflite-runtime in its environment with numpy 1, and all on an emulated processor.
 
 The child runs the very files of ``pipeline/onboard`` (``onboard.worker``) and nothing else of this package.
 """
@@ -13,7 +13,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,7 @@ _PACKAGE = Path(pipeline.__file__).resolve().parent
 # runs in, numpy 2 above all, comes into the child's path, wherever the package is installed
 _START = (
     "import importlib, sys, types; own = types.ModuleType('pipeline'); own.__path__ = [sys.argv[1]]; "
+    "sys.path[:0] = sys.argv[2:]; "
     "sys.modules['pipeline'] = own; importlib.import_module('pipeline.onboard.worker').main()"
 )
 _END_TIMEOUT_S = 10
@@ -51,25 +53,39 @@ def python_of(runtime: RuntimeName) -> Path:
     return python
 
 
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where a runtime lives: how its Python is started, and further folders of packages for it."""
+
+    command: tuple[str, ...]
+    sites: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
+
+    @classmethod
+    def of(cls, runtime: RuntimeName) -> Home:
+        """Return a runtime's home on this machine.  Raises RuntimeMissing."""
+        # -I: neither the user's PYTHONPATH nor the folder that he stands in; -P where user-installed packages count
+        isolation = "-I" if runtime == "tflite-runtime" else "-P"
+        return cls(command=(str(python_of(runtime)), isolation))
+
+
 class Child:
     """A process that works with one runtime; ends with this object, at the latest with this process."""
 
-    def __init__(self, runtime: RuntimeName) -> None:
-        python = python_of(runtime)
-        # -I: neither the user's PYTHONPATH nor the folder that he stands in; -P where user-installed packages count
-        isolation = "-I" if runtime == "tflite-runtime" else "-P"
-        self.runtime = runtime
+    def __init__(self, runtime: RuntimeName, home: Home | None = None) -> None:
+        self.runtime, self.home = runtime, home or Home.of(runtime)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _end
         try:
             self._process = subprocess.Popen(  # noqa: S603  # own module in a Python that make or the user named
-                [str(python), isolation, "-c", _START, str(_PACKAGE)],
+                [*self.home.command, "-c", _START, str(_PACKAGE), *self.home.sites],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
+                env={**os.environ, **self.home.environment},
             )
         except OSError as error:
             self._said.close()
-            raise RuntimeMissing(f"{python} does not start: {error}") from error
+            raise RuntimeMissing(f"{self.home.command[0]} does not start: {error}") from error
         self.close = weakref.finalize(self, _end, self._process, self._said)
 
     def ask(
@@ -128,22 +144,29 @@ def reusing_children() -> Iterator[None]:
             child.close()
 
 
-def _started(runtime: RuntimeName) -> Child:
+def _started(runtime: RuntimeName, home: Home) -> Child:
     """Return a spare process for a runtime, or a new one."""
     for spare in reversed(_reused):
-        for child in [each for each in spare if each.runtime == runtime and each.close.alive]:
+        for child in [each for each in spare if (each.runtime, each.home) == (runtime, home) and each.close.alive]:
             spare.remove(child)
             return child
-    return Child(runtime)
+    return Child(runtime, home)
 
 
 class ChildSession:
     """A model file in a runtime that has a process of its own."""
 
-    def __init__(self, path: Path, runtime: RuntimeName, threads: int, signature: Signature | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        runtime: RuntimeName,
+        threads: int,
+        signature: Signature | None,
+        home: Home | None = None,
+    ) -> None:
         self.runtime: str = runtime
         self._path = str(path.resolve())
-        self._child = _started(runtime)
+        self._child = _started(runtime, home or Home.of(runtime))
         self._closed = False
         # asked first, so that the version can be told where the file kills the process
         self.version = str(self._child.ask("version", {"runtime": runtime}).header["version"])
@@ -165,6 +188,11 @@ class ChildSession:
         """Return a timer; the clock is read in the child."""
         number = self._ask("timer", {}, inputs).header["timer"]
         return lambda count: list(self._ask("time", {"timer": number, "count": count}).header["ms"])
+
+    def mark(self, inputs: Arrays, counts: Sequence[int]) -> None:
+        """Run so many inferences in each of several marked regions (``onboard.marks``)."""
+        number = self._ask("timer", {}, inputs).header["timer"]
+        self._ask("mark", {"timer": number, "counts": list(counts)})
 
     def close(self) -> None:
         """End the process, or keep it for the next session (``reusing_children``)."""

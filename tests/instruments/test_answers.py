@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Answered, Answers, Interval, Place
+from pipeline.artifacts.evidence import Agreement, Answered, Answers, Interval, Place
 from pipeline.artifacts.files import Variant, Way
 from pipeline.data import source as sources
 from pipeline.data.source import ArraySource, Subset, everything
@@ -78,21 +78,21 @@ def test_what_is_gone_is_told(store: Store) -> None:
 
 
 def test_agreement_counts_output_steps(store: Store) -> None:
-    got = agreement(kept(store, [[0.0, 0.5], [1.0, 0.5]]), kept(store, [[0.0, 0.7000001], [0.4, 0.5]]), store)
+    got = agreed(kept(store, [[0.0, 0.5], [1.0, 0.5]]), kept(store, [[0.0, 0.7000001], [0.4, 0.5]]), store)
     assert (got.same, got.max_steps) == (0.5, 6.0)
     assert got.mean_steps == pytest.approx((0 + 2 + 6 + 0) / 4)
 
 
 def test_one_way_that_knows_its_step_is_enough(store: Store) -> None:
     first, second = kept(store, [[0.0, 0.5]], step=None), kept(store, [[0.0, 0.7]], step=0.1)
-    assert agreement(first, second, store).max_steps == agreement(second, first, store).max_steps == 2.0
+    assert agreed(first, second, store).max_steps == agreed(second, first, store).max_steps == 2.0
 
 
 def test_without_a_step_the_range_is_divided_by_255(store: Store) -> None:
-    got = agreement(kept(store, [[0.0, 255.0]], step=None), kept(store, [[2.0, 255.0]], step=None), store)
+    got = agreed(kept(store, [[0.0, 255.0]], step=None), kept(store, [[2.0, 255.0]], step=None), store)
     assert got.max_steps == 2.0
     flat = kept(store, [[1.0, 1.0]], step=None)
-    assert agreement(flat, flat, store).max_steps == 0.0
+    assert agreed(flat, flat, store).max_steps == 0.0
 
 
 def test_every_output_is_counted_in_its_own_step(store: Store) -> None:
@@ -101,7 +101,7 @@ def test_every_output_is_counted_in_its_own_step(store: Store) -> None:
     far[0, 0, 1, 1] = 255.0
     first = kept(store, [[0.0, 1.0]], more={"map": far})
     second = kept(store, [[0.0, 1.0]], more={"map": maps})
-    got = agreement(first, second, store)
+    got = agreed(first, second, store)
     assert got.max_steps == 255.0  # of the map's range
     assert got.mean_steps == pytest.approx(255 / 6)
 
@@ -110,7 +110,7 @@ def test_decisions_of_a_map_are_compared_pixel_by_pixel(store: Store) -> None:
     masks = np.zeros((1, 4, 5), np.uint8)
     other = masks.copy()
     other[0, 0, 0] = 1
-    got = agreement(kept(store, [[1.0, 0.0]], decisions=masks), kept(store, [[1.0, 0.0]], decisions=other), store)
+    got = agreed(kept(store, [[1.0, 0.0]], decisions=masks), kept(store, [[1.0, 0.0]], decisions=other), store)
     assert got.same == pytest.approx(19 / 20)
 
 
@@ -118,10 +118,15 @@ def test_numbers_agree_where_no_step_lies_between_them(store: Store) -> None:
     """Decisions in the user's unit differ in their last bits though the outputs are the same step."""
     first = kept(store, [[0.3], [0.5], [0.7]], decisions=np.array([[3.0], [5.0], [7.0]]))
     second = kept(store, [[0.30001], [0.5], [0.8]], decisions=np.array([[3.0001], [5.0], [8.0]]))
-    assert agreement(first, second, store).same == pytest.approx(2 / 3)
+    assert agreed(first, second, store).same == pytest.approx(2 / 3)
 
 
 # ── sources ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def agreed(first: Answered, second: Answered, store: Store) -> Agreement:
+    one, other = ((each.way, load_answers(each, store), each.steps) for each in (first, second))
+    return agreement(one, other)
 
 
 def samples(count: int = 5) -> ArraySource:

@@ -1,0 +1,95 @@
+"""The instrument that is an emulated target: its processor, its system and its runtimes run every file, without times.
+
+Shapes: N test samples, n of them drawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.artifacts.evidence import Answered, Beside, Observed, Place
+from pipeline.artifacts.files import Exported
+from pipeline.declare.target import TargetProfile
+from pipeline.instruments.answers import load_answers, same_decisions, steps_apart
+from pipeline.instruments.here import FileWay, ways_of
+from pipeline.instruments.passing import Bench, Chosen, part_of
+from pipeline.instruments.taps import first_difference
+from pipeline.onboard.stepping import stepping
+from pipeline.runs.store import Store
+from pipeline.runtimes.emulation.system import System, stand_in
+
+_TRIED = 4  # samples by which the time of all others is told
+_FEWEST = 32  # that are run, however long they take
+
+
+def place(target: TargetProfile) -> Place:
+    """Say that numbers come from a target's processor, emulated.  Raises EmulationError where it cannot be."""
+    processor, emulator = stand_in(target)
+    return Place(how="emulated", name=f"{processor.name} (QEMU {emulator.version})", profile=target.name)
+
+
+def ways_there(files: Sequence[Exported], system: System, store: Store) -> tuple[tuple[FileWay, ...], dict[str, str]]:
+    """Return every file with every runtime that the emulated system has; and runtime → why not, for the others."""
+    here, not_usable = ways_of(files, store)
+    there = tuple(replace(each, home=system.homes[each.runtime]) for each in here if each.runtime in system.homes)
+    return there, not_usable | {str(runtime): why for runtime, why in system.not_usable.items()}
+
+
+def drawn(bench: Bench, ways: Sequence[FileWay], *, budget_s: float, seed: int) -> Chosen:
+    """Return which samples can be run in about so much time, (n,) in order; None: all of them.
+
+    Raises ModelError where a file cannot be run.
+    """
+    count = len(bench.test)
+    some = bench.test.read(np.arange(min(_TRIED, count))).inputs
+    started, each_s = time.monotonic(), 0.0
+    for way in ways:
+        session = way.open(threads=1, exact=True)
+        predict, prepared = stepping(session.run, way.file.signature), way.prepared(some)
+        predict(prepared)  # the first time, code is translated
+        begun = time.monotonic()
+        predict(prepared)
+        each_s += (time.monotonic() - begun) / min(_TRIED, count)
+        session.close()
+    left_s = budget_s - 2 * (time.monotonic() - started)  # the sessions are opened again
+    affordable = max(_FEWEST, int(left_s / max(each_s, 1e-6)))
+    if affordable >= count:
+        return None
+    return np.sort(np.random.default_rng(seed).permutation(count)[:affordable])
+
+
+def beside(bench: Bench, ways: Sequence[FileWay], answered: Sequence[Answered], here: Observed) -> Iterator[Beside]:
+    """Compare what every way answered there with what it answered here, on the same samples."""
+    store = bench.work.store
+    known = {each.way: each for each in here.answers}
+    for way, there in zip(ways, answered, strict=True):
+        if there.way not in known:
+            continue
+        own = known[there.way]
+        one, other = load_answers(there, store), part_of(load_answers(own, store), bench.chosen)
+        apart = steps_apart(one, other, {**own.steps, **there.steps})
+        same = np.asarray(same_decisions(one, other, apart))
+        equal = [one.outputs[name] == other.outputs[name] for name in one.outputs]
+        different = np.flatnonzero(np.any([~each.reshape(len(each), -1).all(axis=1) for each in equal], axis=0))
+        yield Beside(
+            way=there.way,
+            other=here.place,
+            samples=len(bench.test),
+            of=own.samples,
+            same=float(same.reshape(len(same), -1).all(axis=1).mean()),
+            identical=float(np.mean(np.concatenate([each.ravel() for each in equal]))),
+            max_steps=max(float(each.max()) for each in apart),
+            first_layer=_first_layer(bench, way, int(different[0])) if len(different) else "",
+        )
+
+
+def _first_layer(bench: Bench, way: FileWay, sample: int) -> str:
+    """Return after which layer a sample's integers differ first; "" where the file has no integers to look at."""
+    if way.way.variant.precision != "int8" or way.way.program != "onnxruntime" or way.file.signature.carried:
+        return ""
+    inputs = way.prepared(bench.test.read(np.array([sample])).inputs)
+    return first_difference(way, inputs)

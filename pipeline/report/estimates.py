@@ -1,0 +1,119 @@
+"""How good estimates of latencies are: published times beside what is estimated without having seen the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from pipeline.estimating.fit import Fit
+from pipeline.estimating.predicted import held_out
+from pipeline.estimating.table import Row, reference
+from pipeline.report.svg import FLOAT, FONT_PT, INK, INT8, MUTED, RULE, drawing, figure, quiet_axes, to_svg
+
+_FURTHEST = 5  # of a processor that are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A published time and what was estimated for it by a fit that had not seen its network."""
+
+    row: Row
+    error: float  # estimated / published - 1
+    fitted: bool  # in the end; False: its runtime never is
+
+    @property
+    def estimated_ms(self) -> float:
+        """Return the estimate."""
+        return (1 + self.error) * self.row.published_ms
+
+    @property
+    def name(self) -> str:
+        """``resnet18 int8`` or ``EfficientDet-Lite0 int8 in litert``."""
+        return f"{self.row.model} {self.row.precision}" + ("" if self.fitted else f" in {self.row.runtime}")
+
+
+def judged(fit: Fit) -> tuple[Judged, ...]:
+    """Return all published times of a processor, those that were left out in turn and those of other runtimes."""
+    rows = {f"{row.model} {row.precision}": row for row in reference() if row.cpu == fit.cpu}
+    own = [Judged(row=rows[name], error=error, fitted=True) for name, error in fit.errors.items()]
+    return (*own, *(Judged(row=row, error=error, fitted=False) for row, error in held_out(fit)))
+
+
+def lines_of(fit: Fit) -> tuple[str, ...]:
+    """Say how good a fit is."""
+    found = judged(fit)
+    own = sorted((each for each in found if each.fitted), key=lambda each: -abs(each.error))
+    ninth = float(np.quantile([abs(each.error) for each in own], 0.9))
+    return (
+        f"{fit.cpu} at {fit.clock_mhz} MHz: {len(own)} published times, each network left out in turn",
+        f"  median error {100 * fit.median_error:.1f} %, nine of ten within {100 * ninth:.1f} %",
+        f"  ns each: {', '.join(f'{kind} {ns:.2f}' for kind, ns in fit.ns.items())}",
+        f"  furthest off: {', '.join(f'{each.name} {100 * each.error:+.0f} %' for each in own[:_FURTHEST])}",
+        *(
+            f"  never fitted: {each.name}, published {each.row.published_ms:g} ms, "
+            f"estimated {each.estimated_ms:.3g} ms ({100 * each.error:+.0f} %)"
+            for each in found
+            if not each.fitted
+        ),
+    )
+
+
+def picture(fits: Sequence[Fit]) -> Markup:
+    """Draw estimated over published times, one square for each processor, both on logarithmic scales."""
+    with drawing():
+        drawn = figure(270)
+        for axes, fit in zip(drawn.subplots(1, len(fits), squeeze=False)[0], fits, strict=True):
+            found = judged(fit)
+            ends = np.array([0.7, 1.4]) * [f(each.row.published_ms for each in found) for f in (min, max)]
+            axes.fill_between(ends, ends / fit.error_bar, ends * fit.error_bar, color=RULE, linewidth=0)
+            axes.plot(ends, ends, color=MUTED, linewidth=1)
+            for each in found:
+                axes.plot(
+                    each.row.published_ms, each.estimated_ms, "o" if each.fitted else "D",
+                    color=FLOAT if each.row.precision == "fp32" else INT8, markersize=4 if each.fitted else 6,
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlim(*ends)
+            axes.set_ylim(*ends)
+            for scale in (axes.xaxis, axes.yaxis):
+                scale.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+                scale.set_minor_locator(NullLocator())
+            axes.set_title(found[0].row.board, loc="left", fontsize=FONT_PT, color=INK)
+            axes.set_xlabel("published, ms")
+            axes.set_ylabel("estimated, ms")
+            quiet_axes(axes)
+        return to_svg(
+            drawn, "estimates", "Estimated over published latencies of networks that were left out of the fit"
+        )
+
+
+def page(fits: Sequence[Fit], picture_name: str) -> str:
+    """Return a page in Markdown, with the picture that lies beside it."""
+    text = [
+        "# Estimated latencies",
+        "",
+        "What one inference executes on an emulated processor, in the target's own runtime, is counted: instructions",
+        "by class, and misses of a simulated data cache. The time of each kind is fitted on published times; each",
+        "network was left out of the fit that estimated it, in both precisions.",
+        "",
+        f"![Estimated over published latencies]({picture_name})",
+        "",
+        "Blue float, orange int8; diamonds are of a runtime that is never fitted. Grey: within what nine of ten",
+        "networks lay. Written by `karui estimate --refit --page docs/latency.md`.",
+        "",
+    ]
+    for fit in fits:
+        text += ["```", *lines_of(fit), "```", ""]
+        text += ["| network | runtime | published ms | estimated ms | error |", "|---|---|---|---|---|"]
+        for each in sorted(judged(fit), key=lambda each: each.row.published_ms):
+            row = each.row
+            name = f"{row.model} {row.precision}"
+            times = f"{row.published_ms:g} | {each.estimated_ms:.3g} | {100 * each.error:+.0f} %"
+            text.append(f"| {name} | {row.runtime} | {times} |")
+        text.append("")
+    return "\n".join(text)

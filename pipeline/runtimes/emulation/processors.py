@@ -1,0 +1,50 @@
+"""Which processor QEMU has to be for a target, and what a kernel says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline.declare.target import CpuSpec
+
+_ARM_CORE = re.compile(r"Cortex-A(\d+)\b")
+_PARTS = {"cortex-a53": 0xD03, "cortex-a72": 0xD08, "cortex-a76": 0xD0B}  # as Arm numbers them
+_X86 = "Haswell"  # AVX2, FMA and nothing beyond
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """A processor by QEMU's name for it; ``cpuinfo``: what runtimes read in /proc/cpuinfo, "" where QEMU tells it."""
+
+    architecture: str
+    name: str
+    cpuinfo: str = ""
+
+
+def processor_of(cpu: CpuSpec) -> Processor | str:
+    """Return the processor that stands for a target's, or why none does."""
+    if cpu.architecture == "x86_64":
+        if any(flag.startswith("avx512") for flag in cpu.isa):
+            return "QEMU emulates no AVX-512"
+        return Processor(architecture="x86_64", name=_X86)
+    if cpu.architecture != "aarch64":
+        return f"there is no ONNX Runtime and no LiteRT for {cpu.architecture}"
+    core = _ARM_CORE.search(cpu.model)
+    name = f"cortex-a{core[1]}" if core else ""
+    if name not in _PARTS:
+        return f"'{cpu.model}' names no core that is known: {', '.join(_PARTS)}"
+    return Processor(architecture="aarch64", name=name, cpuinfo=_cpuinfo(name, cpu))
+
+
+def _cpuinfo(name: str, cpu: CpuSpec) -> str:
+    """Write /proc/cpuinfo as Linux does on ARM64."""
+    each = (
+        "BogoMIPS\t: 108.00",
+        f"Features\t: {' '.join(cpu.isa)}",
+        "CPU implementer\t: 0x41",
+        "CPU architecture: 8",
+        "CPU variant\t: 0x0",
+        f"CPU part\t: {_PARTS[name]:#05x}",
+        "CPU revision\t: 3",
+    )
+    return "".join("\n".join((f"processor\t: {number}", *each)) + "\n\n" for number in range(cpu.cores))
