@@ -317,6 +317,11 @@ def quantize(
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @_carry_option
+@click.option("--emulate", is_flag=True, help="Ask the target's own processor, too, emulated by QEMU.")
+@click.option(
+    "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
+    help="Time for the emulated target: with less than all samples need, some are drawn.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
 @_debug_option
@@ -329,6 +334,8 @@ def validate(
     runtime: str,
     output: str,
     carry: tuple[str, ...],
+    emulate: bool,
+    budget_minutes: float,
     as_json: bool,
     allow_open: bool,
 ) -> int:
@@ -343,7 +350,15 @@ def validate(
     from pipeline.validating import Question, validate
 
     question = Question(
-        model=model, data=data, beside=beside, target=target, runtime=runtime, output=output, carry=carry
+        model=model,
+        data=data,
+        beside=beside,
+        target=target,
+        runtime=runtime,
+        output=output,
+        carry=carry,
+        emulate=emulate,
+        budget_minutes=budget_minutes,
     )
     with results_alone():
         found = validate(question)

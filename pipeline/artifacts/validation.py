@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Comparison, Interval, Metric
+from pipeline.artifacts.evidence import Comparison, Interval, Metric, Place
 from pipeline.artifacts.outcome import Check, State, worst_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class There:
+    """What the file answered on the target's own processor, beside what it answered here, and how long that takes."""
+
+    place: Place
+    samples: int
+    of: int  # from which they were drawn; the same number where all were run
+    value: Interval
+    same: float  # share of decisions that are the same as here, 0 … 1
+    identical: float  # share of the numbers that are
+    max_steps: float  # largest difference in output steps
+    instructions: float | None = None  # of one inference
+    latency_ms: Interval | None = None  # estimated; None where nothing is known of such a processor
+    basis: str = ""  # of the interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +45,8 @@ class FileFacts:
     comparison: Comparison | None  # with the float file
     times_as_long: float | None  # as the float file
     checks: tuple[Check, ...]  # the target's limits
+    there: There | None = None  # on the target's processor, emulated
+    hints: tuple[str, ...] = ()  # what could not be found out, and why
 
     @property
     def state(self) -> State:

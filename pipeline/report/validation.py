@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.artifacts.validation import FileFacts
+from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.validation import FileFacts, There
 from pipeline.report import words
 
 
@@ -28,6 +29,25 @@ def lines_of(found: FileFacts) -> Iterator[str]:
     yield f"{'size':<16}{words.size(found.size_bytes)}"
     if found.peak_memory_bytes is not None:
         yield f"{'peak memory':<16}{words.size(found.peak_memory_bytes)} more than the runtime alone"
+    if found.there:
+        yield from _there(metric, found.there)
     for check in found.checks:
         asked, got = words.check_limit(check), words.check_got(check)
         yield f"{words.check_sign(check)} {check.name}: {got}, asked {asked}: {words.check_word(check)}"
+    for hint in found.hints:
+        yield f"Hint: {hint}"
+
+
+def _there(metric: Metric, there: There) -> Iterator[str]:
+    """Say what the target's own processor answered, beside this machine, and how long that takes."""
+    samples = f"all {there.samples}" if there.samples == there.of else f"{there.samples} of {there.of}, drawn"
+    far = "" if there.identical == 1 else f", at most {there.max_steps:.3g} steps apart"
+    same = (
+        f"same decision on {words.percent(there.same)}, {words.percent(there.identical)} of the numbers identical{far}"
+    )
+    yield f"{'emulated':<16}{metric.text(there.value.value)} on {there.place.name}, {samples} samples: {same}"
+    if there.latency_ms and there.instructions:
+        ms, millions = there.latency_ms, there.instructions / 1e6
+        between = f"{words.milliseconds(ms.low)}–{words.milliseconds(ms.high)}"
+        rests = f"estimated from {millions:.3g} M instructions; {there.basis}"
+        yield f"{'latency there':<16}{words.milliseconds(ms.value)} ms ({between}, {rests})"
