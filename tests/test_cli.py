@@ -18,6 +18,7 @@ from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkRef, Threads
 from pipeline.artifacts.outcome import Check, Judged, Outcome, State, Verdict
 from pipeline.artifacts.training import Checkpoint
+from pipeline.commands import shared
 from pipeline.declare.card import DatasetCard, InputSpec
 from pipeline.errors import DataError, KaruiError, RunBusyError, TrainingDivergedError
 from pipeline.flow import RunRequest, StageName
@@ -175,10 +176,10 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_names_that_are_written_twice_agree() -> None:
-    assert flow.STAGES == cli.STAGES == get_args(StageName)
-    assert (RunRequest().recipe, RunRequest().targets) == (cli.DEFAULT_RECIPE, (cli.DEFAULT_TARGET,))
-    catalog.load_recipe(cli.DEFAULT_RECIPE)
-    catalog.load_target(cli.DEFAULT_TARGET)
+    assert flow.STAGES == shared.STAGES == get_args(StageName)
+    assert (RunRequest().recipe, RunRequest().targets) == (shared.DEFAULT_RECIPE, (shared.DEFAULT_TARGET,))
+    catalog.load_recipe(shared.DEFAULT_RECIPE)
+    catalog.load_target(shared.DEFAULT_TARGET)
 
 
 # ── exit status ─────────────────────────────────────────────────────────────────────────────────────────────────────
