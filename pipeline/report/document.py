@@ -46,11 +46,10 @@ class _Part(BaseModel):
 
 
 class Ship(_Part):
-    """Which file to ship (None: none is fit) and why, and how many threads run it."""
+    """Which file to ship (None: none is fit) and why."""
 
     artifact: str | None
     why: str
-    threads: int = 1
 
 
 class CheckPart(_Part):
@@ -216,7 +215,7 @@ def _target(outcome: Outcome, target: Judged) -> TargetPart:
         passed=target.verdict.passed,
         state=target.verdict.state,
         to_try=advice(outcome, target),
-        ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why, threads=target.ship_threads),
+        ship=Ship(artifact=ship.variant.key if ship else None, why=target.verdict.why),
         checks=tuple(_check(each) for each in target.verdict.checks),
         measurements=measurements_of(outcome, target),
     )
