@@ -30,7 +30,8 @@ class QScale(Scale):
     @property
     def params(self) -> QuantParams:
         """Return scale and zero point of the constant; what is one number lies on an end of the grid."""
-        low, high = min(float(self.constant.min()), 0.0), max(float(self.constant.max()), 0.0)
+        lowest, highest = (float(each) for each in self.constant.detach().aminmax())
+        low, high = min(lowest, 0.0), max(highest, 0.0)
         scale = max((high - low) / ACTIVATIONS.steps, SMALLEST_SCALE) if high > low else SANE_SCALE
         zero_point = round(-low / scale)
         if self._ends and not self.has_factor:

@@ -14,6 +14,7 @@ from pipeline.tflite.draft import Draft, Stored
 from pipeline.tflite.graph import Node
 from pipeline.tflite.opcodes import Opcode
 from pipeline.tflite.ops_pointwise import Builder, constant_operand
+from pipeline.tflite.ops_pool import reduced_axes
 from pipeline.tflite.options import options
 
 _SMALL = 1e-30
@@ -87,9 +88,9 @@ def erf(draft: Draft, node: Node) -> Stored:
 
 
 def gelu(draft: Draft, node: Node) -> Stored:
-    """Gelu, exact: what ``graph.read_graph`` makes of the error function."""
-    x = draft.as_float(draft.value(node))
-    return draft.op(opcodes.GELU, [x], draft.like(x, node.name, None), options("Gelu", approximate=False))
+    """Gelu, by the error function (``graph.read_graph`` makes one of it) or by the tangent that is near to it."""
+    x, approximate = draft.as_float(draft.value(node)), node.text("approximate", "none") == "tanh"
+    return draft.op(opcodes.GELU, [x], draft.like(x, node.name, None), options("Gelu", approximate=approximate))
 
 
 def softplus(draft: Draft, node: Node) -> Stored:
@@ -163,7 +164,7 @@ def reduce_max(draft: Draft, node: Node) -> Stored:
     x, goal = draft.value(node), draft.goal(node)
     if x.params is None or goal != x.params:
         x, goal = draft.as_float(x), None
-    reduced = {axis % x.shape.rank for axis in node.integers("axes", range(1, x.shape.rank))}
+    reduced = reduced_axes(draft, node, x.shape.rank) or set(range(x.shape.rank))
     if x.shape.batch in reduced or not node.integer("keepdims", 1):
         raise UnsupportedOpError(
             "a maximum over the batch or without keepdims", where=node.where, remedy="keep the axes"

@@ -5,7 +5,7 @@ int8: MAX_POOL_2D, AVERAGE_POOL_2D and REDUCE_MAX keep their input's scale; MEAN
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +74,18 @@ def global_average_pool(draft: Draft, node: Node) -> Stored:
 def reduce_mean(draft: Draft, node: Node) -> Stored:
     """ReduceMean over any axes but the batch."""
     rank = draft.value(node).shape.rank
-    axes: tuple[int, ...] = node.integers("axes", ())
-    if node.input(1):  # from opset 18 on
-        axes = tuple(int(axis) for axis in draft.constant_of(node, 1).values.ravel())
-    reduced = {axis % rank for axis in axes} or set(range(rank))
+    reduced = reduced_axes(draft, node, rank) or set(range(rank))
     if draft.value(node).shape.batch in reduced:
         raise UnsupportedOpError("a mean over the batch", where=node.where, remedy="reduce over other axes")
     return _mean(draft, node, reduced, keeps=bool(node.integer("keepdims", 1)))
+
+
+def reduced_axes(draft: Draft, node: Node, rank: int) -> set[int]:
+    """Return the axes that a reduction names, from opset 18 on as an input; none where it names none."""
+    axes: Iterable[int] = node.integers("axes", ())
+    if node.input(1):
+        axes = map(int, draft.constant_of(node, 1).values.ravel())
+    return {axis % rank for axis in axes}
 
 
 def _mean(draft: Draft, node: Node, reduced: set[int], *, keeps: bool) -> Stored:

@@ -260,9 +260,12 @@ def test_gates_are_written_in_the_order_of_onnx() -> None:
         assert attributes.get("linear_before_reset") == (1 if isinstance(layer, nn.GRU) else None)
 
 
-def test_a_scale_and_a_power_keep_their_numbers() -> None:
+def test_numbers_stand_in_the_file_as_they_are() -> None:
     _, constants = written(chain((2,), ops.Scale(torch.tensor([2.0, 3.0]), 0.0)), "Mul")
     assert constants == {"m0.factor": [2, 3]}
+    _, constants = written(chain((2,), nn.GELU("tanh")), "Tanh")
+    numbers = {"cubic": 0.044715, "one": 1.0, "root": (2 / np.pi) ** 0.5, "shift": 1.0, "half": 0.5}
+    assert constants == {f"m0.{name}": pytest.approx(value) for name, value in numbers.items()}
     _, constants = written(chain((2,), ops.Power(0.5)), "Pow")
     assert constants == {"m0.exponent": 0.5}
     _, constants = written(chain((2, 4), ops.Slice(2, 1, 4, 2)), "Slice")

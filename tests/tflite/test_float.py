@@ -60,6 +60,18 @@ def test_elu_bends_below_zero_alone(alpha: float) -> None:
     assert ran("Elu", EDGES, alpha=alpha) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelus_of_opset_20(approximate: str) -> None:
+    x = np.array([EDGES], np.float32)
+    net = Net(len(EDGES), opset=20)
+    output = net.op("Gelu", net.input, approximate=approximate)
+    root = (2 / math.pi) ** 0.5
+    exact = [0.5 * each * (1 + math.erf(each / 2**0.5)) for each in EDGES]
+    bent = [0.5 * each * (1 + math.tanh(root * (each + 0.044715 * each**3))) for each in EDGES]
+    found = run_tflite(write_tflite(net.model(output)), x).values[0].tolist()
+    assert found == pytest.approx(bent if approximate == "tanh" else exact, rel=1e-5, abs=1e-5)
+
+
 def test_logarithms_roots_and_inverses() -> None:
     assert ran("Log", [1.0, math.e, 1e-30]) == pytest.approx([0, 1, math.log(1e-30)], rel=1e-6, abs=1e-6)
     assert ran("Sqrt", [0.0, 2.25, 1e30]) == pytest.approx([0, 1.5, 1e15])
@@ -147,13 +159,23 @@ def test_maxima_keep_their_inputs_grid(axes: list[int], *, int8: bool) -> None:
     check(net, net.q(value, *net.input_params), ["REDUCE_MAX"], steps=0, batches=(1, 3))
 
 
+@pytest.mark.parametrize("axes", [[2], [-1, 1]])
+@pytest.mark.parametrize("kind", ["ReduceMax", "ReduceMean"])
+def test_axes_of_a_reduction_may_be_an_input(kind: str, axes: list[int]) -> None:
+    net = Net(2, 3, 4, opset=18)
+    found = check(net, net.op(kind, net.input, net.const(axes, np.int64)), batches=(1, 3))
+    places = tuple(axis % 4 for axis in axes)
+    wanted = net.samples.max(places, keepdims=True) if kind == "ReduceMax" else net.samples.mean(places, keepdims=True)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_maxima_on_another_grid_are_float() -> None:
     net = Net(2, 3, int8=True)
     output = net.q(net.op("ReduceMax", net.input, axes=[2]), 0.05, 100)
     check(net, output, ["DEQUANTIZE", "REDUCE_MAX", "QUANTIZE"])
 
 
-@pytest.mark.parametrize("options", [{"axes": [0]}, {"axes": [1], "keepdims": 0}])
+@pytest.mark.parametrize("options", [{}, {"axes": [0]}, {"axes": [1], "keepdims": 0}])
 def test_other_maxima_are_refused(options: dict[str, Any]) -> None:
     net = Net(2, 3)
     output = net.op("ReduceMax", net.input, **options)
