@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,15 +30,10 @@ from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
 from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, check_cast
+from pipeline.networks.lines import as_written, layer_of, place_of, refused
+from pipeline.networks.sameness import check_same, is_same
 from pipeline.networks.taken_apart import taken_apart
 from pipeline.networks.tracing import Traced
-
-_TORCH = Path(torch.__file__).parent
-_KARUI = Path(__file__).parent
-# modules that are layers of the user's network, with names of their own
-_LAYERS = ("torch.nn.modules.", "pipeline.networks.onnx.modules.")
-_CHECKED_BATCHES = (3, 2)
-_TOLERANCE = 1e-4  # of the largest output
 
 
 def flat_graph(network: nn.Module, sample_shape: tuple[int, ...], *, checked: bool = True) -> fx.GraphModule:
@@ -70,12 +63,12 @@ def _followed(network: nn.Module, sample_shape: tuple[int, ...], *, checked: boo
     known = tracing.recall(network, sample_shape) if checked else None
     if known is not None:
         flat = _read(known, network, sample_shape)
-        if _is_same(network, flat, sample_shape):
+        if is_same(network, flat, sample_shape):
             return flat
     traced = tracing.trace(network, sample_shape)
     flat = _read(traced, network, sample_shape)
     if checked:
-        _check_same(network, flat, sample_shape)
+        check_same(network, flat, sample_shape)
         tracing.keep(network, sample_shape, traced)
     return flat
 
@@ -97,7 +90,7 @@ def _read(traced: Traced, network: nn.Module, sample_shape: tuple[int, ...]) -> 
             reading.known[node] = Constant(tensor=tensor, name=name, learned=isinstance(tensor, nn.Parameter))
     results = reading.read(graph)
     if reading.refusals:
-        raise _refused(reading.refusals)
+        raise refused(reading.refusals)
     finished = flat.finished(_one_value(flat, results, next(iter(reversed(graph.nodes)))))
     check_flat(finished, after="from_torch")
     return finished
@@ -138,7 +131,7 @@ class _Reading:
         try:
             self.known[node] = self._result(node, arguments, options)
         except Refusal as refusal:
-            self.refusals.append(refusal.at(*_place(node)))
+            self.refusals.append(refusal.at(*place_of(node)))
 
     def _look_up(self, argument: fx.Node) -> Any:
         if argument not in self.known:
@@ -151,7 +144,7 @@ class _Reading:
         block = next((each for each in arguments if isinstance(each, fx.GraphModule)), None)
         if block is not None:  # under autocast or without gradients: on the CPU in float32 that means nothing
             return self._inside(block, arguments[arguments.index(block) + 1 :])
-        call = Call.of(node, _named(node, arguments, options), layer=_layer(node))
+        call = Call.of(node, _named(node, arguments, options), layer=layer_of(node))
         if not any(isinstance(each, Value) for each in _leaves([arguments, options])):
             return None if call.name in MEANINGLESS and not arguments else _computed(node, arguments, options)
         if call.name in MEANINGLESS:
@@ -166,7 +159,7 @@ class _Reading:
     def _handled(self, node: fx.Node, call: Call) -> Any:
         handler = ATEN.get(call.name)
         if handler is None:
-            raise Refusal(_as_written(node, call.name))
+            raise Refusal(as_written(node, call.name))
         return handler(self.flat, call)
 
     def _apart(self, node: fx.Node, refusal: Refusal) -> Any:
@@ -213,11 +206,11 @@ def _one_value(flat: FlatGraph, results: tuple[Any, ...], last: fx.Node) -> fx.N
         )
     node = last.args[0][0]  # type: ignore[index]
     assert isinstance(node, fx.Node)  # noqa: S101  (it has a value)
-    call = Call.of(node, {}, layer=_layer(node))
+    call = Call.of(node, {}, layer=layer_of(node))
     try:
         value = flat.plain(call, results[0])
     except Refusal as refusal:
-        raise _refused([refusal.at(*_place(node))]) from refusal
+        raise refused([refusal.at(*place_of(node))]) from refusal
     if value.node.op == "placeholder":  # a file needs a node
         return flat.add(call.within("same"), ops.Scale(1.0, 0.0), [value.node], value.dims)
     return value.node
@@ -265,99 +258,3 @@ def _computed(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> A
         return tuple(kept(each) for each in value) if isinstance(value, list | tuple) else value
 
     return kept(result)
-
-
-# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _layer(node: fx.Node) -> str:
-    """Name a call after the layer it stands in; a function of the user's own forward() after its block and itself."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    path = re.sub(r"@\d+$", "", path)
-    name = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
-    if str(kind).startswith(_LAYERS) and "container" not in str(kind):
-        return path or name
-    return ".".join(part for part in (path, name) if part)
-
-
-def _as_written(node: fx.Node, name: str) -> str:
-    """Name a call as users write it: the layer of torch.nn that makes it, or the function."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    kind = str(stack[-1][1]) if stack else ""
-    own = kind.startswith("torch.nn.modules.") and "container" not in kind
-    return f"nn.{kind.rpartition('.')[2]}" if own else name
-
-
-def _place(node: fx.Node) -> tuple[str, str, str]:
-    """Return the layer, and place and text of the line of the user's code that made this call."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    layer = stack[-1][0] if stack and stack[-1][0] else node.name
-    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)', node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not any(map(Path(frame[0]).is_relative_to, (_TORCH, _KARUI)))]
-    if not own:
-        return layer, "", ""
-    file, number, text = own[-1]
-    return layer, f"{file}:{number}", text
-
-
-def _refused(refusals: list[Refusal]) -> UnsupportedOpError:
-    seen: dict[str, Refusal] = {}
-    for refusal in refusals:
-        seen.setdefault(refusal.what, refusal)
-    first = refusals[0]
-    others = [f"{each.what} is not supported (layer '{each.layer}'{each.spot})" for each in seen.values()][1:]
-    return UnsupportedOpError(
-        f"{first.what} is not supported",
-        where=f"{first.place}: layer '{first.layer}'" if first.place else f"layer '{first.layer}'",
-        remedy="\n  ".join(
-            part
-            for part in (
-                first.line,
-                *others,
-                "write this layer with supported torch.nn modules, or leave it out of the network that is exported",
-            )
-            if part
-        ),
-    )
-
-
-# ── the promise ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _check_same(network: nn.Module, flat: fx.GraphModule, sample_shape: tuple[int, ...]) -> None:
-    if not _is_same(network, flat, sample_shape):
-        raise ModelError(
-            "the traced network computes something else than the network itself",
-            remedy="its forward() must not depend on values, on the batch size or on training mode",
-        )
-
-
-@torch.no_grad()
-def _is_same(network: nn.Module, flat: fx.GraphModule, sample_shape: tuple[int, ...]) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    for batch in _CHECKED_BATCHES:
-        example = torch.randn(batch, *sample_shape, generator=generator)
-        if not (_near(flat(example), network(example.clone())) or _near_in_float64(network, flat, example)):
-            return False
-    return True
-
-
-def _near_in_float64(network: nn.Module, flat: fx.GraphModule, example: Tensor) -> bool:
-    """Compare once more where float32 may have no digits left: the norm of values that are all alike has none."""
-    exact = example.double()
-    try:
-        expected = copy.deepcopy(network).double()(exact.clone())
-    except RuntimeError:  # it makes float32 itself
-        return False
-    return _near(copy.deepcopy(flat).double()(exact), expected)
-
-
-def _near(found: Tensor, expected: Tensor) -> bool:
-    """Compare numbers; a logarithm of random input may have none in the same places."""
-    finite = expected.isfinite()
-    if found.shape != expected.shape or not torch.equal(found.isfinite(), finite):
-        return False
-    apart = (found - expected)[finite].abs()
-    largest = expected[finite].abs().max() if apart.numel() else 0.0
-    return not apart.numel() or float(apart.max()) <= _TOLERANCE * max(float(largest), 1e-6)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError, UnsupportedOpError
 from pipeline.graph.costs import layer_costs
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
-from pipeline.networks import from_torch
+from pipeline.networks import sameness
 from pipeline.networks.from_torch import flat_graph, folded_graph
 from pipeline.quant.scheme import RULES
 from tests.networks.files import in_the_files
@@ -393,7 +393,7 @@ class _NormOfAlike(nn.Module):
 def test_a_network_whose_rounding_says_little_is_compared_with_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     network, x = _NormOfAlike().eval(), torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(flat_graph(network, (4, 8)).double()(x), copy.deepcopy(network).double()(x))
-    monkeypatch.setattr(from_torch, "_near_in_float64", lambda *_: False)
+    monkeypatch.setattr(sameness, "_near_in_float64", lambda *_: False)
     with pytest.raises(ModelError, match="computes something else"):
         flat_graph(network, (4, 8))
 

@@ -51,7 +51,7 @@ def _sign(flat: FlatGraph, call: Call) -> Value:
     positive = flat.each(call.within("positive"), ops.Function("Positive"), call.value())
     mirrored = scaled(flat, call.within("mirrored"), call.value(), -1.0, 0.0)
     negative = flat.each(call.within("negative"), ops.Function("Positive"), mirrored)
-    return _minus(flat, replace(call, layer=call.layer), positive, negative)
+    return _minus(flat, call, positive, negative)
 
 
 def _either(flat: FlatGraph, call: Call) -> Value:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.graph import ops
 from pipeline.networks.aten.layers import LAYERS
@@ -43,17 +43,13 @@ def _by_constant(flat: FlatGraph, call: Call, a: Value, b: Constant) -> Value:
     """Multiply with a matrix, with a vector, or with one matrix for each index of the axes before."""
     tensor = b.tensor
     if tensor.dim() == 1:
-        column = linear(flat, _linear_call(call, a, replace(b, tensor=_shaped(b, 1, len(tensor)))))
+        column = linear(flat, _linear_call(call, a, replace(b, tensor=b.shaped(1, len(tensor)))))
         return flat.reshaped(call, column, column.shape[:-1])
     if all(side == 1 for side in tensor.shape[:-2]):
-        matrix = replace(b, tensor=_shaped(b, *tensor.shape[-2:]))
+        matrix = replace(b, tensor=b.shaped(*tensor.shape[-2:]))
         product = linear(flat, _linear_call(call, a, replace(matrix, tensor=transposed(matrix))))
         return _raised(product, max(len(a.axes), tensor.dim()))
     return _each_its_matrix(flat, call, a, b)
-
-
-def _shaped(constant: Constant, *shape: int) -> Tensor:
-    return constant.shaped(*shape)
 
 
 def _linear_call(call: Call, value: Value, weight: Constant) -> Call:
