@@ -104,7 +104,9 @@ def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
     assert processor_s() - before_s < RECALL_LIMIT_S
     assert again.stdout == (digits / "document.json").read_text()
     steps = [line.split()[:2] for line in again.stderr.splitlines()]
-    assert [step for step, did in steps if did == "recalled"] == list(STEPS)
+    recalled = [step for step, did in steps if did == "recalled"]
+    assert [step for step in recalled if not step.startswith("spread-")] == list(STEPS)
+    assert len(recalled) == len(STEPS) + 1  # the threads of whichever file ships
 
 
 def test_pruning_kept_only_what_got_faster(digits: Path) -> None:
