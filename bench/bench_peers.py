@@ -224,7 +224,7 @@ def quantized(name: str, card: Path) -> tuple[Outcome, Path]:
     """Return what ``karui quantize`` makes of a network's float file, as it is, and the folder of its files."""
     model = float_file(name, card)
     with contextlib.chdir(card.parent):
-        made = quantizing(Path(model.name), card.name, name=name.replace("_", "-"))
+        made = quantizing(Path(model.name), card.name, name=run_name(name))
         made.write()
         request = RunRequest(recipe=str(made.recipe), targets=("raspberry-pi-4", "host"), until="export", device="cpu")
         outcome = run_recipe(request, Silent())
@@ -242,6 +242,11 @@ def networks_compared(card: Path, names: Sequence[str], *, budget_s: float) -> I
             yield outcome, compared(outcome, run, runtime, makers, budget_s=budget_s, folder=peers)
 
 
+def run_name(network: str) -> str:
+    """Return what recipe and run of a network are called."""
+    return network.replace("_", "-")
+
+
 def parameters(path: Path) -> int:
     """Count what the layers of an ONNX file hold."""
     return sum(int(np.prod(each.dims)) for each in onnx.load(path).graph.initializer)
@@ -252,8 +257,10 @@ def parameters(path: Path) -> int:
 
 def markdown(tables: Sequence[Compared], pictures: str, metric: Metric) -> str:
     """Return the tables as a page, with what they sum up to."""
+    shown = {table.rows[0].network for table in tables}
     lines = [
         _PAGE.format(pictures=pictures),
+        *(f"Not measured here: {name}.\n" for name in PLANS if run_name(name) not in shown),
         *(f"Not installed, and left out: {name}.\n" for name in missing()),
         *(f"{failed}\n" for table in tables for failed in table.failed),
         _summed_up([row for table in tables for row in table.rows if row.is_peer]),

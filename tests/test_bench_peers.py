@@ -61,5 +61,6 @@ def test_the_page_names_who_is_better_and_never_float() -> None:
     assert "| peer | 90.00 % | +0.55 (+0.10 to +1.00) | 2.50 (2.00 to 3.00) | 1,000 | 50% |" in page
     assert "1,234 parameters; 100 test pictures." in page
     assert "\nelse failed\n" in page
+    assert "\nNot measured here: resnet18.\n" in page
     alone = markdown([Compared(rows=rows[:2], failed=())], "some-pictures", classification.METRIC)
     assert "No interval of a peer lies on the better side" in alone
