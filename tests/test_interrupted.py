@@ -77,7 +77,7 @@ def test_a_full_disk_then_the_same_command(karui: Karui) -> None:
 )
 def test_a_signal_is_a_message_and_no_loss(number: signal.Signals, status: int, said: str, karui: Karui) -> None:
     karui.recipe()
-    command = ("run", "mine.toml", "--until", "train", "--set", "train.epochs=400")
+    command = ("run", "mine.toml", "--until", "train", "--set", "train.epochs=4000")
     out, err = Path("out"), Path("err")
     with (
         out.open("wb") as results,

@@ -45,6 +45,7 @@ SHORT_FINETUNING = ("finetune.train.epochs=3", "finetune.compare_labels_per_clas
 # many near ties (every pixel of a border between two masks is one), and one that answers with numbers has a step of the
 # output between two equal ones
 SAME_DECISION = {"classification": 0.99, "binary": 0.97, "regression": 0.9, "segmentation": 0.97}
+OLD_KERNELS = 0.01  # of decisions may be others in tflite-runtime, whose kernels of 2023 round twice
 ITEMS = 600  # pictures of the drawn stand-in of Fashion-MNIST
 
 
@@ -156,7 +157,7 @@ def test_every_file_decides_as_torch_does(made: Made, runtime: str) -> None:
     if runtime in made.observed.not_usable:
         pytest.skip(f"{runtime}: {made.observed.not_usable[runtime]}")
     assert [each.way.variant.precision for each in made.ways(runtime)] == ["fp32", "int8"]
-    least = SAME_DECISION[made.outcome.task]
+    least = SAME_DECISION[made.outcome.task] - OLD_KERNELS * (runtime == "tflite-runtime")
     [same] = [
         pair.same
         for pair in made.observed.agreements

@@ -74,7 +74,7 @@ def milliseconds(value_ms: float | None) -> str:
 
 def estimated(found: Measurement, write: Callable[[float], str]) -> str:
     """Write a number, and of an estimate between what it lies: ``7.4 (5.9-9.3)``."""
-    if found.place.how != "estimated":
+    if found.place.how != "estimated" or found.low == found.high:
         return write(found.value)
     return f"{write(found.value)} ({write(found.low)}–{write(found.high)})"
 
