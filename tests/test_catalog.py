@@ -170,7 +170,7 @@ def test_digits_starts_from_a_recipe_of_the_same_network() -> None:
 def test_the_promised_limits_stand_in_the_recipes() -> None:
     digits, _ = catalog.load_recipe("digits")
     fashion, _ = catalog.load_recipe("fashion-resnet8")
-    assert (digits.limits.accuracy_min, digits.limits.accuracy_drop_pp) == (0.97, 1.0)
+    assert (digits.limits.accuracy_min, digits.limits.accuracy_drop_pp) == (0.95, 1.0)
     assert (fashion.limits.accuracy_min, fashion.limits.accuracy_drop_pp) == (0.925, 0.2)
 
 
