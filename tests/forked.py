@@ -174,6 +174,7 @@ def _become(asked: dict[str, Any], streams: list[int]) -> NoReturn:
     arguments = asked["arguments"]
     sys.argv, sys.path[0] = ["karui", *arguments], asked["cwd"]
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so its children
     status = 70
     try:
         status = main(arguments)

@@ -14,6 +14,7 @@ from pipeline.commands.shared import (
     STAGES,
     complete,
     debug_option,
+    emulation_options,
     ended,
     is_assignment,
     is_named,
@@ -51,11 +52,7 @@ if TYPE_CHECKING:
     help="Threads of torch on the CPU; weights depend on it.  [default: the recipe's, or the fastest]",
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
-@click.option("--emulate", is_flag=True, help="Run the files on each target's processor, emulated by QEMU.")
-@click.option(
-    "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
-    help="Time for each emulated target: with less than all test samples need, some are drawn.",
-)  # fmt: skip
+@emulation_options
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",

@@ -104,6 +104,16 @@ def carry_option(function: F) -> F:
     return click.option("--carry", multiple=True, metavar="OUTPUT=INPUT", help=help_text)(function)
 
 
+def emulation_options(function: F) -> F:
+    """Return the options ``--emulate`` and ``--budget-minutes``."""
+    budget = click.option(
+        "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
+        help="Time for each emulated target: with less than all samples need, some are drawn.",
+    )  # fmt: skip
+    emulate = click.option("--emulate", is_flag=True, help="Ask the target's own processor, too, emulated by QEMU.")
+    return emulate(budget(function))
+
+
 def status_of(state: State, *, allow_open: bool) -> int:
     """Return the exit status that a state of all limits has."""
     if state == "missed":

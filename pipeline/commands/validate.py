@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.shared import carry_option, complete, debug_option, print_json, status_of
+from pipeline.commands.shared import carry_option, complete, debug_option, emulation_options, print_json, status_of
 from pipeline.visible import shown_text
 
 
@@ -29,11 +29,7 @@ from pipeline.visible import shown_text
 @click.option("--runtime", default="", metavar="NAME", help="What runs the file.  [default: the first usable]")
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @carry_option
-@click.option("--emulate", is_flag=True, help="Ask the target's own processor, too, emulated by QEMU.")
-@click.option(
-    "--budget-minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, metavar="M",
-    help="Time for the emulated target: with less than all samples need, some are drawn.",
-)  # fmt: skip
+@emulation_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
 @debug_option

@@ -6,6 +6,7 @@ Shapes: N samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,29 @@ def agreement(first: Given, second: Given) -> Agreement:
         same=float(np.mean(same_decisions(one, other, apart))),
         max_steps=max(float(each.max()) for each in apart),
         mean_steps=float(np.mean(np.concatenate([each.ravel() for each in apart]))),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Apart:
+    """How far the same file is apart from itself at another place, on the same samples."""
+
+    same: float  # share of samples with the same decision, 0 … 1
+    identical: float  # share of the numbers that are the same bit by bit
+    max_steps: float  # largest difference in output steps
+    different: NDArray[np.int64]  # samples of which some number is not
+
+
+def apart(one: Answers, other: Answers, steps: Mapping[str, float]) -> Apart:
+    """Compare what was answered at two places; ``steps``: output → one step of it."""
+    far = steps_apart(one, other, steps)
+    same = np.asarray(same_decisions(one, other, far))
+    equal = [(one.outputs[name] == other.outputs[name]).reshape(len(same), -1) for name in one.outputs]
+    return Apart(
+        same=float(same.reshape(len(same), -1).all(axis=1).mean()),
+        identical=float(np.concatenate(equal, axis=1).mean()),
+        max_steps=max(float(each.max()) for each in far),
+        different=np.flatnonzero(~np.concatenate(equal, axis=1).all(axis=1)),
     )
 
 

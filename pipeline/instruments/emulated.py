@@ -13,11 +13,13 @@ import numpy as np
 
 from pipeline.artifacts.evidence import Answered, Beside, Observed, Place
 from pipeline.artifacts.files import Exported
+from pipeline.data.source import Source
 from pipeline.declare.target import TargetProfile
-from pipeline.instruments.answers import load_answers, same_decisions, steps_apart
+from pipeline.instruments.answers import apart, load_answers
 from pipeline.instruments.here import FileWay, ways_of
 from pipeline.instruments.passing import Bench, Chosen, part_of
 from pipeline.instruments.taps import first_difference
+from pipeline.onboard.arrays import Arrays, Predict, length
 from pipeline.onboard.stepping import stepping
 from pipeline.runs.store import Store
 from pipeline.runtimes.emulation.system import System, stand_in
@@ -44,22 +46,33 @@ def drawn(bench: Bench, ways: Sequence[FileWay], *, budget_s: float, seed: int) 
 
     Raises ModelError where a file cannot be run.
     """
-    count = len(bench.test)
-    some = bench.test.read(np.arange(min(_TRIED, count))).inputs
+    some = tried(bench.test)
     started, each_s = time.monotonic(), 0.0
     for way in ways:
         session = way.open(threads=1, exact=True)
-        predict, prepared = stepping(session.run, way.file.signature), way.prepared(some)
-        predict(prepared)  # the first time, code is translated
-        begun = time.monotonic()
-        predict(prepared)
-        each_s += (time.monotonic() - begun) / min(_TRIED, count)
+        each_s += seconds_each(stepping(session.run, way.file.signature), way.prepared(some))
         session.close()
     left_s = budget_s - 2 * (time.monotonic() - started)  # the sessions are opened again
-    affordable = max(_FEWEST, int(left_s / max(each_s, 1e-6)))
-    if affordable >= count:
-        return None
-    return np.sort(np.random.default_rng(seed).permutation(count)[:affordable])
+    return affordable(len(bench.test), each_s=each_s, left_s=left_s, seed=seed)
+
+
+def tried(source: Source) -> Arrays:
+    """Return the raw samples by which the time of all others is told."""
+    return source.read(np.arange(min(_TRIED, len(source)))).inputs
+
+
+def seconds_each(predict: Predict, prepared: Arrays) -> float:
+    """Return how long one sample takes."""
+    predict(prepared)  # the first time, code is translated
+    begun = time.monotonic()
+    predict(prepared)
+    return (time.monotonic() - begun) / length(prepared)
+
+
+def affordable(samples: int, *, each_s: float, left_s: float, seed: int) -> Chosen:
+    """Draw as many samples as there is time for, but for a few in any case, (n,) in order; None: all of them."""
+    count = max(_FEWEST, int(left_s / max(each_s, 1e-6)))
+    return None if count >= samples else np.sort(np.random.default_rng(seed).permutation(samples)[:count])
 
 
 def beside(bench: Bench, ways: Sequence[FileWay], answered: Sequence[Answered], here: Observed) -> Iterator[Beside]:
@@ -70,20 +83,18 @@ def beside(bench: Bench, ways: Sequence[FileWay], answered: Sequence[Answered], 
         if there.way not in known:
             continue
         own = known[there.way]
-        one, other = load_answers(there, store), part_of(load_answers(own, store), bench.chosen)
-        apart = steps_apart(one, other, {**own.steps, **there.steps})
-        same = np.asarray(same_decisions(one, other, apart))
-        equal = [one.outputs[name] == other.outputs[name] for name in one.outputs]
-        different = np.flatnonzero(np.any([~each.reshape(len(each), -1).all(axis=1) for each in equal], axis=0))
+        found = apart(
+            load_answers(there, store), part_of(load_answers(own, store), bench.chosen), {**own.steps, **there.steps}
+        )
         yield Beside(
             way=there.way,
             other=here.place,
             samples=len(bench.test),
             of=own.samples,
-            same=float(same.reshape(len(same), -1).all(axis=1).mean()),
-            identical=float(np.mean(np.concatenate([each.ravel() for each in equal]))),
-            max_steps=max(float(each.max()) for each in apart),
-            first_layer=_first_layer(bench, way, int(different[0])) if len(different) else "",
+            same=found.same,
+            identical=found.identical,
+            max_steps=found.max_steps,
+            first_layer=_first_layer(bench, way, int(found.different[0])) if len(found.different) else "",
         )
 
 

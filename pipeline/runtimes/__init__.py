@@ -88,15 +88,16 @@ def unavailable(runtime: RuntimeName) -> str | None:
 def version(runtime: RuntimeName) -> str:
     """Return the version of a runtime that is installed, "absent" where none is; read without loading it."""
     try:
-        folders = sys.path if runtime != "tflite-runtime" else _site_packages(python_of(runtime))
+        folders = sys.path if runtime != "tflite-runtime" else site_packages(python_of(runtime))
         found = importlib.metadata.distributions(name=_DISTRIBUTIONS[runtime], path=folders)
         return next((each.version for each in found), None) or _tried(runtime)[0]
     except OnboardFault:
         return ABSENT
 
 
-def _site_packages(python: Path) -> list[str]:
-    return [str(folder) for folder in python.parent.parent.glob("lib/python3*/site-packages")]
+def site_packages(python: Path) -> list[str]:
+    """Return the folders of packages of the environment that a Python belongs to."""
+    return [str(folder) for folder in sorted(python.parent.parent.glob("lib/python3*/site-packages"))]
 
 
 @functools.cache

@@ -6,7 +6,6 @@ Shapes: N samples, n of them drawn.
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +17,8 @@ from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
 from pipeline.estimating.predicted import predicted
 from pipeline.instruments import emulated
-from pipeline.instruments.answers import same_decisions, steps_apart
-from pipeline.instruments.passing import Chosen, part_of
+from pipeline.instruments.answers import apart
+from pipeline.instruments.passing import part_of
 from pipeline.onboard.arrays import Signature
 from pipeline.onboard.stepping import first_step
 from pipeline.runtimes import open_session
@@ -28,9 +27,6 @@ from pipeline.runtimes.emulation.system import System, system_for
 from pipeline.tasks import OUTPUT
 from pipeline.validating.asked import Asked
 from pipeline.validating.opened import Opened
-
-_TRIED = 4  # samples by which the time of all others is told
-_FEWEST = 32  # that are run, however long they take
 
 
 def there(opened: Opened, asked: Asked, here: Answers, target: TargetProfile, *, budget_s: float) -> There:
@@ -45,35 +41,21 @@ def there(opened: Opened, asked: Asked, here: Answers, target: TargetProfile, *,
     session = open_session(opened.path, opened.runtime, home=system.homes[opened.runtime])
     with contextlib.closing(session):
         own = replace(opened, session=session)
-        drawn = _drawn(own, asked, budget_s)
+        each_s = emulated.seconds_each(own.predict(asked.carried), asked.prepared(emulated.tried(asked.source)))
+        drawn = emulated.affordable(len(asked.source), each_s=each_s, left_s=budget_s, seed=0)
         source = asked.source if drawn is None else Subset(whole=asked.source, indices=drawn)
         answers = asked.task.answer(own.predict(asked.carried), source, asked.prepared)
-    known = part_of(here, drawn)
-    apart = steps_apart(answers, known, _steps(opened))
-    same = np.asarray(same_decisions(answers, known, apart))
-    equal = np.concatenate([(answers.outputs[name] == known.outputs[name]).ravel() for name in known.outputs])
+    far = apart(answers, part_of(here, drawn), _steps(opened))
     found = There(
         place=emulated.place(target),
         samples=len(source),
         of=len(asked.source),
         value=asked.task.interval(answers, source),
-        same=float(same.reshape(len(same), -1).all(axis=1).mean()),
-        identical=float(equal.mean()),
-        max_steps=max(float(each.max()) for each in apart),
+        same=far.same,
+        identical=far.identical,
+        max_steps=far.max_steps,
     )
     return _with_latency(found, opened, asked, system, target)
-
-
-def _drawn(own: Opened, asked: Asked, budget_s: float) -> Chosen:
-    """Return which samples can be run in about so much time, (n,) in order; None: all of them."""
-    count = len(asked.source)
-    predict, some = own.predict(asked.carried), asked.prepared(asked.source.read(np.arange(min(_TRIED, count))).inputs)
-    predict(some)  # the first time, code is translated
-    begun = time.monotonic()
-    predict(some)
-    each_s = (time.monotonic() - begun) / min(_TRIED, count)
-    affordable = max(_FEWEST, int(budget_s / max(each_s, 1e-6)))
-    return None if affordable >= count else np.sort(np.random.default_rng(0).permutation(count)[:affordable])
 
 
 def _steps(opened: Opened) -> dict[str, float]:

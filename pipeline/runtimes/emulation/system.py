@@ -27,7 +27,7 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import EmulationError
 from pipeline.onboard.faults import OnboardFault
-from pipeline.runtimes import RUNTIMES, unavailable
+from pipeline.runtimes import RUNTIMES, site_packages, unavailable
 from pipeline.runtimes.child import Home, python_of
 from pipeline.runtimes.emulation import debian
 from pipeline.runtimes.emulation.processors import Processor, processor_of
@@ -120,13 +120,9 @@ def _this_system(processor: Processor, emulator: Emulator) -> System:
             why[runtime] = str(fault)
             continue
         command = (str(emulator.path), "-cpu", processor.name, str(python_of(runtime).resolve()), *home.command[1:])
-        homes[runtime] = Home(command=command, sites=(*home.sites, *_own_sites(python_of(runtime))))
+        # an interpreter that is started by its own path does not know of its environment
+        homes[runtime] = Home(command=command, sites=(*home.sites, *site_packages(python_of(runtime))))
     return System(processor=processor, emulator=emulator, homes=homes, not_usable=why)
-
-
-def _own_sites(python: Path) -> tuple[str, ...]:
-    """Return the packages of an environment: an interpreter that is started by its own path does not know of it."""
-    return tuple(str(folder) for folder in sorted(python.parent.parent.glob("lib/python3*/site-packages")))
 
 
 # ── set up once ─────────────────────────────────────────────────────────────────────────────────────────────────────
