@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,23 @@ def test_without_an_emulator_the_rest_stands(monkeypatch: pytest.MonkeyPatch, tm
     assert hint.startswith("raspberry-pi-4b was not emulated: no emulator of aarch64 processors is installed here")
     assert hint.endswith("apt install qemu-user")
     assert found.value.value > 0.8
+
+
+def test_answers_stand_where_nothing_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a compiler the plugin cannot be made."""
+    emulated_target("raspberry-pi-4b")
+    monkeypatch.setattr("pipeline.runtimes.emulation.counting._SOURCE", _other_source(tmp_path))
+    there_is = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "cc" else there_is(name))
+    found = validate(QUESTION)
+    assert found.there is not None
+    assert found.there.identical == 1.0
+    assert found.there.latency_ms is None
+    assert "needs a C compiler" in found.there.basis
+
+
+def _other_source(folder: Path) -> Path:
+    """Return a plugin that was never compiled."""
+    source = folder / "other.c"
+    source.write_text(f"/* {folder} */")
+    return source

@@ -21,7 +21,7 @@ class There:
     max_steps: float  # largest difference in output steps
     instructions: float | None = None  # of one inference
     latency_ms: Interval | None = None  # estimated; None where nothing is known of such a processor
-    basis: str = ""  # of the interval
+    basis: str = ""  # of the interval, or why there is none
 
 
 @dataclass(frozen=True, kw_only=True)

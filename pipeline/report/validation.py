@@ -51,3 +51,5 @@ def _there(metric: Metric, there: There) -> Iterator[str]:
         between = f"{words.milliseconds(ms.low)}–{words.milliseconds(ms.high)}"
         rests = f"estimated from {millions:.3g} M instructions; {there.basis}"
         yield f"{'latency there':<16}{words.milliseconds(ms.value)} ms ({between}, {rests})"
+    elif there.basis:
+        yield f"{'latency there':<16}not estimated: {there.basis}"

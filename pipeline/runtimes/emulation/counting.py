@@ -64,6 +64,7 @@ class Counting:
         if runtime not in self._homes:
             home, out = self._system.homes[runtime], self._folder / f"{runtime}.jsonl"
             emulator, *rest = home.command
+            _check_takes_plugins(emulator)
             command = (emulator, "-plugin", f"{_plugin()},out={out},cache=on", *rest)
             self._homes[runtime] = replace(home, command=command, environment={"PYTHONHASHSEED": "0"}), out
         return self._homes[runtime]
@@ -75,10 +76,16 @@ def _marked(session: ChildSession, inputs: Arrays, sizes: tuple[int, ...], out: 
     session.mark(inputs, sizes)
     regions = [json.loads(line) for line in _lines(out)[before:]]
     if len(regions) != len(sizes):
-        raise EmulationError(
-            "this emulator takes no plugins", remedy="QEMU counts where it is built with them: apt install qemu-user"
-        )
+        raise EmulationError(f"the emulator counted {len(regions)} of {len(sizes)} regions", where=str(out))
     return regions
+
+
+def _check_takes_plugins(emulator: str) -> None:
+    """Refuse builds without plugins, as the static ones are: they would end at once, and not say it is they."""
+    said = subprocess.run([emulator, "-h"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    if "-plugin" not in said:
+        what = "this emulator takes no plugins, with which instructions are counted"
+        raise EmulationError(what, where=emulator, remedy="install one that does: apt install qemu-user")
 
 
 def _lines(file: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,28 @@ CLASSES = {
 }
 
 
-def test_without_a_compiler_it_is_said(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = Home(command=(str(shutil.which("true")),))
-    system = System(
+def system_with(folder: Path, help_text: str) -> System:
+    """Return a system whose emulator knows no more than to print its help."""
+    emulator = folder / "emulator"
+    emulator.write_text(f"#!/bin/sh\necho '{help_text}'\n")
+    emulator.chmod(0o755)
+    return System(
         processor=Processor(architecture="aarch64", name="cortex-a72"),
-        emulator=Emulator(path=Path("qemu-aarch64"), version="7.2"),
-        homes={"litert": home},
+        emulator=Emulator(path=emulator, version="7.2"),
+        homes={"litert": Home(command=(str(emulator),))},
         not_usable={},
     )
+
+
+def test_an_emulator_without_plugins_is_refused_before_it_ends(small: Path, tmp_path: Path) -> None:
+    system = system_with(tmp_path, "-cpu model")
+    with Counting(system) as counting, pytest.raises(EmulationError, match="takes no plugins") as refused:
+        counting.count(small, "litert", {"x": inputs(1)})
+    assert refused.value.remedy == "install one that does: apt install qemu-user"
+
+
+def test_without_a_compiler_it_is_said(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = system_with(tmp_path, "-plugin file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with Counting(system) as counting, pytest.raises(EmulationError, match="needs a C compiler") as refused:
