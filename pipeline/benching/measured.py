@@ -17,8 +17,8 @@ from pipeline import catalog
 from pipeline.artifacts.evidence import Interval
 from pipeline.artifacts.measured import Benched, Cold, KeptUp, Latency, Measurements
 from pipeline.benching.contenders import Contender
-from pipeline.errors import KaruiError
-from pipeline.host import is_this_machine, usable_cores
+from pipeline.errors import ConfigError, KaruiError
+from pipeline.host import is_this_machine, machine_name, usable_cores
 from pipeline.instruments import here
 from pipeline.judging.latency import quantile, ratio
 from pipeline.onboard.machine import ROOT
@@ -45,6 +45,7 @@ class Plan:
 
     threads: tuple[int, ...] = (1,)
     seconds: float = 20.0  # about, in all
+    profile: str | None = None  # the target that this machine is
     seed: int = 0
     root: Path = ROOT  # of the machine's /proc and /sys
 
@@ -59,7 +60,7 @@ def bench(files: Sequence[Contender], plan: Plan, progress: Progress) -> Measure
     ]
     conditions = watch.end()
     return Measurements(
-        place=here.place(profile_here()),
+        place=here.place(plan.profile),
         started=started,
         seconds=time.perf_counter() - begun,
         files=tuple(found),
@@ -75,8 +76,17 @@ def _crowded(plan: Plan) -> Iterator[str]:
     )
 
 
-def profile_here() -> str | None:
-    """Return the name of the target that this machine is; None where it is none that is known."""
+def profile_here(wanted: str | None = None) -> str | None:
+    """Return the name of the target that this machine is; None where it is none that is known.
+
+    Raises ConfigError where it is not that which is wanted.
+    """
+    if wanted is not None:
+        target = catalog.load_target(wanted)
+        if not is_this_machine(target):
+            what = f"this machine ({machine_name()}) is no {target.title}"
+            raise ConfigError(what, where="--target", remedy="run it there, or leave --target out")
+        return target.name
     for name in catalog.names("target"):
         try:
             found = name != catalog.HOST and is_this_machine(catalog.load_target(name))

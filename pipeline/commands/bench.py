@@ -47,8 +47,8 @@ def _counts_of(_context: click.Context, _parameter: click.Parameter, value: str)
 )  # fmt: skip
 @click.option("--counts", is_flag=True, help="Count what one inference executes on TARGET, emulated: no noise.")
 @click.option(
-    "--target", default=DEFAULT_TARGET, show_default=True, metavar="NAME|FILE", shell_complete=complete("target"),
-    help="With --counts: whose processor.",
+    "--target", metavar="NAME|FILE", shell_complete=complete("target"),
+    help=f"The target that this machine is; with --counts whose processor.  [default: found out; {DEFAULT_TARGET}]",
 )  # fmt: skip
 @click.option(
     "--at-most", type=click.FloatRange(0, min_open=True), metavar="X",
@@ -64,7 +64,7 @@ def bench(
     minutes: float,
     out: Path | None,
     counts: bool,
-    target: str,
+    target: str | None,
     at_most: float | None,
     as_json: bool,
 ) -> int:
@@ -77,9 +77,9 @@ def bench(
     if at_most is not None and not counts:
         raise ConfigError("only counts have a limit", where="--at-most", remedy="add --counts")
     if counts:
-        return _count(files, target, runtime, at_most, as_json=as_json)
+        return _count(files, target or DEFAULT_TARGET, runtime, at_most, as_json=as_json)
     from pipeline.benching.contenders import contenders
-    from pipeline.benching.measured import Plan
+    from pipeline.benching.measured import Plan, profile_here
     from pipeline.benching.measured import bench as measure
     from pipeline.console import result_console, results_alone, shown_progress
     from pipeline.report.benched import print_measurements
@@ -88,7 +88,8 @@ def bench(
 
     try:
         with results_alone(), shown_progress() as progress:
-            found = measure(contenders(files, runtime), Plan(threads=threads, seconds=60 * minutes), progress)
+            plan = Plan(threads=threads, seconds=60 * minutes, profile=profile_here(target))
+            found = measure(contenders(files, runtime), plan, progress)
     except KeyboardInterrupt as error:
         raise click.Abort("nothing is kept of a measurement that did not end") from error
     if out is not None:

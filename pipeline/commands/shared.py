@@ -114,6 +114,14 @@ def emulation_options(function: F) -> F:
     return emulate(budget(function))
 
 
+def measurements_option(function: F) -> F:
+    """Return the option ``--measurements``."""
+    return click.option(
+        "--measurements", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+        help="What `karui bench --out FILE.json` measured on the target itself; stands instead of estimates.",
+    )(function)  # fmt: skip
+
+
 def status_of(state: State, *, allow_open: bool) -> int:
     """Return the exit status that a state of all limits has."""
     if state == "missed":

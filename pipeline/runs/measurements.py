@@ -20,6 +20,7 @@ from pipeline.runs.store import write_atomic
 _LARGEST_BYTES = 16 * 2**20
 _MOST_FILES, _MOST_THREADS = 1000, 1024
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_TARGET = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _REMEDY = "name a file that `karui bench --out FILE` wrote"
 
 
@@ -60,6 +61,8 @@ def _impossible(found: Measurements) -> Iterator[str]:
     yield from (f"{place} is {value}" for place, value in _numbers(found, "") if not math.isfinite(value))
     if found.place.how != "measured":
         yield f"numbers that were {found.place.how}"
+    if found.place.profile is not None and not _TARGET.fullmatch(found.place.profile):
+        yield f"{found.place.profile!a} for the name of a target"
     if not 0 < len(found.files) <= _MOST_FILES:
         yield f"{len(found.files)} files"
     for each in found.files:

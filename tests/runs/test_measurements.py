@@ -103,6 +103,7 @@ def setting(*keys: str | int, to: object) -> Change:
         (setting("files", 0, "kept_up", "points", to=[]), "a time in the series is 0"),
         (setting("files", 0, "ratio", to={"value": 1.0, "low": 2.0, "high": 3.0}), "1.0 between 2.0 and 3.0"),
         (setting("files", to=[]), "0 files"),
+        (setting("place", "profile", to="/etc/passwd"), "'/etc/passwd' for the name of a target"),
         (setting("place", "how", to="estimated"), "numbers that were estimated"),
         (setting("conditions", "before", "temperature_c", to=-math.inf), "temperature_c is -inf"),
         (setting("files", 0, "runtime", to="perl"), "holds no measurements of karui: files.0.runtime"),
