@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, KaruiError
 from pipeline.host import is_this_machine, machine_name, usable_cores
 from pipeline.instruments import here
 from pipeline.judging.latency import quantile, ratio
+from pipeline.onboard.cold import ColdStart
 from pipeline.onboard.machine import ROOT
 from pipeline.onboard.sustained import Sustained, sustained
 from pipeline.onboard.timing import measure
@@ -140,7 +141,7 @@ def _first_answers(each: Contender, threads: int, budget_s: float) -> Cold:
     session = open_session(each.path, each.runtime, threads=threads)
     sample = here.drawn(session.signature)
     session.close()
-    started, found = time.perf_counter(), []
+    started, found = time.perf_counter(), list[ColdStart]()
     while len(found) < _MOST_PROCESSES:
         if len(found) >= _FEWEST_PROCESSES and time.perf_counter() - started > budget_s:
             break

@@ -76,11 +76,12 @@ def sustained(
     (first_ms,) = timer(1)
     burst = min(_MOST, max(1, int(_BURST_S * 1000 / max(first_ms, 1e-4))))
     start = clock()
-    points = []
+    points: list[Point] = []
     meter.read()
     taken_j = meter.joules
     while not points or clock() - start < seconds:
-        began, times, inferences = clock(), [], 0
+        times: list[float] = []
+        began, inferences = clock(), 0
         until = start + seconds * (len(points) + 1) / POINTS
         while not times or clock() < until:
             times += timer(burst)

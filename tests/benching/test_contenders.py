@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.runtimes import unavailable
 from tests.benching.runs import content, small_file, small_run
 
-TFLITE = [each for each in ("litert", "tflite-runtime") if not unavailable(each)]  # type: ignore[arg-type]
+TFLITE = [each for each in ("litert", "tflite-runtime") if not unavailable(each)]
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ def pi(*, bits: str, mhz: int, celsius: float) -> Tree:
 
 def laptop(*, microjoules: int, slowed: int = 0, governor: str = "powersave", mhz: int = 2600) -> Tree:
     """Return a laptop with two cores and RAPL, whose disk is hotter than its processor."""
-    cpus = {}
+    cpus: dict[str, str] = {}
     for n in range(2):
         cpus |= {
             f"cpu{n}/cpufreq/scaling_cur_freq": f"{mhz * 1000}\n",

@@ -72,6 +72,7 @@ def test_clock_heat_and_energy_come_along(tmp_path: Path) -> None:
 
     found = sustained(busy(1), seconds=0.4, root=root, tell=draw_power)
     assert found.joules == pytest.approx(len(found.points) - 1)  # what is drawn after the last look is not seen
+    assert found.joules is not None
     assert found.joules_each == pytest.approx(found.joules / found.inferences)
     assert {(each.clock_mhz, each.temperature_c) for each in found.points} == {(2600.0, 52.0)}
 
