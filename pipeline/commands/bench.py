@@ -11,7 +11,7 @@ from pipeline.commands.shared import (
     DEFAULT_TARGET,
     EXIT_LIMIT_MISSED,
     complete,
-    complete_run,
+    complete_model,
     debug_option,
     print_json,
 )
@@ -29,7 +29,7 @@ def _counts_of(_context: click.Context, _parameter: click.Parameter, value: str)
 
 
 @click.command(short_help="Measure model files on this machine, or count what they execute.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE|RUN [FILE]...", shell_complete=complete_run)
+@click.argument("files", nargs=-1, required=True, metavar="FILE|RUN [FILE]...", shell_complete=complete_model)
 @click.option(
     "--runtime", default="", metavar="NAME", help="What runs them.  [default: the first usable; of a RUN all]"
 )
@@ -68,7 +68,7 @@ def bench(
     at_most: float | None,
     as_json: bool,
 ) -> int:
-    """Measure each FILE, an .onnx or .tflite file, and all files of each RUN on this machine: single inferences in
+    """Measure each FILE|RUN, an .onnx or .tflite file or all files of a run, on this machine: single inferences in
     fresh sessions, first answers, a run without a pause, and what the machine was like meanwhile.
 
     Several files take turns, so that a busy moment hits all of them alike; their ratios are to the first one. With

@@ -56,6 +56,13 @@ def complete_run(_context: click.Context, _parameter: click.Parameter, begun: st
     return runs(begun)
 
 
+def complete_model(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Complete the name of a run or of a model file."""
+    from pipeline.completing import models
+
+    return models(begun)
+
+
 def is_named(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
     """Check a folder for a run."""
     if value == Path():  # what click makes of "", too: the working folder, which holds other things
