@@ -27,7 +27,7 @@ def cold_start(path: Path, runtime: str, *, threads: int, sample: Arrays) -> Col
     """Load library and file and run one sample (1, …).  Raises FileRefused, InputRefused and RuntimeMissing."""
     clock = time.perf_counter
     start = clock()
-    module_of(runtime).version(runtime)
+    module_of(runtime).load(runtime)
     library = clock()
     session = open_session(path, runtime, threads=threads)
     loaded = clock()
