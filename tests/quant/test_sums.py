@@ -69,9 +69,8 @@ def in_21_bits(a: NDArray[np.uint8], b: NDArray[np.uint8], grids: Sequence[Quant
     ratios = [float(np.float32(each.scale) / np.float32(total.scale)) for each in addends]
     shift = 20 - int(np.floor(np.log2(max(ratios))))
     first, second = (round(ratio * 2**shift) for ratio in ratios)
-    result = first * (a.astype(np.int64) - addends[0].zero_point) + second * (
-        b.astype(np.int64) - addends[1].zero_point
-    )
+    moved = [each.astype(np.int64) - grid.zero_point for each, grid in zip((a, b), addends, strict=True)]
+    result = first * moved[0] + second * moved[1]
     return np.clip(((result + 2 ** (shift - 1)) >> shift) + total.zero_point, 0, 255)
 
 

@@ -1,0 +1,101 @@
+"""Products of quantized values: with the scales that are settled, every kernel rounds all pairs alike.
+
+Shapes: (256, 256) for all pairs of integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.graph.params import QuantParams
+from pipeline.networks.from_torch import folded_graph
+from pipeline.quant.calibrate import bound_scales, calibrate
+from pipeline.quant.frozen import FrozenProduct, FrozenQuantizer
+from pipeline.quant.prepare import freeze, prepare
+from pipeline.quant.products import untied_scale
+from tests.quant.test_sums import BYTES, SCALES, SHAPE, ZEROS, in_onnxruntime, real, same_in_both
+
+# with this result scale 16 * 56 products are 93.4999... steps: one kernel rounds that up with a zero point of 128
+UNSURE = (0.0371, 1 / 256, float(np.float32(16 * 56 * 0.0371 / 256 / 93.499995)))
+
+
+def rounded_first(a: NDArray[np.uint8], b: NDArray[np.uint8], grids: tuple[QuantParams, ...]) -> NDArray[np.float32]:
+    """Multiply as XNNPACK does (``xnn_init_qs8_mul_minmax_params``): rounded, and then the zero point is added."""
+    first, second, result = grids
+    factor = np.float32(first.scale) * np.float32(second.scale) / np.float32(result.scale)
+    products = (a.astype(np.int32) - first.zero_point) * (b.astype(np.int32) - second.zero_point)
+    return np.clip(np.rint(products.astype(np.float32) * factor) + result.zero_point, 0, 255)
+
+
+def kernels(raw: tuple[float, float, float], zeros: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what frozen integers, ONNX Runtime and XNNPACK give for all pairs of integers."""
+    grids = tuple(QuantParams.of(scale, zero) for scale, zero in zip(raw, zeros, strict=True))
+    first, second, result = grids
+    a, b = (each.astype(np.uint8) for each in np.meshgrid(BYTES, BYTES))
+    product = FrozenProduct(first, second, result=result)
+    return (
+        FrozenQuantizer(result)(product(real(a, first), real(b, second))),
+        in_onnxruntime("QLinearMul", [(a, first), (b, second)], result),
+        real(rounded_first(a, b, grids), result),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(SCALES, SCALES, st.floats(16, 200, width=32), st.tuples(ZEROS, ZEROS, ZEROS))
+def test_kernels_that_round_before_or_after_the_zero_point_agree(
+    a: float, b: float, steps: float, zeros: tuple[int, int, int]
+) -> None:
+    unit = float(np.float32(a) * np.float32(b))
+    scale = untied_scale(BYTES - zeros[0], BYTES - zeros[1], unit=unit, scale=float(np.float32(unit * steps)))
+    assert scale == pytest.approx(unit * steps, rel=2**-7)
+    frozen, onnxruntime, xnnpack = kernels((a, b, scale), zeros)
+    assert torch.equal(frozen, onnxruntime)
+    assert torch.equal(frozen, xnnpack)
+
+
+def test_an_unsure_scale_is_moved_a_little_and_one_that_is_sure_stays() -> None:
+    a, b, scale = UNSURE
+    unit = float(np.float32(a) * np.float32(b))
+    first, second = BYTES - 0, BYTES - 0
+    assert not torch.equal(*kernels(UNSURE, (0, 0, 128))[1:])
+    moved = untied_scale(first, second, unit=unit, scale=scale)
+    assert moved != scale
+    assert moved == pytest.approx(scale, rel=2**-8)
+    assert torch.equal(*kernels((a, b, moved), (0, 0, 128))[1:])
+    assert untied_scale(first, second, unit=unit, scale=moved) == moved
+
+
+class Gates(nn.Module):
+    """Gated values, gated once more by a factor of each channel, and by a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.stem, self.squeeze = nn.Conv2d(6, 48, 1), nn.Conv2d(48, 48, 1)
+        self.last = nn.Conv2d(48, 6, 1)
+        self.factor = nn.Parameter(torch.rand(1, 48, 1, 1) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.stem(x))
+        x = x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
+        result: Tensor = self.last(x * self.factor)
+        return result
+
+
+@torch.no_grad()
+def test_networks_with_gates_are_the_same_integers_in_both_runtimes() -> None:
+    x = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(1))
+    graph = prepare(folded_graph(Gates().eval(), SHAPE), weight_bits=8)
+    calibrate(graph, x[:32], QuantizeSpec(calibration="min-max"))
+    assert same_in_both(graph.eval(), x) == (True, True)
+    before = [module.scales[-1] for module in freeze(graph).modules() if isinstance(module, FrozenProduct)]
+    assert len(before) == 3
+    bound_scales(graph)
+    assert before == [module.scales[-1] for module in freeze(graph).modules() if isinstance(module, FrozenProduct)]
