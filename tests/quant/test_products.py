@@ -31,7 +31,9 @@ def rounded_first(a: NDArray[np.uint8], b: NDArray[np.uint8], grids: tuple[Quant
     first, second, result = grids
     factor = np.float32(first.scale) * np.float32(second.scale) / np.float32(result.scale)
     products = (a.astype(np.int32) - first.zero_point) * (b.astype(np.int32) - second.zero_point)
-    return np.clip(np.rint(products.astype(np.float32) * factor) + result.zero_point, 0, 255)
+    rounded = np.rint(products.astype(np.float32) * factor) + np.float32(result.zero_point)
+    clamped: NDArray[np.float32] = np.minimum(np.maximum(rounded, np.float32(0)), np.float32(255))
+    return clamped
 
 
 def kernels(raw: tuple[float, float, float], zeros: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:

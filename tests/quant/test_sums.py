@@ -71,7 +71,8 @@ def in_21_bits(a: NDArray[np.uint8], b: NDArray[np.uint8], grids: Sequence[Quant
     first, second = (round(ratio * 2**shift) for ratio in ratios)
     moved = [each.astype(np.int64) - grid.zero_point for each, grid in zip((a, b), addends, strict=True)]
     result = first * moved[0] + second * moved[1]
-    return np.clip(((result + 2 ** (shift - 1)) >> shift) + total.zero_point, 0, 255)
+    rounded: NDArray[np.int64] = (result + 2 ** (shift - 1)) >> shift
+    return np.minimum(np.maximum(rounded + total.zero_point, 0), 255)
 
 
 @pytest.mark.parametrize(("zero_a", "zero_b", "zero"), [(0, 112, 0), (128, 128, 128), (7, 200, 90)])
