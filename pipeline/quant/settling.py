@@ -1,6 +1,8 @@
-"""Scales of sums and products that every kernel rounds alike, given to the quantizers of a prepared graph."""
+"""Scales of sums, products and means that every kernel rounds alike, given to the quantizers of a prepared graph."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from torch import fx
@@ -19,8 +21,8 @@ _STEPS = np.arange(ACTIVATIONS.steps + 1)
 
 
 def settle_scales(prepared: fx.GraphModule) -> None:
-    """Move scales a little, in place, so that kernels agree: first of sums, then of those products that none reads."""
-    _settle_products(prepared, _settle_addends(prepared))
+    """Move scales a little, in place, so that kernels agree: first of sums, then of products and means."""
+    _settle_results(prepared, _settle_addends(prepared))
 
 
 def _settle_addends(prepared: fx.GraphModule) -> set[ActivationQuantizer]:
@@ -57,33 +59,35 @@ def _settle_addends(prepared: fx.GraphModule) -> set[ActivationQuantizer]:
     return {*first, *(quantizer for quantizer in totals if quantizer is not None)}
 
 
-def _settle_products(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) -> None:
-    """Give the results of products scales with which kernels agree, in their order: a result may be a factor later.
+def _settle_results(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) -> None:
+    """Give products and means scales with which kernels agree, in their order: a result may be a factor later.
 
     ``taken``: quantizers that have to stay as they are.
     """
     taken = set(taken)
     for node in compute_nodes(prepared):
-        result = result_quantizer(node)
-        if result is None or not _is_product(node) or not all(on_grid(value) for value in node.all_input_nodes):
+        result, unit = result_quantizer(node), _unit(node)
+        if result is None or unit is None:
             continue
-        factors = [quantizer_of(value) for value in node.args if isinstance(value, fx.Node)]
-        steps = [_STEPS - each.params.zero_point for each in factors]
-        scales = [each.params.scale for each in factors]
-        constant = module_of(node)
-        if isinstance(constant, QScale):
-            steps.append(constant.integers().cpu().numpy().astype(np.int64).ravel() - constant.params.zero_point)
-            scales.append(constant.params.scale)
-        unit = float(np.float32(scales[0]) * np.float32(scales[-1]))
         if _may_move(result, taken):
             result.settled.zero_()
-            result.settle(untied_scale(steps[0], steps[-1], unit=unit, scale=result.params.scale))
-        taken.update((result, *factors))
+            result.settle(untied_scale(result.params.scale, unit=unit))
+        taken.update((result, *map(quantizer_of, node.all_input_nodes)))
 
 
-def _is_product(node: fx.Node) -> bool:
+def _unit(node: fx.Node) -> float | None:
+    """Return what the integers of a product or of a mean's sum are worth; None for other operations."""
     module = module_of(node)
-    return isinstance(module, ops.Mul) or (isinstance(module, QScale) and module.has_factor)
+    if not all(on_grid(value) for value in node.all_input_nodes):
+        return None
+    scales = [quantizer_of(value).params.scale for value in node.args if isinstance(value, fx.Node)]
+    if isinstance(module, QScale) and module.has_factor:
+        scales.append(module.params.scale)
+    elif isinstance(module, ops.GlobalAveragePool):
+        scales.append(1 / math.prod(node.all_input_nodes[0].meta["shape"][2:]))
+    elif not isinstance(module, ops.Mul):
+        return None
+    return float(np.float32(scales[0]) * np.float32(scales[1]))
 
 
 def _may_move(quantizer: ActivationQuantizer, taken: set[ActivationQuantizer]) -> bool:
