@@ -8,6 +8,7 @@ with an odd q nothing does: n * p / q lies at least 1 / (2 * q) from every half.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,11 +20,21 @@ def untied_scale(scale: float, *, unit: float) -> float:
 
     ``unit``: what one of the integers is worth before they are scaled.
     """
-    most = max(1, math.floor(_LARGEST * unit / scale))
-    tried = [_of_ratio(p, scale, unit) for p in (most, most + 1, most - 1) if p]
-    return scale if float(np.float32(scale)) in tried else tried[0]
+    return _nearest(scale, [unit * q / p for p, q in _ratios(unit / scale)])
 
 
-def _of_ratio(p: int, scale: float, unit: float) -> float:
-    q = 2 * math.floor(p * scale / unit / 2) + 1  # the nearest odd number
-    return float(np.float32(unit * q / p))
+def untied_unit(unit: float, *, scale: float) -> float:
+    """Return the unit next to ``unit`` no multiple of which lies near half a step of ``scale``, to 1 in 2000."""
+    return _nearest(unit, [scale * p / q for p, q in _ratios(unit / scale)])
+
+
+def _ratios(factor: float) -> list[tuple[int, int]]:
+    """Return some p, q with p / q near a factor, the one to take first."""
+    most = max(1, math.floor(_LARGEST * factor))
+    return [(p, 2 * math.floor(p / factor / 2) + 1) for p in (most, most + 1, most - 1) if p]
+
+
+def _nearest(present: float, found: Sequence[float]) -> float:
+    """Return the first, unless the present one is among them: what is settled stays."""
+    scales = [float(np.float32(each)) for each in found]
+    return present if float(np.float32(present)) in scales else scales[0]

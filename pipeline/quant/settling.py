@@ -12,7 +12,7 @@ from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import ActivationQuantizer
 from pipeline.quant.grids import on_grid, quantizer_of, result_quantizer
-from pipeline.quant.products import untied_scale
+from pipeline.quant.products import untied_scale, untied_unit
 from pipeline.quant.scheme import ACTIVATIONS
 from pipeline.quant.spelled import Gate
 from pipeline.quant.sums import Addend, exact_scales
@@ -21,8 +21,13 @@ _STEPS = np.arange(ACTIVATIONS.steps + 1)
 
 
 def settle_scales(prepared: fx.GraphModule) -> None:
-    """Move scales a little, in place, so that kernels agree: first of sums, then of products and means."""
-    _settle_results(prepared, _settle_addends(prepared))
+    """Move scales a little, in place, so that kernels agree: of sums, then of what is joined, of products and means.
+
+    What one of them has settled, the next ones leave alone.
+    """
+    taken = _settle_addends(prepared)
+    _settle_joined(prepared, taken)
+    _settle_results(prepared, taken)
 
 
 def _settle_addends(prepared: fx.GraphModule) -> set[ActivationQuantizer]:
@@ -59,12 +64,29 @@ def _settle_addends(prepared: fx.GraphModule) -> set[ActivationQuantizer]:
     return {*first, *(quantizer for quantizer in totals if quantizer is not None)}
 
 
+def _settle_joined(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) -> None:
+    """Give values that go over to the grid of a longer one scales that never tie there, from the last join backwards.
+
+    ``taken``: quantizers that have to stay as they are; those of joins are added.
+    """
+    for node in reversed(list(compute_nodes(prepared))):
+        result = result_quantizer(node)
+        if result is None or not isinstance(module_of(node), ops.Concat):
+            continue
+        parts = [quantizer_of(value) for value in node.all_input_nodes if on_grid(value)]
+        for part in parts:
+            if part is not result and _may_move(part, taken):
+                part.settled.zero_()
+                part.settle(untied_unit(part.params.scale, scale=result.params.scale))
+            taken.add(part)
+        taken.add(result)
+
+
 def _settle_results(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) -> None:
     """Give products and means scales with which kernels agree, in their order: a result may be a factor later.
 
-    ``taken``: quantizers that have to stay as they are.
+    ``taken``: quantizers that have to stay as they are; those of products and means are added.
     """
-    taken = set(taken)
     for node in compute_nodes(prepared):
         result, unit = result_quantizer(node), _unit(node)
         if result is None or unit is None:

@@ -17,9 +17,10 @@ from pipeline.declare.recipe import QuantizeSpec
 from pipeline.graph.params import QuantParams
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import bound_scales, calibrate
+from pipeline.quant.fakequant import ActivationQuantizer
 from pipeline.quant.frozen import FrozenProduct, FrozenQuantizer
 from pipeline.quant.prepare import freeze, prepare
-from pipeline.quant.products import untied_scale
+from pipeline.quant.products import untied_scale, untied_unit
 from tests.quant.test_sums import BYTES, SCALES, SHAPE, ZEROS, in_onnxruntime, real, same_in_both
 
 # with this result scale 16 * 56 products are 93.4999... steps: one kernel rounds that up with a zero point of 128
@@ -73,6 +74,20 @@ def test_an_unsure_scale_is_moved_a_little_and_one_that_is_sure_stays() -> None:
     assert untied_scale(moved, unit=unit) == moved
 
 
+@settings(max_examples=30, deadline=None)
+@given(SCALES, st.floats(0.25, 8, width=32), ZEROS, ZEROS)
+def test_what_goes_over_to_another_grid_ties_nowhere(own: float, ratio: float, zero: int, other: int) -> None:
+    scale = float(np.float32(own * ratio))
+    unit = untied_unit(own, scale=scale)
+    assert unit == pytest.approx(own, rel=2**-11)
+    assert untied_unit(unit, scale=scale) == unit
+    real_steps = (BYTES - zero) * (float(np.float32(unit)) / float(np.float32(scale)))
+    assert np.abs(real_steps - np.floor(real_steps) - 0.5).min() > 2**-14
+    divided = np.rint((np.float32(unit) * (BYTES - zero).astype(np.float32)) / np.float32(scale))
+    scaled = np.rint((BYTES - zero).astype(np.float32) * (np.float32(unit) / np.float32(scale)) + np.float32(other))
+    assert np.array_equal(divided + other, scaled)
+
+
 class Gates(nn.Module):
     """Gated values, gated once more by a factor of each channel, and by a constant."""
 
@@ -88,6 +103,35 @@ class Gates(nn.Module):
         x = x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
         result: Tensor = self.last(x * self.factor)
         return result
+
+
+class Joined(nn.Module):
+    """Values of different sizes side by side, twice, one within the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.layers = nn.ModuleList(nn.Conv2d(6, 6, 1) for _ in range(4))
+        self.last = nn.Conv2d(24, 6, 1)
+        with torch.no_grad():
+            for size, layer in enumerate(self.layers):
+                layer.weight.mul_(1 + 0.7 * size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *rest = (layer(x).relu() for layer in self.layers)
+        inner = torch.cat([first, rest[0]], 1)
+        result: Tensor = self.last(torch.cat([inner, nn.functional.max_pool2d(rest[1], 3, 1, 1), rest[2]], 1))
+        return result
+
+
+@torch.no_grad()
+def test_joined_values_are_the_same_integers_in_both_runtimes() -> None:
+    x = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(1))
+    graph = prepare(folded_graph(Joined().eval(), SHAPE), weight_bits=8)
+    calibrate(graph, x[:32], QuantizeSpec(calibration="min-max"))
+    assert same_in_both(graph.eval(), x) == (True, True)
+    settled = [m for m in graph.modules() if isinstance(m, ActivationQuantizer) and float(m.settled)]
+    assert len(settled) == 5  # four layers, and the inner join
 
 
 @torch.no_grad()
