@@ -115,7 +115,7 @@ class Joined(nn.Module):
         self.last = nn.Conv2d(24, 6, 1)
         with torch.no_grad():
             for size, layer in enumerate(self.layers):
-                layer.weight.mul_(1 + 0.7 * size)
+                next(layer.parameters()).mul_(1 + 0.7 * size)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *rest = (layer(x).relu() for layer in self.layers)
