@@ -102,8 +102,9 @@ def _estimate(
         f"estimate-{target.name}",
         estimate,
         data=job.asked.data,
-        files=tuple(
-            each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits)
+        files=(
+            *_unpruned_files(job, network),
+            *(each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits)),
         ),
         target=_machine_of(target),
         place=counted.place(target),

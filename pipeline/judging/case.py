@@ -19,6 +19,7 @@ from pipeline.artifacts.evidence import (
 from pipeline.artifacts.files import Exported, Way
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
+from pipeline.judging.speed import TimeRatio
 
 _BEST_FIRST: tuple[How, ...] = ("measured", "emulated", "estimated")
 # The same file in the same runtime holds the same weights and buffers everywhere; packed weights, scratch space and the
@@ -48,16 +49,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Faster:
-    """Another way of running that is surely faster than a candidate, timed in turn with it."""
-
-    way: Way
-    than: Way
-    time: Interval  # its time / the candidate's
-    place: Place
-
-
-@dataclass(frozen=True, kw_only=True)
 class Case:
     """All that the verdict looks at."""
 
@@ -69,11 +60,10 @@ class Case:
     compared: tuple[Compared, ...]  # the int8 candidate against the float reference, one per metric
     same: float | None  # share of test inputs on which the int8 file decides as the network that was trained
     saturating_layers: int | None  # that can overflow where the target adds in 16 bits; None: not examined
-    int8_time: Interval | None  # time of the int8 candidate / time of the float one, at ``timed``
-    timed: Place | None
+    int8_time: TimeRatio | None  # the int8 candidate beside the float one
     others: tuple[Metric, ...] = ()  # further metrics of the task
     baselines: Mapping[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs
-    faster: Faster | None = None  # a file in another runtime that takes less time than the preferred one
+    faster: TimeRatio | None = None  # another way that surely takes less time than the preferred one
     cannot_run: str = ""  # why no file of the target's format could be run at all
 
     def metric_of(self, name: str) -> Metric:
@@ -92,10 +82,14 @@ class Case:
         return next((each.comparison for each in self.compared if each.metric == metric), None)
 
     @property
+    def timed_there(self) -> bool:
+        """True where the time of int8 beside float was measured on the target itself, or estimated for it."""
+        return self.int8_time is not None and self.int8_time.place.profile == self.target.name
+
+    @property
     def slower_there(self) -> bool:
-        """True where int8 was timed on the target itself and is surely slower than float."""
-        there = self.timed is not None and self.timed.profile == self.target.name and self.timed.how == "measured"
-        return there and self.int8_time is not None and self.int8_time.low > 1
+        """True where int8 is surely slower than float on the target itself."""
+        return self.timed_there and self.int8_time is not None and self.int8_time.time.low > 1
 
 
 def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[Measurement, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Interval, Metric
+from pipeline.artifacts.evidence import Metric
 from pipeline.artifacts.files import Way
 from pipeline.artifacts.outcome import Check, State, Verdict
 from pipeline.judging.case import Candidate, Case
 from pipeline.judging.limits import checks_of
+from pipeline.judging.speed import TimeRatio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def _why(chosen: _Tried, tried: list[_Tried], case: Case) -> str:
 def _only_smaller(case: Case) -> bool:
     """Tell whether int8 is surely slower, wherever it was timed, and not surely better in the task's metric."""
     found, time = case.comparison, case.int8_time
-    if found is None or time is None or time.low <= 1:
+    if found is None or time is None or time.time.low <= 1:
         return False
     return not (found.one_sided_low > 0 if case.metric.higher_is_better else found.one_sided_high < 0)
 
@@ -93,7 +94,8 @@ def _why_not_preferred(chosen: _Tried, tried: list[_Tried], case: Case) -> str:
         preferred = tried[0].candidate.precision
         if tried[0].missed:
             return f"not {preferred}, which misses {_listed(tried[0])}; "
-        return f"not {preferred}, which is slower here ({_times(case.int8_time)}); "
+        place = f", {case.int8_time.place.text}" if case.int8_time else ""
+        return f"not {preferred}, which is slower there ({_times(case.int8_time)}{place}); "
     if chosen.candidate.precision != case.target.precision:
         return f"there is no {case.target.precision} file; "
     return ""
@@ -160,19 +162,22 @@ def _change(metric: Metric, value: float) -> str:
 
 def _speed(case: Case) -> str:
     there = case.int8.latency_p95_ms if case.int8 else None
-    if case.timed and case.timed.profile == case.target.name:
-        return _times(case.int8_time)
-    if there:
-        between = f" ({there.low:.3g} … {there.high:.3g})" if there.place.how == "estimated" else ""
-        return f"latency p95 {there.value:.3g} ms{between}, {there.place.text}"
+    found = case.int8_time
+    said = []
+    if there and there.place.how == "estimated":
+        said.append(f"latency p95 {there.value:.3g} ms ({there.low:.3g} … {there.high:.3g}), {there.place.text}")
+    elif there and not case.timed_there:
+        said.append(f"latency p95 {there.value:.3g} ms, {there.place.text}")
+    if found and case.timed_there:
+        said.append(_times(found))
+    if said:
+        return "; ".join(said)
     text = f"its latency on {case.target.title} was not measured"
-    return f"{text} (a hint: on {case.timed.name} {_times(case.int8_time)})" if case.timed else text
+    return f"{text} (a hint: on {found.place.name} {_times(found)})" if found else text
 
 
-def _times(ratio: Interval | None) -> str:
-    if ratio is None:
-        return "no latency was measured"
-    return f"int8 takes {ratio.value:.2f} times as long as float, {ratio.low:.2f} … {ratio.high:.2f}"
+def _times(found: TimeRatio | None) -> str:
+    return f"int8 takes {found.text.replace('long,', 'long as float,')}" if found else "no latency was measured"
 
 
 def _amount(value: float | None, unit: str) -> str:

@@ -10,20 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
 from pipeline.declare.recipe import QuantizeSpec
-from pipeline.graph import ops
 from pipeline.graph.kept import KeptGrid
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
-from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, result_quantizer, runs_inside
+from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
 from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
-from pipeline.quant.spelled import Gate
-from pipeline.quant.sums import Addend, exact_scales
+from pipeline.quant.settling import settle_scales
 
 _BINS = 2048
 _SMALLEST_SHARE, _CANDIDATES = 0.3, 71  # ends tried for the least squared error: 30 % … 100 %, by 1 %
@@ -97,61 +94,7 @@ def bound_scales(prepared: fx.GraphModule) -> None:
         never = float(quantizer.high) == float(quantizer.low)
         smallest = SANE_SCALE if never and step is None else (step or 0.0) * (1.0 if never else FINEST_OF_RESULT)
         quantizer.smallest_scale.fill_(max(smallest, SMALLEST_SCALE))
-    _settle_addends(prepared)
-
-
-def _settle_addends(prepared: fx.GraphModule) -> None:
-    """Give every addend the scale near its own with which kernels compute the sum exactly, from the last sum backwards.
-
-    The first sum that reads a value counts, and so the total's scale is settled before those of its addends.
-    """
-    sums = [node for node in compute_nodes(prepared) if _total_scale(node) is not None]
-    first: dict[ActivationQuantizer, fx.Node] = {}
-    for node in sums:
-        for value in node.all_input_nodes:
-            first.setdefault(quantizer_of(value), node)
-    for quantizer in first:
-        quantizer.settled.zero_()
-    for node in reversed(sums):
-        total = _total_scale(node)
-        assert total is not None  # noqa: S101  (it is one of the sums)
-        quantizers = list(dict.fromkeys(quantizer_of(value) for value in node.all_input_nodes))
-        twice = 2 if isinstance(module_of(node), ops.Add) and len(quantizers) == 1 else 1
-        addends = [
-            Addend(
-                scale=quantizer.params.scale,
-                steps=twice * (np.arange(ACTIVATIONS.steps + 1) - quantizer.params.zero_point),
-                free=first[quantizer] is node and quantizer.fixed is None and not quantizer.pinned,
-            )
-            for quantizer in quantizers
-        ]
-        scales = exact_scales([*addends, *_constant(node, addends[0].scale)], total=total)
-        for quantizer, addend, scale in zip(quantizers, addends, scales, strict=False):
-            if addend.free:
-                quantizer.settle(scale)
-
-
-def _constant(node: fx.Node, input_scale: float) -> list[Addend]:
-    """Return what an operation adds to its only input by itself."""
-    module = module_of(node)
-    if isinstance(module, QScale):
-        steps = module.integers().cpu().numpy().astype(np.int64) - module.params.zero_point
-        return [Addend(scale=module.params.scale, steps=np.unique(steps), free=False)]
-    if isinstance(module, Gate):
-        return [Addend(scale=module.addend(input_scale).scale, steps=np.array([Gate.constant]), free=False)]
-    return []
-
-
-def _total_scale(node: fx.Node) -> float | None:
-    """Return the scale in which an integer kernel gives the sum of what it reads; None for other operations."""
-    module = module_of(node)
-    if isinstance(module, Gate):
-        return Gate.summed.scale
-    shifts = isinstance(module, QScale) and not module.has_factor
-    if not (shifts or isinstance(module, ops.Add)) or not all(on_grid(value) for value in node.all_input_nodes):
-        return None
-    result = result_quantizer(node)
-    return None if result is None else result.params.scale
+    settle_scales(prepared)
 
 
 def _result_step(node: object) -> float | None:

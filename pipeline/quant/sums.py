@@ -4,6 +4,9 @@ Kernels compute total = zero point + sum of (q - zero point) * ratio, where a ra
 in float32 with or without fused multiplications, or with multipliers of 21 bits.  Ratios that are whole multiples of
 one power of two, with 15 bits at most, leave nothing to round before the sum is complete.  Then kernels differ in ties
 alone, half to even or half up; and few pairs of integers are tied, so that ratios near by are found where none is.
+
+Not every such ratio is the float32 quotient of two scales.  One that is an ulp beside it moves a sum by less than half
+of the unit in which sums differ from ties (255 * 2^-24 beside 2^-14), and does where no sum is tied.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Addend:
 class _Exact(NamedTuple):
     scale: float
     units: int
-    away: int  # from the nearest
+    away: int  # from the nearest; those that are an ulp beside their units come after all others
 
 
 def exact_scales(addends: Sequence[Addend], *, total: float) -> tuple[float, ...]:
@@ -67,7 +70,7 @@ def exact_scale(scale: float, *, total: float, largest: float) -> float:
 
 
 def _options(addend: Addend, *, total: float, largest: float) -> list[_Exact]:
-    """Return the scales near by whose float32 quotient by ``total`` is a multiple of the unit, the nearest first."""
+    """Return scales near by whose float32 quotient by ``total`` is a multiple of the unit, the nearest first."""
     ratio = addend.scale / total
     if not (math.isfinite(ratio) and math.isfinite(largest / total) and largest / total <= _LARGEST_RATIO):
         return []
@@ -79,17 +82,17 @@ def _options(addend: Addend, *, total: float, largest: float) -> list[_Exact]:
     if nearest < _FEWEST:
         return []
     reach = min(nearest // _FEWEST, _FARTHEST)
-    tried = ((_exactly(nearest + away, unit, total), away) for away in sorted(range(-reach, reach + 1), key=abs))
-    return [_Exact(scale, nearest + away, abs(away)) for scale, away in tried if scale is not None]
+    tried = [_nearest_scale(nearest + away, unit, total, abs(away)) for away in range(-reach, reach + 1)]
+    return sorted(tried, key=lambda found: found.away)
 
 
-def _exactly(units: int, unit: float, total: float) -> float | None:
+def _nearest_scale(units: int, unit: float, total: float, away: int) -> _Exact:
     whole, ratio = np.float32(total), np.float32(units * unit)
     product = ratio * whole
     for scale in (product, np.nextafter(product, np.float32(np.inf)), np.nextafter(product, np.float32(0))):
         if scale / whole == ratio:
-            return float(scale)
-    return None
+            return _Exact(float(scale), units, away)
+    return _Exact(float(product), units, away + _FARTHEST + 1)
 
 
 def _ties(addends: Sequence[NDArray[np.int64]], units_of_one: int) -> int:

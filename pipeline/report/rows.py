@@ -148,6 +148,11 @@ def run_rows(outcome: Outcome, target: Judged) -> tuple[RunRow, ...]:
     )
 
 
+def told_apart(rows: Iterable[RunRow]) -> bool:
+    """Tell whether any 95th percentile is another number than the median: an estimate knows no bad moments."""
+    return any(row.p50 and row.p95 and row.p50.value != row.p95.value for row in rows)
+
+
 def stage_rows(outcome: Outcome, target: Judged) -> dict[str, RunRow]:
     """Return what became of the network, stage → its file in the target's runtime: trained, pruned, int8."""
     rows = {row.way: row for row in run_rows(outcome, target)}

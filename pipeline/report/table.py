@@ -29,6 +29,7 @@ from pipeline.report.rows import (
     layer_rows,
     run_rows,
     shown,
+    told_apart,
     widths,
 )
 
@@ -98,25 +99,25 @@ def _ways_table(paper: Paper, outcome: Outcome, target: Judged) -> Table:
     time_how = sentences.common_how(each for row in rows for each in (row.p50, row.p95))
     memory_how = sentences.common_how(row.memory for row in rows)
     unit = " %" if metric.unit == "share" else f" {metric.unit}" if metric.unit else ""
+    latencies = ("p50 ms", "p95 ms") if told_apart(rows) else ("latency ms",)
     table = paper.table(
         ("", "fold"),
         (f"{metric.name}{unit} [95 %]", "right"),
         ("size", "right"),
-        (f"{time_how}\np50 ms".strip(), "right"),
-        (f"{time_how}\np95 ms".strip(), "right"),
+        *((f"{time_how}\n{each}".strip(), "right") for each in latencies),
         (f"{memory_how}\nmemory".strip(), "right"),
         ("same", "right"),
     )
     for name, value in baselines_of(outcome).items():
-        paper.row(table, name, f"{100 * value:.2f}" if metric.unit == "share" else f"{value:.4g}", "", "", "", "", "")
+        reached = f"{100 * value:.2f}" if metric.unit == "share" else f"{value:.4g}"
+        paper.row(table, name, reached, *[""] * (3 + len(latencies)))
     for row in rows:
         paper.row(
             table,
             words.way_title(row.way),
             _value_with_ends(row, metric),
             words.size(row.size_bytes),
-            _number(row.p50, words.milliseconds, time_how),
-            _number(row.p95, words.milliseconds, time_how),
+            *(_number(each, words.milliseconds, time_how) for each in (row.p50, row.p95)[: len(latencies)]),
             _number(row.memory, words.size, memory_how),
             words.percent(row.same, 1).removesuffix(" %"),
             style="bold" if row.way == target.verdict.ship else "",

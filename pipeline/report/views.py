@@ -31,6 +31,7 @@ from pipeline.report.rows import (
     run_rows,
     stage_rows,
     timings_of,
+    told_apart,
     worst_layers,
 )
 
@@ -89,6 +90,7 @@ class TargetView:
     stages: StagesView | None  # None where there is but one
     files: Markup | None  # None where no latency is known
     latencies: LatenciesView | None
+    told_apart: bool  # median and 95th percentile
     time_how: str  # "measured", if that is how all latencies of the table came about; "" where they differ
     memory_how: str
     latency_note: str
@@ -155,6 +157,7 @@ def target_view(outcome: Outcome, target: Judged, store: ArrayStore, number: int
         files=_all_files(rows, metric, number),
         latencies=_latencies(outcome, target, store, number),
         time_how=sentences.common_how(times),
+        told_apart=told_apart(rows),
         memory_how=sentences.common_how(row.memory for row in rows),
         latency_note=sentences.latency_note(outcome, target),
         memory_note=sentences.memory_note(outcome, target),

@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from pipeline.artifacts.evidence import Answered, Compared, Interval, Measurement, Observed, Place, Predicted, Timing
+from pipeline.artifacts.evidence import Answered, Compared, Measurement, Observed, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, Variant, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision, RuntimeName
-from pipeline.judging.case import Candidate, Case, Faster, estimated_memory, standing_for
-from pipeline.judging.latency import ratio
+from pipeline.judging.case import Candidate, Case, estimated_memory, standing_for
+from pipeline.judging.speed import TimeRatio, Times
 from pipeline.judging.verdict import decide
 from pipeline.runs.run import Work, stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Bench:
-    """The target's files and all that was found out about them; what was found on the target itself comes first."""
+    """The target's files and all that was found out about them, in the order in which it counts."""
 
     target: TargetProfile
     programs: tuple[RuntimeName, ...]  # that may run them there, of one format; the first where it is usable
     files: dict[Variant, Exported]
     observed: tuple[Observed, ...]
     standing: tuple[Measurement, ...]
+
+    @property
+    def times(self) -> Times:
+        """All that tells how long they take."""
+        return Times(target=self.target, observed=self.observed, standing=self.standing)
 
     @property
     def answers(self) -> dict[Way, Answered]:
@@ -79,7 +82,7 @@ def _ships(judged: Judged, precision: Precision) -> bool:
 
 
 def _fastest_first(benches: Sequence[_Bench]) -> list[_Bench]:
-    """Sort by the time of the files that are preferred; a runtime goes ahead only where it is surely faster."""
+    """Sort by the time of the files that are preferred."""
     order = list(benches)
     for bench in benches[1:]:
         if _lead(bench, order[0]) is not None:
@@ -88,13 +91,13 @@ def _fastest_first(benches: Sequence[_Bench]) -> list[_Bench]:
     return order
 
 
-def _lead(bench: _Bench, other: _Bench) -> Faster | None:
-    """Say by how much the file of one runtime is surely faster than that of another."""
+def _lead(bench: _Bench, other: _Bench) -> TimeRatio | None:
+    """Say by how much the file of one runtime is faster than that of another."""
     own, than = _preferred(bench), _preferred(other)
     if own is None or than is None or own.precision != than.precision:
         return None
-    found = _faster_ways(bench, than)
-    return next((each for each in found if each.way == own.way and each.time.high < 1), None)
+    found = bench.times.ratio(own.way, than.way)
+    return found if found and found.leads else None
 
 
 def _preferred(bench: _Bench) -> Candidate | None:
@@ -111,7 +114,7 @@ def _beside_others(chosen: _Bench, contest: Sequence[tuple[_Bench, Judged]]) -> 
             yield f"not {lead.way.key}, which takes {_time(lead)} as that ({lead.place.text}): {judged.verdict.why}"
 
 
-def _time(lead: Faster) -> str:
+def _time(lead: TimeRatio) -> str:
     return f"{lead.time.value:.2f} times as long"
 
 
@@ -119,7 +122,6 @@ def _judged(bench: _Bench, limits: RecipeLimits, predicted: Sequence[Predicted])
     target = bench.target
     fp32, int8 = _candidate(bench, "fp32"), _candidate(bench, "int8")
     compared = _compared(bench, int8)
-    timings = _timings(bench, int8, fp32)
     verdict = decide(
         Case(
             target=target,
@@ -133,8 +135,7 @@ def _judged(bench: _Bench, limits: RecipeLimits, predicted: Sequence[Predicted])
             compared=compared,
             same=_same(bench, predicted, int8),
             saturating_layers=_saturating(bench, int8),
-            int8_time=_ratio(*timings[1:]) if timings else None,
-            timed=timings[0] if timings else None,
+            int8_time=bench.times.ratio(int8.way, fp32.way) if int8 and fp32 else None,
             cannot_run=_cannot_run(bench),
         )
     )
@@ -158,10 +159,10 @@ def _bench(
 ) -> _Bench:
     mine = [each for each in exports if each.precision == "fp32" or each.weight_bits == target.weight_bits]
     files = {file.variant: file for each in mine for file in each.files}
-    there_first = tuple(sorted(observed, key=lambda each: each.place.profile != target.name))
+    in_order = tuple(sorted(observed, key=lambda each: _rank(each, target)))
     found = [
         each
-        for one in there_first
+        for one in in_order
         for each in one.measurements
         if each.way.variant in files or each.way.variant.unpruned  # the latter is shown, and never a candidate
     ]
@@ -170,9 +171,17 @@ def _bench(
         target=target,
         programs=programs,
         files=files,
-        observed=there_first,
+        observed=in_order,
         standing=(*standing, *_memory(target, found)),
     )
+
+
+def _rank(observed: Observed, target: TargetProfile) -> int:
+    """Say what counts first: the target's own answers, unless they are a few that all other places give as well."""
+    if observed.place.profile != target.name:
+        return 1
+    drawn = [each for each in observed.beside if each.samples < each.of]
+    return 2 if drawn and not any(each.changed for each in observed.beside) else 0
 
 
 def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measurement, ...]:
@@ -230,44 +239,14 @@ def _saturating(bench: _Bench, int8: Candidate | None) -> int | None:
     return next((sum(row.can_saturate for row in each.rows) for each in found), None)
 
 
-def _timings(bench: _Bench, int8: Candidate | None, fp32: Candidate | None) -> tuple[Place, Timing, Timing] | None:
-    """Find the times of both files, taken in turn at one place: on the target, or else anywhere."""
-    if int8 is None or fp32 is None:
-        return None
-    for one in bench.observed:
-        pair = [_timing(one, each.way, bench.target.judged_threads) for each in (int8, fp32)]
-        if pair[0] and pair[1] and pair[0].threads == pair[1].threads:
-            return one.place, pair[0], pair[1]
-    return None
-
-
-def _faster(bench: _Bench, candidate: Candidate | None) -> Faster | None:
+def _faster(bench: _Bench, candidate: Candidate | None) -> TimeRatio | None:
     """Find the fastest way that is surely faster than a candidate and may not ship, since the target has a runtime."""
     if candidate is None or bench.target.runtime == "auto":
         return None
-    surely = (each for each in _faster_ways(bench, candidate) if each.time.high < 1)
+    others = [way for way in bench.answers if way.variant.precision == candidate.precision and way != candidate.way]
+    ratios = (bench.times.ratio(way, candidate.way) for way in others)
+    surely = [each for each in ratios if each and each.surely_faster]
     return min(surely, key=lambda each: each.time.value, default=None)
-
-
-def _faster_ways(bench: _Bench, candidate: Candidate) -> list[Faster]:
-    """Compare all ways of a candidate's precision with it, where that was timed first."""
-    for one in bench.observed:
-        own = _timing(one, candidate.way, bench.target.judged_threads)
-        if own is None:
-            continue
-        others = [each for each in one.timings if each.threads == own.threads and each.way.variant in bench.files]
-        others = [each for each in others if each.way.variant.precision == candidate.precision and each.way != own.way]
-        return [Faster(way=each.way, than=own.way, time=_ratio(each, own), place=one.place) for each in others]
-    return []
-
-
-def _timing(observed: Observed, way: Way, threads: int) -> Timing | None:
-    own = [each for each in observed.timings if each.way == way]
-    return min(own, key=lambda each: abs(each.threads - threads), default=None)
-
-
-def _ratio(int8: Timing, fp32: Timing) -> Interval:
-    return ratio(np.asarray(int8.session_medians_ms), np.asarray(fp32.session_medians_ms))
 
 
 def _cannot_run(bench: _Bench) -> str:

@@ -11,7 +11,8 @@ from pipeline.artifacts.files import Variant, Way
 from pipeline.artifacts.outcome import Verdict
 from pipeline.declare.recipe import MetricLimits, RecipeLimits
 from pipeline.declare.words import RuntimeName
-from pipeline.judging.case import Candidate, Faster
+from pipeline.judging.case import Candidate
+from pipeline.judging.speed import TimeRatio
 from pipeline.judging.verdict import decide
 from tests.judging.cases import (
     ACCURACY,
@@ -28,6 +29,7 @@ from tests.judging.cases import (
     SAME,
     SLOWER,
     answered,
+    beside_float,
     candidate,
     compared,
     comparison,
@@ -36,7 +38,7 @@ from tests.judging.cases import (
 )
 
 replace = dataclasses.replace
-THERE = replace(CASE, timed=BOARD)
+THERE = replace(CASE, int8_time=beside_float(FASTER, BOARD))
 OF_CLASSES = {"chance": 0.1, "most frequent class": 0.49}
 
 
@@ -71,21 +73,37 @@ def test_int8_ships_when_it_meets_the_limits() -> None:
 
 @pytest.mark.parametrize(("time", "ship"), [(FASTER, "onnx-int8"), (SAME, "onnx-int8"), (SLOWER, "onnx-fp32")])
 def test_slower_int8_does_not_ship_where_it_was_measured_on_the_target(time: Interval, ship: str) -> None:
-    verdict = decide(replace(THERE, int8_time=time))
+    verdict = decide(replace(THERE, int8_time=beside_float(time, BOARD)))
     assert (shipped(verdict), verdict.passed) == (ship, True)
     if ship == "onnx-fp32":
-        assert verdict.why.startswith("not int8, which is slower here (int8 takes 1.20 times as long as float, ")
+        assert verdict.why.startswith("not int8, which is slower there (int8 takes 1.20 times as long as float, ")
 
 
 def test_another_machines_latency_decides_nothing() -> None:
-    verdict = decide(replace(CASE, int8_time=SLOWER))
+    verdict = decide(replace(CASE, int8_time=beside_float(SLOWER)))
     assert shipped(verdict) == "onnx-int8"
     assert "a hint" in verdict.why
 
 
 def test_slower_int8_still_ships_when_fp32_is_too_large() -> None:
     small = target({"size_bytes": 200_000})
-    assert shipped(decide(replace(THERE, target=small, int8_time=SLOWER))) == "onnx-int8"
+    assert shipped(decide(replace(THERE, target=small, int8_time=beside_float(SLOWER, BOARD)))) == "onnx-int8"
+
+
+@pytest.mark.parametrize(("time", "ship"), [(FASTER, "onnx-int8"), (SAME, "onnx-int8"), (SLOWER, "onnx-fp32")])
+def test_an_estimate_for_the_target_decides_as_a_measurement_does(time: Interval, ship: str) -> None:
+    place = replace(BOARD, how="estimated", name="the basis of its instructions")
+    ms = measured("latency_p95_ms", INT8.way, 12.3, how="estimated", error=0.2)
+    int8 = replace(INT8, latency_p95_ms=ms)
+    verdict = decide(replace(CASE, int8=int8, int8_time=beside_float(time, place)))
+    assert shipped(verdict) == ship
+    if ship == "onnx-int8":
+        assert verdict.why.endswith(
+            f"; latency p95 12.3 ms (9.84 … 14.8), estimated on board; int8 takes {time.value:.2f} times as long as "
+            f"float, {time.low:.2f} … {time.high:.2f}"
+        )
+    else:
+        assert "which is slower there (int8 takes 1.20 times as long as float, 1.15 … 1.25, estimated on" in verdict.why
 
 
 def test_an_emulated_latency_is_said_with_its_word() -> None:
@@ -123,7 +141,7 @@ def test_what_was_found_decides_and_a_limit_inside_its_interval_is_told() -> Non
 
 
 def test_without_an_int8_file_fp32_ships() -> None:
-    verdict = decide(replace(CASE, int8=None, compared=(), same=None, int8_time=None, timed=None))
+    verdict = decide(replace(CASE, int8=None, compared=(), same=None, int8_time=None))
     assert (shipped(verdict), verdict.passed) == ("onnx-fp32", True)
     assert verdict.why.startswith("there is no int8 file; fp32 in onnxruntime 1.32.0 meets every limit")
 
@@ -199,7 +217,6 @@ def test_a_metric_that_should_be_low_is_told_in_its_words() -> None:
         fp32=candidate(FLOAT_ONNX, 0.5, 400_000),
         int8=candidate(INT8_ONNX, 0.52, 100_000),
         compared=(compared(RMSE, comparison(0.5, 0.02)),),
-        timed=None,
         int8_time=None,
     )
     verdict = decide(case)
@@ -227,7 +244,6 @@ def test_a_metric_in_decibels_has_a_least_and_not_a_most() -> None:
         fp32=with_value(FP32, 31.2),
         int8=with_value(INT8, 31.0),
         compared=(compared(PSNR, comparison(31.2, -0.2, reach=0.1)),),
-        timed=HERE,
     )
     verdict = decide(case)
     assert [(check.bound, check.unit, check.state) for check in verdict.checks[:3]] == [
@@ -279,16 +295,18 @@ def test_int8_that_decides_otherwise_is_another_network(asked: float | None, shi
 
 
 def test_int8_that_is_only_smaller_says_so_first() -> None:
-    assert decide(replace(CASE, int8_time=SLOWER)).why.startswith(
+    assert decide(replace(CASE, int8_time=beside_float(SLOWER))).why.startswith(
         "smaller, but not faster and no better in accuracy: int8 in onnxruntime 1.32.0 meets every limit"
     )
     better = compared(ACCURACY, comparison(0.96, 0.02))
-    assert decide(replace(CASE, int8_time=SLOWER, compared=(better,))).why.startswith("int8 in onnxruntime")
+    assert decide(replace(CASE, int8_time=beside_float(SLOWER), compared=(better,))).why.startswith(
+        "int8 in onnxruntime"
+    )
 
 
 def test_a_faster_file_beside_it_is_named_with_the_reason() -> None:
     litert = Way(variant=Variant(format="tflite", precision="int8", weight_bits=8), program="litert")
-    faster = Faster(way=litert, than=INT8.way, time=FASTER, place=HERE)
+    faster = TimeRatio(way=litert, than=INT8.way, time=FASTER, place=HERE)
     assert decide(replace(CASE, faster=faster)).why.endswith(
         "; tflite-int8 in litert takes 0.60 times as long as that (measured on Other, 2 cores, x86_64), but board has "
         "onnxruntime as its runtime"

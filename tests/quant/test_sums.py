@@ -5,7 +5,7 @@ Shapes: N batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -57,6 +57,37 @@ def test_ratios_have_fifteen_bits_and_sums_no_ties(a: float, b: float, total: fl
     assert not np.any(sums % round(1 / unit) == round(1 / unit) // 2)
     again = exact_scales([addend(found[0], zero_a), addend(found[1], zero_b)], total=total)
     assert again == found
+
+
+# float32 products of ratios near these by the total fall half way between two scales
+BETWEEN = (0.03873682767152786, 0.047530997544527054, 0.04345691204071045)
+
+
+def in_21_bits(a: NDArray[np.uint8], b: NDArray[np.uint8], grids: Sequence[QuantParams]) -> NDArray[np.int64]:
+    """Add as XNNPACK does (``xnn_init_qs8_add_minmax_params``): integer multipliers, half up."""
+    *addends, total = grids
+    ratios = [float(np.float32(each.scale) / np.float32(total.scale)) for each in addends]
+    shift = 20 - int(np.floor(np.log2(max(ratios))))
+    first, second = (round(ratio * 2**shift) for ratio in ratios)
+    moved = [each.astype(np.int64) - grid.zero_point for each, grid in zip((a, b), addends, strict=True)]
+    result = first * moved[0] + second * moved[1]
+    rounded: NDArray[np.int64] = (result + 2 ** (shift - 1)) >> shift
+    return np.minimum(np.maximum(rounded + total.zero_point, 0), 255)
+
+
+@pytest.mark.parametrize(("zero_a", "zero_b", "zero"), [(0, 112, 0), (128, 128, 128), (7, 200, 90)])
+def test_ratios_that_are_no_quotients_of_scales_tie_nowhere_and_are_told_apart_by_every_kernel(
+    zero_a: int, zero_b: int, zero: int
+) -> None:
+    scale_a, scale_b, total = BETWEEN
+    scales = exact_scales([addend(scale_a, zero_a), addend(scale_b, zero_b)], total=total)
+    assert scales[0] != scale_a
+    assert scales == pytest.approx((scale_a, scale_b), rel=2**-7)
+    grids = QuantParams.of(scales[0], zero_a), QuantParams.of(scales[1], zero_b), QuantParams.of(total, zero)
+    a, b = (each.astype(np.uint8) for each in np.meshgrid(BYTES, BYTES))
+    frozen = FrozenQuantizer(grids[2])(FrozenSum(*grids[:2], result=grids[2])(real(a, grids[0]), real(b, grids[1])))
+    assert torch.equal(frozen, in_onnxruntime("QLinearAdd", [(a, grids[0]), (b, grids[1])], grids[2]))
+    assert torch.equal(frozen, real(in_21_bits(a, b, grids), grids[2]))
 
 
 def test_a_scale_that_is_not_free_or_far_too_small_stays() -> None:

@@ -12,10 +12,12 @@ import pytest
 from pipeline.artifacts.evidence import (
     Agreement,
     Answered,
+    Beside,
     Measurement,
     Observed,
     Place,
     Predicted,
+    Quantity,
     Saturation,
     SaturationRow,
     Timing,
@@ -43,6 +45,7 @@ from tests.judging.cases import (
     target,
 )
 
+LATENCIES: tuple[Quantity, ...] = ("latency_p50_ms", "latency_p95_ms")
 NO_WORK = cast("Work", None)  # judging uses neither store nor scratch
 TFLITE, TFLITE_INT8 = Variant(format="tflite", precision="fp32"), dataclasses.replace(INT8_ONNX, format="tflite")
 SIZES = {FLOAT_ONNX: 400_000, TFLITE: 410_000, INT8_ONNX: 100_000, TFLITE_INT8: 110_000, SEVEN_ONNX: 99_000}
@@ -168,6 +171,37 @@ def test_without_a_runtime_of_the_target_the_faster_one_ships() -> None:
     assert judged(target(runtime="auto"), without).verdict.ship == ONNXRUNTIME_INT8
 
 
+@pytest.mark.parametrize(("litert_ms", "ships"), [(6.0, LITERT_INT8), (9.0, ONNXRUNTIME_INT8)])
+def test_the_runtime_is_chosen_by_what_is_estimated_for_the_target(litert_ms: float, ships: Way) -> None:
+    """Whatever this machine's clock says, and though the ranges overlap: the better guess is the better choice."""
+    found = [
+        measured(quantity, way, ms, how="estimated", error=0.5)
+        for quantity in LATENCIES
+        for way, ms in ((ONNXRUNTIME_INT8, 8.0), (LITERT_INT8, litert_ms))
+    ]
+    there = dataclasses.replace(observed(found[0].place, measurements=found), answers=(), timings=())
+    chosen = judged(target(runtime="auto"), observed(litert=1.4 if litert_ms < 8 else 0.6), there)
+    assert chosen.verdict.ship == ships
+    assert "estimated on board" in chosen.verdict.why
+    assert ("litert takes 0.75 times as long as onnxruntime (estimated" in chosen.verdict.why) == (litert_ms < 8)
+
+
+@pytest.mark.parametrize(("same", "counts"), [(1.0, "here"), (0.9, "there")])
+def test_a_few_emulated_answers_count_where_they_differ(same: float, counts: str) -> None:
+    """Of 100 inputs nobody knows the accuracy as well as of 1,000: they count as a check, until they show something."""
+    place = dataclasses.replace(BOARD, how="emulated")
+    beside = tuple(
+        Beside(way=way, other=HERE, samples=100, of=1000, same=same, identical=same, max_steps=0)
+        for way in (ONNXRUNTIME_INT8, LITERT_INT8)
+    )
+    drawn = tuple(
+        dataclasses.replace(answered(v, "onnxruntime", 0.99, place=place), samples=100) for v in (FLOAT_ONNX, INT8_ONNX)
+    )
+    there = dataclasses.replace(observed(place), answers=drawn, beside=beside, timings=())
+    check = next(each for each in judged(target(), observed(), there).verdict.checks if each.name == "accuracy (int8)")
+    assert check.got == {"here": 0.979, "there": 0.99}[counts]
+
+
 def test_the_slower_runtime_ships_where_the_faster_one_misses_a_limit() -> None:
     between = SIZES[INT8_ONNX] + 5_000
     found = judged(target({"size_bytes": between}, runtime="auto"), observed(litert=0.6))
@@ -195,7 +229,7 @@ def test_what_was_measured_on_the_target_counts_before_what_was_measured_elsewhe
     assert found.verdict.ship == Way(variant=FLOAT_ONNX, program="onnxruntime")
     assert "misses latency p95 (7 ms, at most 5 ms allowed)" in found.verdict.why
     generous = judged(target({"latency_p95_ms": 50}), here, there)
-    assert "not int8, which is slower here (int8 takes 1.50 times as long as float" in generous.verdict.why
+    assert "not int8, which is slower there (int8 takes 1.50 times as long as float" in generous.verdict.why
 
 
 def test_memory_of_another_machine_is_an_estimate_and_says_so() -> None:
