@@ -21,6 +21,12 @@ def runs(begun: str) -> list[str]:
     return _usable(sorted(file.parent.name for file in RUNS.glob(f"*/{RUN_FILE}")), begun)
 
 
+def models(begun: str) -> list[str]:
+    """Return the runs, and the model files beside, that begin like this."""
+    files = [f"{file.parent / file.name}" for kind in ("onnx", "tflite") for file in _beside(begun).glob(f"*.{kind}")]
+    return [*runs(begun), *_usable(sorted(files), begun)]
+
+
 def _beside(begun: str) -> Path:
     folder = Path(begun.rpartition("/")[0] or ("/" if begun.startswith("/") else "."))
     return folder if folder.is_dir() else Path()

@@ -49,7 +49,7 @@ def ending_of(error: BaseException) -> Ending:
         case KaruiError():
             what, where, remedy, status = error.what, error.where, error.remedy, error.exit_code
         case click.Abort() | KeyboardInterrupt():
-            what, remedy, status = "stopped", _GOES_ON, _SIGNALLED + signal.SIGINT
+            what, remedy, status = "stopped", str(error) or _GOES_ON, _SIGNALLED + signal.SIGINT
         case Stopped():
             what, remedy = f"stopped by {signal.Signals(error.number).name}", _GOES_ON
             status = _SIGNALLED + error.number

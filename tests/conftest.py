@@ -93,6 +93,12 @@ def no_shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KARUI_CACHE", raising=False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_own_times(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the times of boards that somebody has added for estimates out of the tests, in child processes too."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("user-data"))
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """Write a recipe that goes through every stage in seconds; return its path."""

@@ -13,9 +13,11 @@ import pytest
 
 from pipeline.report.rows import run_rows
 from pipeline.runs.finished import load_outcome
+from pipeline.runs.measurements import write_measurements
 from tests import forked
 from tests.forked import run as karui
 from tests.own_project import in_a_process, processor_s
+from tests.runs.test_measurements import benched, measurements
 
 # asked: 3 s on an idle machine; this is processor time, beside other tests that share the cores and their caches
 RECALL_LIMIT_S = 4.5
@@ -100,6 +102,36 @@ def test_without_pruning_nothing_is_made_for_it(finished: Path) -> None:
     assert "export" in notes(plain.stderr)
     assert "export-unpruned" not in notes(plain.stderr)
     assert load_outcome(finished / "plain").unpruned is None
+
+
+def test_what_the_target_itself_took_stands_in_its_verdict(finished: Path) -> None:
+    files = digests(finished / "runs/tiny")
+    brought = finished / "measurements.json"
+    times = {"onnx-fp32": 3.0, "onnx-int8": 2.0, "tflite-fp32": 5.0, "tflite-int8": 4.0}
+    ways = {name: "onnxruntime" if name.startswith("onnx") else "litert" for name in times}
+    of_files = (benched(files[name], p50_ms=ms, runtime=ways[name]) for name, ms in times.items())
+    write_measurements(brought, measurements(*of_files))
+    command = ("run", "tiny.toml", "--json", "--out", "runs/brought")
+    done = karui(*command, "--measurements", str(brought), cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert "bring-raspberry-pi-4b" in done.stderr
+    [target] = json.loads(done.stdout)["targets"]
+    assert target["ship"]["artifact"] == "onnx-int8"
+    latencies = {(each["artifact"], each["how"]): each["value"] for each in target["measurements"]
+                 if each["what"] == "latency_p50" and each["where"].startswith("Raspberry Pi 4")}  # fmt: skip
+    assert latencies == {(name, "measured"): ms for name, ms in times.items()}
+    again = karui(*command, "--measurements", str(brought), cwd=finished)
+    assert "bring-raspberry-pi-4b  recalled" in " ".join(again.stderr.split()) or "recalled" in again.stderr
+
+    write_measurements(brought, measurements(benched("b" * 64)))
+    refused = karui(*command, "--measurements", str(brought), cwd=finished)
+    assert refused.returncode == 2
+    assert "no file of this run: net.int8.onnx (bbbbbbbbbbbb)" in refused.stderr
+    write_measurements(brought, measurements(benched(files["onnx-int8"]), profile="raspberry-pi-5"))
+    refused = karui(*command, "--measurements", str(brought), "--fresh", cwd=finished)
+    assert refused.returncode == 2  # before anything is trained
+    assert "is the target raspberry-pi-5, and not raspberry-pi-4b" in refused.stderr
+    assert not notes(refused.stderr)
 
 
 def test_no_latency_is_invented_for_a_target_that_is_not_here(finished: Path) -> None:

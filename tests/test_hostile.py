@@ -260,12 +260,14 @@ def test_json_is_pure_whatever_a_network_prints(karui: Karui) -> None:
 
 def test_completion_offers_names_without_torch(karui: Karui) -> None:
     karui.recipe("mine")
+    karui.write("net.tflite", "")
     code = "import sys; from pipeline.cli import main\ntry:\n    main()\n"
     code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
     for begun, offered in (
         ("run di", "digits"),
         ("run mi", "mine.toml"),
         ("run --target rasp", "raspberry-pi-5"),
+        ("bench ne", "net.tflite"),
         ("sh", "show"),
     ):
         words = f"karui {begun}"

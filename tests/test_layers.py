@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"catalog", "elsewhere", "graph", "host", "runs"}),
     WORK,
     frozenset({"instruments", "remote"}),
-    frozenset({"console", "estimate", "report", "stages", "validating"}),
+    frozenset({"benching", "console", "estimate", "report", "stages", "validating"}),
     frozenset({"flow"}),
     frozenset({"cli", "__main__"}),
 )

@@ -25,6 +25,18 @@ class There:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnTarget:
+    """How long the file takes on the target itself, measured there."""
+
+    place: Place
+    threads: int
+    latency_p50_ms: Interval
+    latency_p95_ms: Interval
+    peak_memory_bytes: int | None
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileFacts:
     """What was found out about a file."""
 
@@ -46,6 +58,7 @@ class FileFacts:
     times_as_long: float | None  # as the float file
     checks: tuple[Check, ...]  # the target's limits
     there: There | None = None  # on the target's processor, emulated
+    on_target: OnTarget | None = None  # None: nobody brought what was measured there
     hints: tuple[str, ...] = ()  # what could not be found out, and why
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.commands import (
+    bench,
     clean,
     compare,
     emulate,
@@ -26,6 +27,7 @@ COMMANDS: tuple[click.Command, ...] = (
     validate.validate,
     emulate.emulate_,
     estimate.estimate,
+    bench.bench,
     init.init,
     listing.list_,
     compare.compare,

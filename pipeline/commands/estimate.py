@@ -23,9 +23,26 @@ from pipeline.visible import shown_text
     "--page", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.md",
     help="With --refit: write all of it there, and a picture beside it.",
 )  # fmt: skip
+@click.option(
+    "--add", "measured", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+    help="Let what `karui bench --out FILE.json` measured on a board be part of what estimates rest on.",
+)  # fmt: skip
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="With --add: a model file that was measured.  [default: those beside FILE.json]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @debug_option
-def estimate(*, model: Path | None, target: str, refit: bool, page: Path | None, as_json: bool) -> None:
+def estimate(
+    *,
+    model: Path | None,
+    target: str,
+    refit: bool,
+    page: Path | None,
+    measured: tuple[Path, ...],
+    files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Count the instructions that one inference of MODEL, an .onnx or .tflite file, takes on TARGET's own processor and
     in its own runtimes, emulated, and say how long that takes there, on one thread, and how sure that is.
     """  # noqa: D205
@@ -37,8 +54,11 @@ def estimate(*, model: Path | None, target: str, refit: bool, page: Path | None,
     from pipeline.runs.records import to_json
     from pipeline.runs.store import write_atomic
 
-    if refit == (model is not None):
-        raise ConfigError("name a model file, or say --refit", where="estimate")
+    if [refit, model is not None, bool(measured)].count(True) != 1:
+        raise ConfigError("name a model file, or say --refit or --add", where="estimate")
+    if measured:
+        _add(measured, files)
+        return
     if model is None:
         click.echo("\n\n".join("\n".join(said.lines_of(fit)) for fit in fits()))
         if page is not None:
@@ -53,3 +73,20 @@ def estimate(*, model: Path | None, target: str, refit: bool, page: Path | None,
     else:
         for each in found:
             click.echo(shown_text(each.text))
+
+
+def _add(measured: tuple[Path, ...], files: tuple[Path, ...]) -> None:
+    from pipeline.benching.added import added
+    from pipeline.console import results_alone, shown_progress
+    from pipeline.estimating.table import own, own_file
+
+    with results_alone(), shown_progress() as progress:
+        rows = added(measured, files, progress)
+    for row in rows:
+        click.echo(
+            shown_text(
+                f"{row.model} {row.precision} in {row.runtime}: {row.published_ms:.3g} ms on {row.board} at "
+                f"{row.clock_mhz} MHz, {row.counts['total'] / 1e6:.3g} M instructions"
+            )
+        )
+    click.echo(shown_text(f"{own_file()} holds {len(own())} times; karui estimate --refit says what they change"))

@@ -18,6 +18,7 @@ from pipeline.commands.shared import (
     ended,
     is_assignment,
     is_named,
+    measurements_option,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write the curves of the training for TensorBoard, too.")
 @emulation_options
+@measurements_option
 @click.option(
     "--allow-open", is_flag=True,
     help="Exit status 0 also where a limit is open (nobody measured it) or uncertain (inside its interval).",
@@ -73,6 +75,7 @@ def run(
     tensorboard: bool,
     emulate: bool,
     budget_minutes: float,
+    measurements: tuple[Path, ...],
     allow_open: bool,
 ) -> int:
     """Train, prune, quantize, export and validate RECIPE: a name, or the path of a .toml file [default: digits].
@@ -95,6 +98,7 @@ def run(
         tensorboard=tensorboard,
         emulate=emulate,
         budget_minutes=budget_minutes,
+        measurements=measurements,
         command=("karui", *click.get_current_context().obj),
     )
     with results_alone(), shown_progress(quiet=quiet) as progress:

@@ -56,6 +56,13 @@ def complete_run(_context: click.Context, _parameter: click.Parameter, begun: st
     return runs(begun)
 
 
+def complete_model(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Complete the name of a run or of a model file."""
+    from pipeline.completing import models
+
+    return models(begun)
+
+
 def is_named(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
     """Check a folder for a run."""
     if value == Path():  # what click makes of "", too: the working folder, which holds other things
@@ -112,6 +119,14 @@ def emulation_options(function: F) -> F:
     )  # fmt: skip
     emulate = click.option("--emulate", is_flag=True, help="Ask the target's own processor, too, emulated by QEMU.")
     return emulate(budget(function))
+
+
+def measurements_option(function: F) -> F:
+    """Return the option ``--measurements``."""
+    return click.option(
+        "--measurements", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+        help="What `karui bench --out FILE.json` measured on the target itself; stands instead of estimates.",
+    )(function)  # fmt: skip
 
 
 def status_of(state: State, *, allow_open: bool) -> int:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.shared import carry_option, complete, debug_option, emulation_options, print_json, status_of
+from pipeline.commands.shared import (
+    carry_option,
+    complete,
+    debug_option,
+    emulation_options,
+    measurements_option,
+    print_json,
+    status_of,
+)
 from pipeline.visible import shown_text
 
 
@@ -30,6 +38,7 @@ from pipeline.visible import shown_text
 @click.option("--output", default="", metavar="NAME,…", help="Which of several outputs.  [default: all]")
 @carry_option
 @emulation_options
+@measurements_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 @click.option("--allow-open", is_flag=True, help="Exit status 0 also where a limit is open or uncertain.")
 @debug_option
@@ -44,6 +53,7 @@ def validate(
     carry: tuple[str, ...],
     emulate: bool,
     budget_minutes: float,
+    measurements: tuple[Path, ...],
     as_json: bool,
     allow_open: bool,
 ) -> int:
@@ -67,6 +77,7 @@ def validate(
         carry=carry,
         emulate=emulate,
         budget_minutes=budget_minutes,
+        measurements=measurements,
     )
     with results_alone():
         found = validate(question)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import catalog
+from pipeline.artifacts.measured import Measurements
 from pipeline.artifacts.networks import DataRef
 from pipeline.artifacts.outcome import Commit
 from pipeline.data.kinds import own_spec
@@ -18,6 +19,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.flow.stages import STAGES, StageName
 from pipeline.git import commit_of
 from pipeline.host import training_device
+from pipeline.instruments import brought
 from pipeline.progress import Progress
 from pipeline.runs.cache import cache_folder
 from pipeline.runs.finished import (
@@ -25,6 +27,7 @@ from pipeline.runs.finished import (
     find_run,
 )
 from pipeline.runs.journal import now
+from pipeline.runs.measurements import read_measurements
 from pipeline.runs.run import repeatable
 from pipeline.shipped import shipped_folder
 from pipeline.tasks import Task, named
@@ -45,6 +48,7 @@ class RunRequest:
     tensorboard: bool = False  # write curves for it
     emulate: bool = False  # run the files on the targets' processors, emulated
     budget_minutes: float = 10.0  # for each emulated target
+    measurements: tuple[Path, ...] = ()  # files of `karui bench`, from the targets themselves
     command: tuple[str, ...] = ()
 
 
@@ -63,6 +67,7 @@ class Asked:
     command: tuple[str, ...]
     overrides: tuple[str, ...]
     emulation_s: float | None  # time for each emulated target; None: none is emulated
+    brought: tuple[Measurements, ...]  # what was measured on the targets themselves
     started: str  # ISO 8601, UTC
     commit: Commit | None
 
@@ -80,21 +85,31 @@ def asked_of(request: RunRequest, progress: Progress) -> Asked:
     task = named(data.card.task)
     _check_limits(recipe, task, file)
     until = request.until or STAGES[-1]
+    targets = _targets(request.targets)
     return Asked(
         recipe=recipe,
         recipe_file=file,
         start=_find_start(recipe, file, request.overrides),
         data=data,
         task=task,
-        targets=_targets(request.targets),
+        targets=targets,
         device=training_device(request.device),
         wanted=STAGES[: STAGES.index(until) + 1],
         command=repeatable(request.command),
         overrides=request.overrides,
         emulation_s=60 * request.budget_minutes if request.emulate else None,
+        brought=_brought(request.measurements, targets),
         started=now(),
         commit=commit_of(_own_folder(file), without=(RUNS, request.out or RUNS, cache_folder())),
     )
+
+
+def _brought(files: Sequence[Path], targets: Sequence[TargetProfile]) -> tuple[Measurements, ...]:
+    """Read what was measured on the targets, before anything is trained that it could not be of."""
+    found = tuple(map(read_measurements, files))
+    for each in found:
+        brought.check_of(each, targets)
+    return found
 
 
 def _own_folder(recipe_file: Path) -> Path:

@@ -9,6 +9,7 @@ from pipeline.runs.run import deferred
 __all__ = [
     "STAGES",
     "StageName",
+    "bring",
     "check",
     "choose_threads",
     "describe",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pipeline.stages.bring import bring
     from pipeline.stages.check import check
     from pipeline.stages.describe import describe
     from pipeline.stages.emulate import emulate
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from pipeline.stages.threads import choose_threads
     from pipeline.stages.train import train
 else:
+    bring = deferred("pipeline.stages.bring", "bring")
     describe = deferred("pipeline.stages.describe", "describe")
     choose_threads = deferred("pipeline.stages.threads", "choose_threads")
     check = deferred("pipeline.stages.check", "check")

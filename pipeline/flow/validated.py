@@ -12,11 +12,12 @@ from pipeline.artifacts.outcome import Judged
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
+from pipeline.estimating.table import own_version
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import emulate, estimate, judge, observe, predict, spread
+from pipeline.flow.stages import bring, emulate, estimate, judge, observe, predict, spread
 from pipeline.host import is_this_machine, usable_cores
-from pipeline.instruments import counted, emulated
+from pipeline.instruments import brought, counted, emulated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ def validate(job: Job, network: Network) -> Validated:
                 found.append(find(job, network, target, observed, predicted))
             except EmulationError as error:  # the rest stands without it
                 hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
+    for target in job.asked.targets:
+        there.setdefault(target.name, []).extend(_bring(job, network, target, hints))
     judged = [
         job.run.step(
             f"judge-{target.name}",
@@ -105,8 +108,33 @@ def _estimate(
         ),
         target=_machine_of(target),
         place=counted.place(target),
-        runtimes=runtimes_here(),
+        runtimes=runtimes_here() | _own_times(),
     )
+
+
+def _own_times() -> dict[str, str]:
+    """Return what tells the times that the user added to those that estimates rest on; {} where there are none."""
+    version = own_version()
+    return {"own times": version} if version else {}
+
+
+def _bring(job: Job, network: Network, target: TargetProfile, hints: list[str]) -> Iterator[Observed]:
+    """Take in what was measured on the target itself.  Raises ConfigError where it is of other files."""
+    files = tuple(file for each in network.exports for file in each.files)
+    own = [each for each in job.asked.brought if each.place.profile == target.name]
+    for number, found in enumerate(own, 1):
+        _, others = brought.of_files(found, files)
+        if others:
+            hints.append(others)
+        yield job.run.step(
+            f"bring-{target.name}{f'-{number}' if number > 1 else ''}",
+            bring,
+            data=job.asked.data,
+            files=files,
+            found=found,
+            target=_machine_of(target),
+            place=brought.place(found, target),
+        )
 
 
 def _files_for(network: Network, target: TargetProfile) -> tuple[Exported, ...]:

@@ -138,7 +138,7 @@ def compare_speed(
     Sessions of both are opened until the difference is clear or the budget is spent (``judging.latency.compare``).
     Raises ModelError when the runtime refuses a file.
     """
-    first, second = (_opener_of(path, runtime, threads) for path in (candidate, reference))
+    first, second = (opener_of(path, runtime, threads) for path in (candidate, reference))
     speed = compare_sessions(first, second, budget_s=budget_s, seed=seed)
     return Paid(ratio=speed.ratio.value, low=speed.ratio.low, high=speed.ratio.high, of="latency", place=place())
 
@@ -160,10 +160,12 @@ def _opener(each: FileWay, sample: Arrays, threads: int) -> Opener:
     return lambda: _timer(each.open(threads=threads), prepared)
 
 
-def _opener_of(path: Path, runtime: RuntimeName, threads: int) -> Opener:
+def opener_of(path: Path, runtime: RuntimeName, threads: int) -> Opener:
+    """Return what opens a fresh session of a file, which is timed on a sample that is drawn."""
+
     def opened() -> Timer:
         session = open_session(path, runtime, threads=threads)
-        return _timer(session, _drawn(session.signature))
+        return _timer(session, drawn(session.signature))
 
     return opened
 
@@ -179,7 +181,7 @@ def _timer(session: Session, sample: Arrays) -> Timer:
     return timer
 
 
-def _drawn(signature: Signature) -> Arrays:
+def drawn(signature: Signature) -> Arrays:
     """Draw one sample for each input: numbers as a normalised picture has them, zeros where integers are wanted."""
     rng = np.random.default_rng(0)
     drawn = {}

@@ -147,6 +147,11 @@ def version(runtime: str = OnnxSession.runtime) -> str:
     return OnnxSession.version
 
 
+def load(runtime: str = OnnxSession.runtime) -> None:
+    """Do nothing: the library was loaded with this module."""
+    del runtime
+
+
 def why_not(runtime: str = OnnxSession.runtime) -> str | None:
     """Run a model of one ReLU; say what is wrong, None when nothing is."""
     try:

@@ -77,6 +77,9 @@ class RuntimeModule(Protocol):
     def version(self, runtime: str, /) -> str:
         """Return the version that is installed.  Raises RuntimeMissing."""
 
+    def load(self, runtime: str, /) -> None:
+        """Load the runtime's library, all of it that a file needs.  Raises RuntimeMissing."""
+
     def why_not(self, runtime: str, /) -> str | None:
         """Say why the runtime cannot be used here, None when it can: tried out, not only imported."""
 

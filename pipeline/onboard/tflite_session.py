@@ -211,6 +211,14 @@ def version(runtime: str) -> str:
         raise RuntimeMissing(f"{runtime} is not installed here ({error})") from error
 
 
+def load(runtime: str) -> None:
+    """Load the library; its package alone does not.  Raises RuntimeMissing."""
+    try:
+        _interpreter_class(runtime)
+    except ImportError as error:
+        raise RuntimeMissing(f"{runtime} is not installed here ({error})") from error
+
+
 def why_not(runtime: str) -> str | None:
     """Run a model of one ReLU; say what is wrong, None when nothing is.
 

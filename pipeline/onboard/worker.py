@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Callable
 
+from pipeline.onboard.cold import cold_start
 from pipeline.onboard.faults import FrameRefused, OnboardFault, first_line
 from pipeline.onboard.frames import Frame, read_frame, signature_from, signature_words, write_frame
 from pipeline.onboard.marks import Marks
@@ -38,6 +39,7 @@ class Worker:
             "time": self._time,
             "mark": self._mark,
             "memory": self._memory,
+            "cold": self._cold,
             "ops": self._ops,
         }
 
@@ -117,6 +119,11 @@ class Worker:
     def _memory(self, frame: Frame) -> Frame:
         asked = frame.header
         return Frame({"bytes": peak_bytes(Path(asked["path"]), asked["runtime"], threads=asked["threads"])})
+
+    def _cold(self, frame: Frame) -> Frame:
+        asked = frame.header
+        found = cold_start(Path(asked["path"]), asked["runtime"], threads=asked["threads"], sample=frame.arrays)
+        return Frame(asdict(found))
 
     def _ops(self, frame: Frame) -> Frame:
         asked = frame.header

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.estimating.fit import Fit
-from pipeline.estimating.predicted import held_out
-from pipeline.estimating.table import Row, reference
+from pipeline.estimating.predicted import corrections, fitted_rows, held_out
+from pipeline.estimating.table import Row, own
 from pipeline.report.svg import FLOAT, FONT_PT, INK, INT8, MUTED, RULE, drawing, figure, quiet_axes, to_svg
 
 _FURTHEST = 5  # of a processor that are named
@@ -38,7 +38,7 @@ class Judged:
 
 def judged(fit: Fit) -> tuple[Judged, ...]:
     """Return all published times of a processor, those that were left out in turn and those of other runtimes."""
-    rows = {f"{row.model} {row.precision}": row for row in reference() if row.cpu == fit.cpu}
+    rows = {f"{row.model} {row.precision}": row for row in fitted_rows(fit.cpu)}
     own = [Judged(row=rows[name], error=error, fitted=True) for name, error in fit.errors.items()]
     return (*own, *(Judged(row=row, error=error, fitted=False) for row, error in held_out(fit)))
 
@@ -46,13 +46,14 @@ def judged(fit: Fit) -> tuple[Judged, ...]:
 def lines_of(fit: Fit) -> tuple[str, ...]:
     """Say how good a fit is."""
     found = judged(fit)
-    own = sorted((each for each in found if each.fitted), key=lambda each: -abs(each.error))
-    ninth = float(np.quantile([abs(each.error) for each in own], 0.9))
+    inside = sorted((each for each in found if each.fitted), key=lambda each: -abs(each.error))
+    ninth = float(np.quantile([abs(each.error) for each in inside], 0.9))
     return (
-        f"{fit.cpu} at {fit.clock_mhz} MHz: {len(own)} published times, each network left out in turn",
+        f"{fit.cpu} at {fit.clock_mhz} MHz: {len(inside)} published times, each network left out in turn",
         f"  median error {100 * fit.median_error:.1f} %, nine of ten within {100 * ninth:.1f} %",
         f"  ns each: {', '.join(f'{kind} {ns:.2f}' for kind, ns in fit.ns.items())}",
-        f"  furthest off: {', '.join(f'{each.name} {100 * each.error:+.0f} %' for each in own[:_FURTHEST])}",
+        f"  furthest off: {', '.join(f'{each.name} {100 * each.error:+.0f} %' for each in inside[:_FURTHEST])}",
+        *_own_lines(fit),
         *(
             f"  never fitted: {each.name}, published {each.row.published_ms:g} ms, "
             f"estimated {each.estimated_ms:.3g} ms ({100 * each.error:+.0f} %)"
@@ -60,6 +61,17 @@ def lines_of(fit: Fit) -> tuple[str, ...]:
             if not each.fitted
         ),
     )
+
+
+def _own_lines(fit: Fit) -> Iterator[str]:
+    """Say how many times are the user's own, and what they teach of their runtimes."""
+    times = [row for row in own() if row.cpu == fit.cpu]
+    if times:
+        yield f"  your own: {len(times)} of all times of a {fit.cpu}"
+    for runtime, learnt in corrections(fit).items():
+        if learnt.factor != 1:
+            gave = f"which {learnt.networks} networks gave"
+            yield f"  {runtime} takes {learnt.factor:.2f} times what is estimated, {gave}"
 
 
 def picture(fits: Sequence[Fit]) -> Markup:

@@ -132,7 +132,25 @@ def latency_note(outcome: Outcome, target: Judged) -> str:
         return f"latency: not measured (neither here nor on {target.target})"
     said = dict.fromkeys(place_text(each.place, target) for each in numbers)
     basis = dict.fromkeys(each.basis for each in numbers if each.basis)
-    return f"latency {'; '.join(said)}" + (f" ({'; '.join(basis)})" if basis else "")
+    note = f"latency {'; '.join(said)}" + (f" ({'; '.join(basis)})" if basis else "")
+    return "; ".join((note, *beside_estimates(outcome, target)))
+
+
+def beside_estimates(outcome: Outcome, target: Judged) -> tuple[str, ...]:
+    """Say how times that were measured on the target stand to those that were estimated for it."""
+    own = [each for each in target.measurements if each.quantity == LATENCIES[0] and each.place.how == "measured"]
+    estimated = {
+        each.way: each
+        for one in outcome.observed
+        for each in one.measurements
+        if each.quantity == LATENCIES[0] and each.place.how == "estimated" and each.place.profile == target.target
+    }
+    return tuple(
+        f"{words.full_way(each.way)} takes {each.value / estimated[each.way].value:.2f} times its estimate of "
+        f"{words.estimated(estimated[each.way], words.milliseconds)} ms"
+        for each in own
+        if each.way in estimated and estimated[each.way].value > 0
+    )
 
 
 def emulated_note(outcome: Outcome, target: Judged) -> str:

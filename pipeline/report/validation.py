@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.artifacts.evidence import Metric
-from pipeline.artifacts.validation import FileFacts, There
+from pipeline.artifacts.validation import FileFacts, OnTarget, There
 from pipeline.report import words
 
 
@@ -31,6 +31,8 @@ def lines_of(found: FileFacts) -> Iterator[str]:
         yield f"{'peak memory':<16}{words.size(found.peak_memory_bytes)} more than the runtime alone"
     if found.there:
         yield from _there(metric, found.there)
+    if found.on_target:
+        yield from _on_target(found.on_target, found.there)
     for check in found.checks:
         asked, got = words.check_limit(check), words.check_got(check)
         yield f"{words.check_sign(check)} {check.name}: {got}, asked {asked}: {words.check_word(check)}"
@@ -53,3 +55,15 @@ def _there(metric: Metric, there: There) -> Iterator[str]:
         yield f"{'latency there':<16}{words.milliseconds(ms.value)} ms ({between}, {rests})"
     elif there.basis:
         yield f"{'latency there':<16}not estimated: {there.basis}"
+
+
+def _on_target(found: OnTarget, there: There | None) -> Iterator[str]:
+    """Say what was measured on the target itself, and how that stands to what was estimated."""
+    p50, p95 = (f"{words.milliseconds(each.value)} ms" for each in (found.latency_p50_ms, found.latency_p95_ms))
+    where = f"{found.place.name}, {words.plural(found.threads, 'thread')}"
+    beside = ""
+    if there and there.latency_ms:
+        beside = f", {found.latency_p50_ms.value / there.latency_ms.value:.2f} times the estimate"
+    yield f"{'measured there':<16}p50 {p50}, p95 {p95}{beside} ({where}; {found.basis})"
+    if found.peak_memory_bytes is not None:
+        yield f"{'memory there':<16}{words.size(found.peak_memory_bytes)} more than the runtime alone"

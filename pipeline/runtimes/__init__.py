@@ -11,8 +11,10 @@ from pathlib import Path
 
 from pipeline.declare.words import RuntimeName
 from pipeline.onboard import session as onboard
-from pipeline.onboard.arrays import Signature
+from pipeline.onboard.arrays import Arrays, Signature
+from pipeline.onboard.cold import ColdStart
 from pipeline.onboard.faults import FileRefused, OnboardFault
+from pipeline.onboard.frames import Frame
 from pipeline.onboard.memory import STATUS
 from pipeline.onboard.session import Session, Timer
 from pipeline.runtimes.boundary import GuardedSession, model_errors
@@ -24,6 +26,7 @@ __all__ = [
     "RUNTIMES",
     "Session",
     "Timer",
+    "cold_start",
     "executed",
     "open_session",
     "peak_memory_bytes",
@@ -122,3 +125,17 @@ def peak_memory_bytes(path: Path, runtime: RuntimeName, *, threads: int) -> int 
     words = {"path": str(path.resolve()), "runtime": runtime, "threads": threads}
     with model_errors(), contextlib.closing(Child(runtime)) as child:
         return int(child.ask("memory", words, timeout_s=_TIMEOUT_S).header["bytes"])
+
+
+def cold_start(path: Path, runtime: RuntimeName, *, threads: int, sample: Arrays) -> ColdStart:
+    """Return how long a fresh process takes to its first answer to one sample (1, …).
+
+    Raises ModelError when the file does not run.
+    """
+    words = {"path": str(path.resolve()), "runtime": runtime, "threads": threads}
+    with model_errors(), contextlib.closing(Child(runtime)) as child:
+        return ColdStart(**_numbers(child.ask("cold", words, sample, timeout_s=_TIMEOUT_S)))
+
+
+def _numbers(answer: Frame) -> dict[str, float]:
+    return {name: float(value) for name, value in answer.header.items() if name != "ok"}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline import catalog
 from pipeline.artifacts.evidence import Answers
 from pipeline.artifacts.files import Variant
-from pipeline.artifacts.validation import FileFacts, There
+from pipeline.artifacts.validation import FileFacts, OnTarget, There
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
 from pipeline.host import is_this_machine, machine_name
@@ -26,6 +27,7 @@ from pipeline.onboard.stepping import first_step
 from pipeline.onboard.timing import measure
 from pipeline.runtimes import executed, open_session, peak_memory_bytes
 from pipeline.validating.asked import Asked, ask, check_ends
+from pipeline.validating.brought import on_target
 from pipeline.validating.opened import Opened, Question, open_file
 from pipeline.validating.there import there
 
@@ -43,6 +45,7 @@ def validate(question: Question) -> FileFacts:
         if each is not None:
             check_ends(each, asked)
     target = catalog.load_target(question.target) if question.target else None
+    measured = on_target(question, opened, target)
     answers = asked.task.answer(opened.predict(asked.carried), asked.source, asked.prepared)
     comparison = None
     if beside is not None:
@@ -65,6 +68,8 @@ def validate(question: Question) -> FileFacts:
         latency_p95_ms=p95 if here else elsewhere.latency_ms if elsewhere else None,
         peak_memory_bytes=None if peak is None else exactly(peak) if here else memory_elsewhere(peak),
     )
+    if measured is not None:
+        costs = _as_measured(costs, measured)
     return FileFacts(
         file=str(question.model),
         runtime=f"{opened.runtime} {opened.session.version}",
@@ -84,8 +89,15 @@ def validate(question: Question) -> FileFacts:
         peak_memory_bytes=peak,
         checks=() if target is None else file_checks(target, variant, metric, comparison, costs),
         there=elsewhere,
+        on_target=measured,
         hints=hints,
     )
+
+
+def _as_measured(costs: Costs, found: OnTarget) -> Costs:
+    """Let what was measured on the target stand instead of what was estimated."""
+    peak = costs.peak_memory_bytes if found.peak_memory_bytes is None else exactly(found.peak_memory_bytes)
+    return replace(costs, latency_p95_ms=found.latency_p95_ms, peak_memory_bytes=peak)
 
 
 def _there(

@@ -34,6 +34,7 @@ class Question:
     output: str = ""
     emulate: bool = False  # on the target's own processor, too
     budget_minutes: float = 10.0  # for that
+    measurements: tuple[Path, ...] = ()  # of the target itself, from `karui bench`
     carry: tuple[str, ...] = ()  # "stateN=state": what is handed on to the next call, or "none"
 
 

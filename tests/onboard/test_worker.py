@@ -82,6 +82,16 @@ def test_memory_over_messages(tmp_path: Path, worker: Process) -> None:
     assert 0 < answer.header["bytes"] < 40 * 2**20
 
 
+def test_a_first_answer_over_messages(tmp_path: Path, worker: Process) -> None:
+    words = {"path": model(tmp_path), "runtime": "onnxruntime", "threads": 1}
+    first = ask(worker, "cold", {"x": inputs(1)}, **words).header
+    assert all(first[name] > 0 for name in ("library_ms", "load_ms", "first_ms"))
+    again = ask(worker, "cold", {"x": inputs(1)}, **words).header
+    assert again["library_ms"] < first["library_ms"] / 10  # the library is there already
+    refused = ask(worker, "cold", {"x": inputs(1)[:, :1]}, **words).header
+    assert refused["fault"] == "InputRefused"
+
+
 @pytest.mark.parametrize(
     ("what", "words", "fault", "says"),
     [

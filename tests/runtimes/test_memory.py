@@ -1,4 +1,4 @@
-"""Peak memory from a fresh process: grows with the weights, does not hold the library."""
+"""Peak memory from a fresh process: grows with the weights, does not hold the library; and its first answer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ModelError
-from pipeline.runtimes import peak_memory_bytes, unavailable
-from tests.onboard.small_models import small_net, tflite_bytes
+from pipeline.runtimes import RUNTIMES, cold_start, peak_memory_bytes, unavailable
+from tests.onboard.small_models import inputs, onnx_bytes, small_net, tflite_bytes
 
 MIB = 2**20
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
@@ -62,3 +62,17 @@ def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     linear(tmp_path / "small.onnx", 8, 8)
     monkeypatch.chdir(tmp_path)
     assert peak_memory_bytes(Path("small.onnx"), "onnxruntime", threads=1)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_first_answer_takes_library_file_and_inference(tmp_path: Path, runtime: RuntimeName) -> None:
+    if unavailable(runtime):
+        pytest.skip(str(unavailable(runtime)))
+    path = tmp_path / "small.model"
+    path.write_bytes((onnx_bytes if runtime == "onnxruntime" else tflite_bytes)(small_net(), int8=True))
+    found = cold_start(path, runtime, threads=1, sample={"x": inputs(1)})
+    assert found.library_ms > 5  # all of it, not a package that loads it later
+    assert found.load_ms > 0
+    assert found.first_ms > 0
+    with pytest.raises(ModelError, match="no such model file"):
+        cold_start(tmp_path / "gone", runtime, threads=1, sample={})
