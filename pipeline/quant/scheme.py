@@ -53,7 +53,8 @@ class OpRule:
     output: Output
     fixed: QuantParams | None = None
     weighted: bool = False  # int8 weights per output channel, int32 bias
-    takes_in: frozenset[str] = frozenset()  # activation functions its integer kernel computes at its end
+    # activation functions its integer kernel computes at its end: what ends on a grid is clamped by the grid's ends
+    takes_in: frozenset[str] = frozenset()
     note: str = ""  # why it stays float
 
 
@@ -65,15 +66,15 @@ RULES: Mapping[str, OpRule] = {
     "Gemm": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Projection": OpRule(output=Output.OWN, weighted=True, takes_in=_CLAMPS),
     "Add": OpRule(output=Output.OWN, takes_in=_CLAMPS),
-    "Mul": OpRule(output=Output.OWN),
-    "Sub": OpRule(output=Output.OWN),
-    "Scale": OpRule(output=Output.OWN),
+    "Mul": OpRule(output=Output.OWN, takes_in=_CLAMPS),
+    "Sub": OpRule(output=Output.OWN, takes_in=_CLAMPS),
+    "Scale": OpRule(output=Output.OWN, takes_in=_CLAMPS),
     "HardSwish": OpRule(output=Output.OWN),
     "LeakyRelu": OpRule(output=Output.OWN),
     "Relu": OpRule(output=Output.OWN),
     "Clip": OpRule(output=Output.OWN),
-    "GlobalAveragePool": OpRule(output=Output.OWN),
-    "Concat": OpRule(output=Output.OWN),
+    "GlobalAveragePool": OpRule(output=Output.OWN, takes_in=_CLAMPS),
+    "Concat": OpRule(output=Output.OWN, takes_in=_CLAMPS),
     "MaxPool": OpRule(output=Output.SAME),
     "Reshape": OpRule(output=Output.SAME),
     "Pad": OpRule(output=Output.SAME),
