@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "spread",
     "train",
+    "weigh",
 ]
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pipeline.stages.spread import spread
     from pipeline.stages.threads import choose_threads
     from pipeline.stages.train import train
+    from pipeline.stages.weigh import weigh
 else:
     describe = deferred("pipeline.stages.describe", "describe")
     choose_threads = deferred("pipeline.stages.threads", "choose_threads")
@@ -58,6 +60,7 @@ else:
     emulate = deferred("pipeline.stages.emulate", "emulate")
     estimate = deferred("pipeline.stages.estimate", "estimate")
     observe = deferred("pipeline.stages.observe", "observe")
+    weigh = deferred("pipeline.stages.weigh", "weigh")
     judge = deferred("pipeline.stages.judge", "judge")
     spread = deferred("pipeline.stages.spread", "spread")
     report = deferred("pipeline.stages.report", "report")
