@@ -22,8 +22,8 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 TFLITE := $(VENV)/tflite-runtime
 READY_TFLITE := $(TFLITE)/.ready
-EMULATED := raspberry-pi-4 raspberry-pi-5
-READY_EMULATED := $(VENV)/.ready-emulated
+EMULATED := raspberry-pi-4 raspberry-pi-5 tests/runtimes/emulation/thirty-two-bits.toml
+READY_EMULATED := $(VENV)/.ready-machines
 WHEEL := build/wheel
 # what can tell that the wheel carries code and content and runs without the checkout
 WHEEL_TESTS ?= __init__.py runs test_console.py test_cli.py

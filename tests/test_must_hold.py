@@ -16,7 +16,7 @@ from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.outcome import Outcome
 from pipeline.runs.finished import load_outcome
 from tests.own_project import processor_s
-from tests.runtimes.emulation.systems import emulated_target
+from tests.runtimes.emulation.systems import emulated_machine
 
 # asked: 3 s on an idle machine; this is processor time, beside other tests that share the cores and their caches
 RECALL_LIMIT_S = 4.5
@@ -122,12 +122,12 @@ def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:
     """Every test input, in the ARM64 builds of both runtimes, on a Cortex-A72 and a Cortex-A76."""
     boards = {"raspberry-pi-4b": "cortex-a72", "raspberry-pi-5": "cortex-a76"}
     for name in boards:
-        emulated_target(name)  # skip, or fail in CI
+        emulated_machine(name)  # skip, or fail in CI
     targets = [part for name in boards for part in ("--target", name)]
     done = run(digits, *targets, "--emulate", "--out", "runs/emulated")
     assert done.returncode == 0, done.stderr
     outcome = load_outcome(digits / "runs/emulated")
-    there = [each for each in outcome.observed if each.place.how == "emulated"]
+    there = [each for each in outcome.observed if each.place.how == "emulated" and each.answers]
     assert {each.place.profile: each.place.name.split()[0] for each in there} == boards
     for one in there:
         found = {each.way.key: each for each in one.beside}
@@ -138,3 +138,6 @@ def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:
         latencies = [each for each in judged.measurements if each.quantity == "latency_p50_ms"]
         assert {each.way.program for each in latencies} == {"onnxruntime", "litert", "tflite-runtime"}
         assert all(each.place.how == "estimated" and 0 < each.low < each.value < each.high for each in latencies)
+        weighed = [each for each in judged.measurements if each.quantity == "peak_memory_bytes"]
+        assert {each.way.program for each in weighed if each.place.how == "emulated"} == {"onnxruntime", "litert"}
+        assert {each.way.program for each in weighed if each.place.how == "estimated"} == {"tflite-runtime"}

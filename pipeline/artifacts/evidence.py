@@ -233,6 +233,14 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CannotRun:
+    """A file that a runtime does not run at a place: its process dies there, or the place has too little memory."""
+
+    way: Way
+    said: str  # "litert 2.3.0 was ended by SIGSEGV"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """Single-inference times of one way, from fresh sessions that were opened in turn with those of all others."""
 
@@ -356,8 +364,11 @@ class Observed:
     saturation: tuple[Saturation, ...]
     not_usable: dict[str, str]  # runtime → why
     beside: tuple[Beside, ...] = ()  # what the same files gave elsewhere
+    cannot_run: tuple[CannotRun, ...] = ()
 
     @property
     def summary(self) -> str:
         """Say where, and how many ways."""
-        return f"{len(self.answers)} ways of running, {self.place.text}"
+        failed = f", {len(self.cannot_run)} that cannot run" if self.cannot_run else ""
+        ways = {each.way for each in self.answers} or {each.way for each in self.measurements}
+        return f"{len(ways)} ways of running{failed}, {self.place.text}"

@@ -22,6 +22,9 @@ class There:
     instructions: float | None = None  # of one inference
     latency_ms: Interval | None = None  # estimated; None where nothing is known of such a processor
     basis: str = ""  # of the interval, or why there is none
+    peak_memory_bytes: int | None = None  # in a machine with the target's memory; None: it was not booted, or no room
+    machine: str = ""  # which one that is, or why there is none
+    does_not_fit: str = ""  # what the machine says of a file that it does not run
 
 
 @dataclass(frozen=True, kw_only=True)

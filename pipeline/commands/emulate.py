@@ -15,7 +15,7 @@ def emulate_(*, targets: tuple[str, ...]) -> None:
     """Set up what `--emulate` needs of each of TARGETS, once, and say which runtimes run there.
 
     Packages come through this machine's apt, wheels through pip; nothing is installed here, and no root is needed. It
-    needs QEMU's user mode: apt install qemu-user.
+    needs QEMU's user mode: apt install qemu-user; and for peak memory its whole machines: apt install qemu-system-arm.
     """
     from pipeline import catalog
     from pipeline.console import results_alone

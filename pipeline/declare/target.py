@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.declare.words import Precision, RuntimeName, SizeBytes, Spec
+
+_64_BIT = frozenset({"aarch64", "x86_64"})
+# what the package index holds wheels for: architectures, and the last Python
+_WHEELS: Mapping[RuntimeName, tuple[frozenset[str], tuple[int, int]]] = {
+    "onnxruntime": (_64_BIT, (3, 99)),
+    "litert": (_64_BIT, (3, 99)),
+    "tflite-runtime": (_64_BIT | {"armv7l"}, (3, 11)),
+}
 
 
 class CpuSpec(Spec):
@@ -48,12 +58,33 @@ class TargetProfile(Spec):
     memory: MemorySpec
     os: str
     python: str
-    runtime: RuntimeName | Literal["auto"] = "auto"  # "auto": onnxruntime or litert, whichever is faster
+    runtime: RuntimeName | Literal["auto"] = "auto"  # "auto": the fastest of those that exist there
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # "auto": 1 … cores, the fastest
     precision: Precision = "int8"  # what to ship when it passes; fp32 otherwise
     weight_bits: Literal[7, 8] = 8  # 7 where 8-bit weights saturate: x86 AVX2 without VNNI
     limits: TargetLimits = TargetLimits()
     sources: tuple[str, ...] = ()  # where the figures come from
+
+    @model_validator(mode="after")
+    def _has_its_runtime(self) -> TargetProfile:
+        missing = f"no wheel for {self.cpu.architecture} and Python {self.python}"
+        if not self.runtimes:
+            raise ValueError(f'no runtime can be installed there: there is {missing}; Python 3.11 has "tflite-runtime"')
+        if self.runtime != "auto" and self.runtime not in self.runtimes:
+            others = " or ".join(f'"{each}"' for each in (*self.runtimes, "auto"))
+            raise ValueError(f'runtime = "{self.runtime}" cannot be installed there: it has {missing}; say {others}')
+        return self
+
+    @property
+    def runtimes(self) -> tuple[RuntimeName, ...]:
+        """Return the runtimes that have a wheel for this processor and Python."""
+        found = re.fullmatch(r"(\d+)\.(\d+).*", self.python)
+        python = (int(found[1]), int(found[2])) if found else (3, 0)
+        return tuple(
+            name
+            for name, (architectures, last) in _WHEELS.items()
+            if self.cpu.architecture in architectures and python <= last
+        )
 
     @property
     def judged_threads(self) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "report",
     "spread",
     "train",
+    "weigh",
 ]
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pipeline.stages.spread import spread
     from pipeline.stages.threads import choose_threads
     from pipeline.stages.train import train
+    from pipeline.stages.weigh import weigh
 else:
     bring = deferred("pipeline.stages.bring", "bring")
     describe = deferred("pipeline.stages.describe", "describe")
@@ -61,6 +63,7 @@ else:
     emulate = deferred("pipeline.stages.emulate", "emulate")
     estimate = deferred("pipeline.stages.estimate", "estimate")
     observe = deferred("pipeline.stages.observe", "observe")
+    weigh = deferred("pipeline.stages.weigh", "weigh")
     judge = deferred("pipeline.stages.judge", "judge")
     spread = deferred("pipeline.stages.spread", "spread")
     report = deferred("pipeline.stages.report", "report")

@@ -11,13 +11,14 @@ from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.artifacts.training import Checkpoint, Quantized
 from pipeline.declare.target import TargetProfile
+from pipeline.declare.words import RuntimeName
 from pipeline.errors import EmulationError
 from pipeline.estimating.table import own_version
 from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import bring, emulate, estimate, judge, observe, predict, spread
+from pipeline.flow.stages import bring, emulate, estimate, judge, observe, predict, spread, weigh
 from pipeline.host import is_this_machine, usable_cores
-from pipeline.instruments import brought, counted, emulated
+from pipeline.instruments import brought, counted, emulated, weighed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,9 @@ def validate(job: Job, network: Network) -> Validated:
         if is_this_machine(target):
             continue
         found = there.setdefault(target.name, [])
-        for what, find in (("emulated", _emulate), ("estimated", _estimate)):
+        for what, find in _INSTRUMENTS.items():
+            if find is _weigh and target.cpu.architecture != "aarch64":
+                continue
             try:
                 found.append(find(job, network, target, observed, predicted))
             except EmulationError as error:  # the rest stands without it
@@ -102,10 +105,7 @@ def _estimate(
         f"estimate-{target.name}",
         estimate,
         data=job.asked.data,
-        files=(
-            *_unpruned_files(job, network),
-            *(each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits)),
-        ),
+        files=(*_unpruned_files(job, network), *_files_that_may_ship(network, target)),
         target=_machine_of(target),
         place=counted.place(target),
         runtimes=runtimes_here() | _own_times(),
@@ -135,6 +135,42 @@ def _bring(job: Job, network: Network, target: TargetProfile, hints: list[str]) 
             target=_machine_of(target),
             place=brought.place(found, target),
         )
+
+
+def _weigh(
+    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
+) -> Observed:
+    """Let the files be run in a machine with the target's memory.  Raises EmulationError where none can be had."""
+    del here, predicted
+    return job.run.step(
+        f"weigh-{target.name}",
+        weigh,
+        data=job.asked.data,
+        files=_files_that_may_ship(network, target),
+        target=_machine_of(target),
+        place=weighed.place(target),
+        programs=_programs_of(target),
+        threads=target.judged_threads,
+        budget_s=job.asked.emulation_s or 0.0,
+        runtimes=runtimes_here(),
+    )
+
+
+# what became of a target that was asked in this way
+_INSTRUMENTS = {"emulated": _emulate, "estimated": _estimate, "booted": _weigh}
+
+
+def _programs_of(target: TargetProfile) -> tuple[RuntimeName, ...]:
+    """Return the runtime of each format that runs a target's files where all are usable."""
+    if target.runtime != "auto":
+        return (target.runtime,)
+    there = [[each for each in some if each in target.runtimes] for some in RUNTIME_OF_FORMAT.values()]
+    return tuple(some[0] for some in there if some)
+
+
+def _files_that_may_ship(network: Network, target: TargetProfile) -> tuple[Exported, ...]:
+    """Return the float files and those of the target's width."""
+    return tuple(each for each in _files_for(network, target) if each.variant.weight_bits in (32, target.weight_bits))
 
 
 def _files_for(network: Network, target: TargetProfile) -> tuple[Exported, ...]:

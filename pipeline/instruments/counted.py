@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.artifacts.evidence import Measurement, Place, Quantity
+from pipeline.artifacts.evidence import CannotRun, Measurement, Place, Quantity
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
 from pipeline.estimating.predicted import fit_of, predicted
 from pipeline.instruments.here import FileWay
+from pipeline.instruments.passing import noted
 from pipeline.onboard.arrays import Arrays
 from pipeline.onboard.stepping import first_step
 from pipeline.progress import Progress
@@ -28,18 +29,29 @@ def place(target: TargetProfile) -> Place:
 
 
 def estimated(
-    ways: Sequence[FileWay], sample: Arrays, system: System, target: TargetProfile, progress: Progress
+    ways: Sequence[FileWay],
+    sample: Arrays,
+    system: System,
+    target: TargetProfile,
+    *,
+    progress: Progress,
+    cannot_run: list[CannotRun],
 ) -> Iterator[Measurement]:
     """Count one inference of every way on one raw sample (1, …), and estimate its time.
 
-    Raises EmulationError where the emulator counts nothing, and ModelError where a file cannot be run.
+    ``cannot_run``: takes down which ways fail.  Raises EmulationError where the emulator counts nothing.
     """
     own = place(target)
     progress.start("counting instructions", len(ways))
     with Counting(system) as counting:
         for each in ways:
             inputs = first_step(each.prepared(sample), each.file.signature)
-            counts = counting.count(each.path, each.runtime, inputs, signature=each.file.signature)
+            counts = None
+            with noted(each, cannot_run):
+                counts = counting.count(each.path, each.runtime, inputs, signature=each.file.signature)
+            progress.advance()
+            if counts is None:
+                continue
             total = counts["total"]
             yield Measurement(
                 quantity="instructions", way=each.way, threads=1, place=own, value=total, low=total, high=total
@@ -52,4 +64,3 @@ def estimated(
                     quantity=quantity, way=each.way, threads=1, place=own,
                     value=ms.value, low=ms.low, high=ms.high, basis=basis,
                 )  # fmt: skip
-            progress.advance()

@@ -5,19 +5,20 @@ Shapes: N test samples, n of them drawn.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from pipeline.artifacts.evidence import Answered, Beside, Observed, Place
+from pipeline.artifacts.evidence import Answered, Beside, CannotRun, Observed, Place
 from pipeline.artifacts.files import Exported
 from pipeline.data.source import Source
 from pipeline.declare.target import TargetProfile
 from pipeline.instruments.answers import apart, load_answers
 from pipeline.instruments.here import FileWay, ways_of
-from pipeline.instruments.passing import Bench, Chosen, part_of
+from pipeline.instruments.passing import Bench, Chosen, noted, part_of
 from pipeline.instruments.taps import first_difference
 from pipeline.onboard.arrays import Arrays, Predict, length
 from pipeline.onboard.stepping import stepping
@@ -41,19 +42,22 @@ def ways_there(files: Sequence[Exported], system: System, store: Store) -> tuple
     return there, not_usable | {str(runtime): why for runtime, why in system.not_usable.items()}
 
 
-def drawn(bench: Bench, ways: Sequence[FileWay], *, budget_s: float, seed: int) -> Chosen:
-    """Return which samples can be run in about so much time, (n,) in order; None: all of them.
+def drawn(
+    bench: Bench, ways: Sequence[FileWay], *, budget_s: float, seed: int, cannot_run: list[CannotRun]
+) -> tuple[Chosen, tuple[FileWay, ...]]:
+    """Return which samples can be run in about so much time, (n,) in order (None: all of them), and the ways that run.
 
-    Raises ModelError where a file cannot be run.
+    ``cannot_run``: takes down the others.
     """
     some = tried(bench.test)
     started, each_s = time.monotonic(), 0.0
     for way in ways:
-        session = way.open(threads=1, exact=True)
-        each_s += seconds_each(stepping(session.run, way.file.signature), way.prepared(some))
-        session.close()
+        with noted(way, cannot_run), contextlib.closing(way.open(threads=1, exact=True)) as session:
+            each_s += seconds_each(stepping(session.run, way.file.signature), way.prepared(some))
     left_s = budget_s - 2 * (time.monotonic() - started)  # the sessions are opened again
-    return affordable(len(bench.test), each_s=each_s, left_s=left_s, seed=seed)
+    failed = {each.way for each in cannot_run}
+    runs = tuple(way for way in ways if way.way not in failed)
+    return affordable(len(bench.test), each_s=each_s, left_s=left_s, seed=seed), runs
 
 
 def tried(source: Source) -> Arrays:
@@ -79,10 +83,11 @@ def beside(bench: Bench, ways: Sequence[FileWay], answered: Sequence[Answered], 
     """Compare what every way answered there with what it answered here, on the same samples."""
     store = bench.work.store
     known = {each.way: each for each in here.answers}
-    for way, there in zip(ways, answered, strict=True):
+    by_name = {way.way: way for way in ways}
+    for there in answered:
         if there.way not in known:
             continue
-        own = known[there.way]
+        own, way = known[there.way], by_name[there.way]
         found = apart(
             load_answers(there, store), part_of(load_answers(own, store), bench.chosen), {**own.steps, **there.steps}
         )

@@ -5,19 +5,23 @@ Shapes: N test samples, n of them chosen.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.evidence import Agreement, Answered, Answers, Compared, Place, Predicted
+from pipeline.artifacts.evidence import Agreement, Answered, Answers, CannotRun, Compared, Place, Predicted
 from pipeline.artifacts.files import Way
 from pipeline.data.source import Source, Subset
+from pipeline.declare.words import RuntimeName
+from pipeline.errors import ModelError
 from pipeline.instruments.answers import agreement, keep, load_answers
 from pipeline.instruments.here import FileWay
 from pipeline.onboard.stepping import stepping
 from pipeline.runs.run import Work
+from pipeline.runtimes import version
 from pipeline.tasks import Task
 
 Chosen = NDArray[np.int64] | None  # (n,) of the test split; None: all
@@ -55,10 +59,30 @@ def part_of(answers: Answers, chosen: Chosen) -> Answers:
     )
 
 
-def over_the_test_split(bench: Bench, ways: Sequence[FileWay]) -> tuple[tuple[Answered, ...], tuple[Compared, ...]]:
+def how_it_failed(runtime: RuntimeName, said: str) -> str:
+    """Say it with the runtime's version, which a process that dies at once does not tell: it is the one of here."""
+    label = f"{runtime} {version(runtime)}"
+    return said if label in said else f"{label} {said.removeprefix(runtime).strip()}"
+
+
+@contextlib.contextmanager
+def noted(way: FileWay, cannot_run: list[CannotRun] | None) -> Iterator[None]:
+    """Take down that a way fails, by which signal and in which version, and go on; raise ModelError without a list."""
+    try:
+        yield
+    except ModelError as error:
+        if cannot_run is None:
+            raise
+        cannot_run.append(CannotRun(way=way.way, said=how_it_failed(way.runtime, error.what)))
+
+
+def over_the_test_split(
+    bench: Bench, ways: Sequence[FileWay], *, cannot_run: list[CannotRun] | None = None
+) -> tuple[tuple[Answered, ...], tuple[Compared, ...]]:
     """Let every way answer, keep what it gave, and compare it with the float reference.
 
     Where there is a network before pruning, what came of it is compared with that too, in the same runtime.
+    ``cannot_run``: takes down which ways fail.  Raises ModelError at the first one where there is no such list.
     """
     floats = {
         each.answered.way.variant.unpruned: each
@@ -70,23 +94,22 @@ def over_the_test_split(bench: Bench, ways: Sequence[FileWay]) -> tuple[tuple[An
     bench.work.progress.start("test split", len(ways))
     answered, comparisons = [], []
     for each in ways:
-        session = each.open(threads=1, exact=True)
-        chosen = floats[each.way.variant.unpruned].chosen
-        predict = stepping(session.run, each.file.signature)
-        answers = bench.task.answer(predict, bench.test, each.prepared, chosen=chosen)
-        kept = keep(
-            answers,
-            way=each.way,
-            version=session.version,
-            place=bench.place,
-            interval=bench.task.interval(answers, bench.test),
-            steps=dict(session.steps),
-            store=bench.work.store,
-        )
-        session.close()
-        answered.append(kept)
-        if not each.way.variant.unpruned:
-            comparisons.append(_compared(bench, reference.answered.way, expected, each.way, answers))
+        with noted(each, cannot_run), contextlib.closing(each.open(threads=1, exact=True)) as session:
+            chosen = floats[each.way.variant.unpruned].chosen
+            predict = stepping(session.run, each.file.signature)
+            answers = bench.task.answer(predict, bench.test, each.prepared, chosen=chosen)
+            kept = keep(
+                answers,
+                way=each.way,
+                version=session.version,
+                place=bench.place,
+                interval=bench.task.interval(answers, bench.test),
+                steps=dict(session.steps),
+                store=bench.work.store,
+            )
+            answered.append(kept)
+            if not each.way.variant.unpruned:
+                comparisons.append(_compared(bench, reference.answered.way, expected, each.way, answers))
         bench.work.progress.advance()
     return tuple(answered), (*comparisons, *_against_unpruned(bench, answered))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.artifacts.evidence import (
     Answered,
+    CannotRun,
     Compared,
     Comparison,
     How,
@@ -65,6 +66,7 @@ class Case:
     baselines: Mapping[str, float] = field(default_factory=dict)  # what is reached without looking at the inputs
     faster: TimeRatio | None = None  # another way that surely takes less time than the preferred one
     cannot_run: str = ""  # why no file of the target's format could be run at all
+    failed: tuple[CannotRun, ...] = ()  # files that the target itself, or what stands for it, does not run
 
     def metric_of(self, name: str) -> Metric:
         """Return one of the task's metrics; of one that it does not measure, much is taken to be good."""

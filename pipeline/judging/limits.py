@@ -10,6 +10,7 @@ from pipeline.artifacts.files import Variant
 from pipeline.artifacts.outcome import Bound, Check
 from pipeline.declare.recipe import MetricLimits
 from pipeline.declare.target import TargetProfile
+from pipeline.declare.words import Precision
 from pipeline.judging.case import Candidate, Case
 
 # A file must do what was trained.  Runtimes may round a last bit the other way, which turns an input whose two best
@@ -18,6 +19,7 @@ SAME_DECISION_MIN = 0.995
 SAME_DECISION = "same decision as trained"
 SAME_AS_FLOAT = "same decision as float"
 OVERFLOW = "layers that can overflow 16 bits"
+FAILS = "failures there"
 
 
 def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
@@ -28,6 +30,18 @@ def checks_of(candidate: Candidate, case: Case) -> tuple[Check, ...]:
         *(_int8_checks(candidate, case) if candidate.precision == "int8" else ()),
         *_cost_checks(candidate, case),
     )
+
+
+def failures_of(case: Case, precision: Precision) -> tuple[Check, ...]:
+    """Miss a limit for the files of a precision that the target does not run, in any of its runtimes."""
+    failed = {each.way.variant: each for each in case.failed if each.way.variant.precision == precision}
+    runs = case.int8 if precision == "int8" else case.fp32
+    return () if runs else tuple(failure(variant) for variant in failed)
+
+
+def failure(variant: Variant) -> Check:
+    """Miss a limit, as a file does that the target does not run."""
+    return _check(variant, FAILS, exactly(1), limit=0, unit="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Metric
+from pipeline.artifacts.evidence import CannotRun, Metric
 from pipeline.artifacts.files import Way
 from pipeline.artifacts.outcome import Check, State, Verdict
+from pipeline.declare.words import Precision
 from pipeline.judging.case import Candidate, Case
-from pipeline.judging.limits import checks_of
+from pipeline.judging.limits import checks_of, failures_of
 from pipeline.judging.speed import TimeRatio
 
 
@@ -46,8 +47,9 @@ def decide(case: Case) -> Verdict:
 
 
 def _verdict(case: Case, ship: Way | None, looked_at: list[_Tried], why: str) -> Verdict:
+    checks = [*failures_of(case, case.target.precision), *(check for each in looked_at for check in each.checks)]
     # the float file's metric is a check of both files
-    unique = {(check.quantity, check.variant, check.unit): check for each in looked_at for check in each.checks}
+    unique = {(check.quantity, check.variant, check.unit): check for check in checks}
     return Verdict(target=case.target.name, checks=tuple(unique.values()), ship=ship, why=why)
 
 
@@ -97,13 +99,22 @@ def _why_not_preferred(chosen: _Tried, tried: list[_Tried], case: Case) -> str:
         place = f", {case.int8_time.place.text}" if case.int8_time else ""
         return f"not {preferred}, which is slower there ({_times(case.int8_time)}{place}); "
     if chosen.candidate.precision != case.target.precision:
-        return f"there is no {case.target.precision} file; "
+        failed = "; ".join(failures(case.failed, case.target.precision))
+        return f"not {failed}; " if failed else f"there is no {case.target.precision} file; "
     return ""
+
+
+def failures(failed: Iterable[CannotRun], precision: Precision | None = None) -> Iterator[str]:
+    """Say what the target does not run, and how it shows: ``onnx-int8: onnxruntime 1.32.0 was ended by SIGILL``."""
+    for each in failed:
+        if precision in (None, each.way.variant.precision):
+            yield f"{each.way.variant.key}: {each.said}"
 
 
 def _why_none(tried: list[_Tried], case: Case) -> str:
     if not tried:
-        return f"not fit: {case.cannot_run or 'there is no file for this target'}"
+        reasons = ("; ".join(failures(case.failed)), case.cannot_run, "there is no file for this target")
+        return f"not fit: {next(filter(None, reasons))}"
     missed: dict[tuple[str, str, float], dict[str, Check]] = {}
     for check in (check for each in tried for check in each.missed):
         missed.setdefault((check.quantity, check.bound, check.limit), {})[check.variant.precision] = check

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.artifacts.training import Checkpoint, Quantized
-from pipeline.judging.limits import OVERFLOW, SAME_AS_FLOAT, SAME_DECISION
+from pipeline.judging.limits import FAILS, OVERFLOW, SAME_AS_FLOAT, SAME_DECISION
 from pipeline.report import words
 from pipeline.report.rows import worst_layers
 
@@ -31,6 +31,8 @@ def _lines(outcome: Outcome, target: Judged, unmet: list[Check]) -> Iterator[str
             yield "a smaller file: take channels away with prune.amount, or give the network fewer in [network.options]"
         elif check.quantity == "latency p95":
             yield 'less time: prune.amount with prune.of = "latency", or another runtime in the target\'s profile'
+        elif check.quantity == FAILS:
+            yield "a file that runs there: a network that takes less memory, or another runtime in the target's profile"
         elif check.quantity == OVERFLOW:
             yield "weight_bits = 7 in the target's profile: no sum of two products overflows 16 bits then"
     for check in unmet:

@@ -96,7 +96,7 @@ def observed_for(outcome: Outcome, target: Judged) -> tuple[Observed, ...]:
 def emulated_of(outcome: Outcome, target: Judged) -> Observed | None:
     """Return what the target's own processor answered, emulated; None where nobody asked it."""
     found = (each for each in outcome.observed if each.place.profile == target.target)
-    return next((each for each in found if each.place.how == "emulated"), None)
+    return next((each for each in found if each.place.how == "emulated" and each.answers), None)
 
 
 def comparison_of(outcome: Outcome, target: Judged) -> Compared | None:

@@ -191,8 +191,11 @@ def not_measured(outcome: Outcome, target: Judged) -> tuple[str, ...]:
 
 
 def left_out(outcome: Outcome, target: Judged) -> tuple[tuple[str, str], ...]:
-    """Return the runtimes that could not be used, and why."""
-    return tuple({name: why for one in observed_for(outcome, target) for name, why in one.not_usable.items()}.items())
+    """Return the runtimes that could not be used, and the files that the target itself does not run, and why."""
+    seen = observed_for(outcome, target)
+    why = {name: why for one in seen for name, why in one.not_usable.items()}
+    there = (each for one in seen if one.place.profile == target.target for each in one.cannot_run)
+    return tuple((why | {f"{each.way.key} on {target.target}": each.said for each in there}).items())
 
 
 def coverage(nodes: tuple[ExecutedOp, ...]) -> str:

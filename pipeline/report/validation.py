@@ -55,6 +55,13 @@ def _there(metric: Metric, there: There) -> Iterator[str]:
         yield f"{'latency there':<16}{words.milliseconds(ms.value)} ms ({between}, {rests})"
     elif there.basis:
         yield f"{'latency there':<16}not estimated: {there.basis}"
+    if there.does_not_fit:
+        yield f"{'memory there':<16}{there.does_not_fit}"
+    elif there.peak_memory_bytes is not None:
+        size = words.size(there.peak_memory_bytes)
+        yield f"{'memory there':<16}{size} more than the runtime alone, on {there.machine}"
+    elif there.machine:
+        yield f"{'memory there':<16}not known: {there.machine}"
 
 
 def _on_target(found: OnTarget, there: There | None) -> Iterator[str]:

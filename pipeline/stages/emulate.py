@@ -5,7 +5,7 @@ Shapes: N test samples.
 
 from __future__ import annotations
 
-from pipeline.artifacts.evidence import Observed, Place, Predicted
+from pipeline.artifacts.evidence import CannotRun, Observed, Place, Predicted
 from pipeline.artifacts.files import Exported
 from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.data.load import load
@@ -47,8 +47,10 @@ def emulate(
     ways, not_usable = emulated.ways_there(files, system, work.store)
     bench = Bench(work=work, task=named(data.card.task), test=held(load(data).test), references=references, place=place)
     with reusing_children():
-        bench = bench.over(emulated.drawn(bench, ways, budget_s=budget_s, seed=seed))
-        answered, comparisons = over_the_test_split(bench, ways)
+        cannot_run = list[CannotRun]()
+        chosen, ways = emulated.drawn(bench, ways, budget_s=budget_s, seed=seed, cannot_run=cannot_run)
+        bench = bench.over(chosen)
+        answered, comparisons = over_the_test_split(bench, ways, cannot_run=cannot_run)
         return Observed(
             place=place,
             metric=bench.task.METRIC,
@@ -61,4 +63,5 @@ def emulate(
             saturation=(),
             not_usable=not_usable,
             beside=tuple(emulated.beside(bench, ways, answered, here)),
+            cannot_run=tuple(cannot_run),
         )

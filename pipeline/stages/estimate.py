@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.artifacts.evidence import Observed, Place
+from pipeline.artifacts.evidence import CannotRun, Observed, Place
 from pipeline.artifacts.files import Exported
 from pipeline.artifacts.networks import DataRef
 from pipeline.data.load import load
@@ -33,6 +33,7 @@ def estimate(
     del runtimes
     system = system_for(target)
     ways, not_usable = emulated.ways_there(files, system, work.store)
+    cannot_run = list[CannotRun]()
     sample = load(data).test.read(np.arange(1)).inputs
     return Observed(
         place=place,
@@ -40,9 +41,12 @@ def estimate(
         answers=(),
         comparisons=(),
         agreements=(),
-        measurements=tuple(counted.estimated(ways, sample, system, target, work.progress)),
+        measurements=tuple(
+            counted.estimated(ways, sample, system, target, progress=work.progress, cannot_run=cannot_run)
+        ),
         timings=(),
         executed=(),
         saturation=(),
         not_usable=not_usable,
+        cannot_run=tuple(cannot_run),
     )

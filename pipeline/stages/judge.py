@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.artifacts.evidence import Answered, Compared, Measurement, Observed, Predicted
+from pipeline.artifacts.evidence import Answered, CannotRun, Compared, Measurement, Observed, Predicted
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, ExportSet, Variant, Way
 from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
@@ -13,7 +13,7 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision, RuntimeName
 from pipeline.judging.case import Candidate, Case, estimated_memory, standing_for
 from pipeline.judging.speed import TimeRatio, Times
-from pipeline.judging.verdict import decide
+from pipeline.judging.verdict import decide, failures
 from pipeline.runs.run import Work, stage
 
 
@@ -34,12 +34,23 @@ class _Bench:
 
     @property
     def answers(self) -> dict[Way, Answered]:
-        """Each way once."""
+        """Each way once, but for those that the target does not run."""
         found: dict[Way, Answered] = {}
+        failed = {each.way for each in self.failed}
         for each in (answered for one in self.observed for answered in one.answers):
-            if each.way.variant in self.files:
+            if each.way.variant in self.files and each.way not in failed:
                 found.setdefault(each.way, each)
         return found
+
+    @property
+    def failed(self) -> tuple[CannotRun, ...]:
+        """Return what the target, or what stands for it, does not run in the competing runtimes, each way once."""
+        found: dict[Way, CannotRun] = {}
+        there = (one for one in self.observed if one.place.profile == self.target.name)
+        for each in (each for one in there if one.place.how != "estimated" for each in one.cannot_run):
+            if each.way.program in self.programs and each.way.variant in self.files:
+                found.setdefault(each.way, each)
+        return tuple(found.values())
 
 
 @stage(version=1)
@@ -70,10 +81,11 @@ def judge(
 
 
 def _competing(target: TargetProfile) -> tuple[tuple[RuntimeName, ...], ...]:
-    """Return the runtimes of each format that may ship, the target's own or the newest first."""
+    """Return the runtimes of each format that may ship, its own or the newest first, as far as they exist there."""
+    there = [tuple(each for each in some if each in target.runtimes) for some in RUNTIME_OF_FORMAT.values()]
     if target.runtime == "auto":
-        return tuple(RUNTIME_OF_FORMAT.values())
-    programs = next(each for each in RUNTIME_OF_FORMAT.values() if target.runtime in each)
+        return tuple(programs for programs in there if programs)
+    programs = next(each for each in there if target.runtime in each)
     return (tuple(sorted(programs, key=lambda program: program != target.runtime)),)
 
 
@@ -112,6 +124,8 @@ def _beside_others(chosen: _Bench, contest: Sequence[tuple[_Bench, Judged]]) -> 
             yield f"{lead.way.program} takes {_time(lead)} as {lead.than.program} ({lead.place.text})"
         elif (lead := _lead(bench, chosen)) is not None:
             yield f"not {lead.way.key}, which takes {_time(lead)} as that ({lead.place.text}): {judged.verdict.why}"
+        elif _candidate(bench, bench.target.precision) is None:
+            yield from (f"not {each}" for each in failures(bench.failed, bench.target.precision))
 
 
 def _time(lead: TimeRatio) -> str:
@@ -137,6 +151,7 @@ def _judged(bench: _Bench, limits: RecipeLimits, predicted: Sequence[Predicted])
             saturating_layers=_saturating(bench, int8),
             int8_time=bench.times.ratio(int8.way, fp32.way) if int8 and fp32 else None,
             cannot_run=_cannot_run(bench),
+            failed=bench.failed,
         )
     )
     return Judged(

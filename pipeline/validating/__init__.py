@@ -12,15 +12,16 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline import catalog
-from pipeline.artifacts.evidence import Answers
+from pipeline.artifacts.evidence import Answers, Interval
 from pipeline.artifacts.files import Variant
 from pipeline.artifacts.validation import FileFacts, OnTarget, There
 from pipeline.declare.target import TargetProfile
-from pipeline.errors import EmulationError
+from pipeline.errors import EmulationError, ModelError
 from pipeline.host import is_this_machine, machine_name
+from pipeline.instruments.passing import how_it_failed
 from pipeline.judging.case import memory_elsewhere
 from pipeline.judging.latency import ROUNDS, quantile
-from pipeline.judging.limits import Costs, exactly, file_checks
+from pipeline.judging.limits import Costs, exactly, failure, file_checks
 from pipeline.onboard.arrays import Signature
 from pipeline.onboard.session import Timer
 from pipeline.onboard.stepping import first_step
@@ -38,13 +39,13 @@ _SESSIONS, _BUDGET_S = 12, 2.0  # of each file
 
 def validate(question: Question) -> FileFacts:
     """Judge a file on samples.  Raises ConfigError, DataError, ModelError as its parts do."""
-    opened = open_file(question.model, question)
+    target = catalog.load_target(question.target) if question.target else None
+    opened = open_file(question.model, question, target)
     beside = open_file(question.beside, question) if question.beside else None
     asked = ask(question, opened, beside)
     for each in (opened, beside):
         if each is not None:
             check_ends(each, asked)
-    target = catalog.load_target(question.target) if question.target else None
     measured = on_target(question, opened, target)
     answers = asked.task.answer(opened.predict(asked.carried), asked.source, asked.prepared)
     comparison = None
@@ -62,11 +63,14 @@ def validate(question: Question) -> FileFacts:
         format="onnx" if opened.path.suffix.lower() == ".onnx" else "tflite", precision="int8" if integers else "fp32"
     )
     here = target is not None and is_this_machine(target)
-    elsewhere, hints = (None, ()) if target is None or here else _there(question, opened, asked, answers, target)
+    elsewhere, hints, fails = None, tuple[str, ...](), False
+    if target is not None and not here and question.emulate:
+        elsewhere, hints, fails = _there(question, opened, asked, answers, target)
+    fails = fails or bool(elsewhere and elsewhere.does_not_fit)
     costs = Costs(
         size_bytes=size,
         latency_p95_ms=p95 if here else elsewhere.latency_ms if elsewhere else None,
-        peak_memory_bytes=None if peak is None else exactly(peak) if here else memory_elsewhere(peak),
+        peak_memory_bytes=_memory(peak, elsewhere, here=here),
     )
     if measured is not None:
         costs = _as_measured(costs, measured)
@@ -87,7 +91,10 @@ def validate(question: Question) -> FileFacts:
         comparison=comparison,
         times_as_long=p50.value / quantile(times[1], 0.5).value if beside else None,
         peak_memory_bytes=peak,
-        checks=() if target is None else file_checks(target, variant, metric, comparison, costs),
+        checks=(
+            *([failure(variant)] if fails else []),
+            *(() if target is None else file_checks(target, variant, metric, comparison, costs)),
+        ),
         there=elsewhere,
         on_target=measured,
         hints=hints,
@@ -100,16 +107,27 @@ def _as_measured(costs: Costs, found: OnTarget) -> Costs:
     return replace(costs, latency_p95_ms=found.latency_p95_ms, peak_memory_bytes=peak)
 
 
+def _memory(peak: int | None, elsewhere: There | None, *, here: bool) -> Interval | None:
+    """Return the peak memory on the target: as its machine, emulated, found it, or else from what it is here."""
+    if elsewhere is not None and elsewhere.peak_memory_bytes is not None:
+        return exactly(elsewhere.peak_memory_bytes)
+    return None if peak is None else exactly(peak) if here else memory_elsewhere(peak)
+
+
 def _there(
     question: Question, opened: Opened, asked: Asked, answers: Answers, target: TargetProfile
-) -> tuple[There | None, tuple[str, ...]]:
-    """Ask the target's own processor where that is wanted; say why not where it cannot be had: the rest stands."""
-    if not question.emulate:
-        return None, ()
+) -> tuple[There | None, tuple[str, ...], bool]:
+    """Ask the target's own processor; say why not where it cannot be had, and whether the file fails there."""
     try:
-        return there(opened, asked, answers, target, budget_s=60 * question.budget_minutes), ()
+        return there(opened, asked, answers, target, budget_s=60 * question.budget_minutes), (), False
     except EmulationError as error:
-        return None, (f"{target.name} was not emulated: {' '.join(str(error).split())}",)
+        return None, (f"{target.name} was not emulated: {' '.join(str(error).split())}",), False
+    except ModelError as error:
+        return (
+            None,
+            (f"{target.name}, emulated, does not run the file: {how_it_failed(opened.runtime, error.what)}",),
+            True,
+        )
 
 
 def _times(files: list[Opened], asked: Asked) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:

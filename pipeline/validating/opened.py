@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT
 from pipeline.declare.card import outside_name
+from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.onboard.arrays import Arrays, Predict, Signature, TensorSpec, chosen, concatenated, length
@@ -88,18 +89,25 @@ def _same(together: Arrays, alone: Arrays) -> bool:
     return all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(np.abs(b).max(initial=0.0))) for a, b in pairs)
 
 
-def open_file(path: Path, question: Question) -> Opened:
-    """Open a file in the runtime that is asked for, or in the first that can.  Raises ConfigError and ModelError."""
+def open_file(path: Path, question: Question, target: TargetProfile | None = None) -> Opened:
+    """Open a file in the runtime that is asked for, or in the first that can, of those that exist for a target.
+
+    Raises ConfigError and ModelError.
+    """
     kind = path.suffix.lower().removeprefix(".")
     runtimes = [runtime for key, some in RUNTIME_OF_FORMAT.items() if key == kind for runtime in some]
     if not path.is_file():
         raise ConfigError("there is no such file", where=str(path))
     if not runtimes:
         raise ConfigError(f"'{path}' is no .onnx or .tflite file", where="validate", remedy="name a model file")
-    usable = [each for each in runtimes if not unavailable(each)]
+    there = [each for each in runtimes if target is None or each in target.runtimes]
+    if target is not None and not there:
+        what = f"{target.name} has no runtime for {path.name}: {' and '.join(runtimes)} cannot be installed there"
+        raise ConfigError(what, where="--target", remedy=f"it has {' and '.join(target.runtimes)}: give it such a file")
+    usable = [each for each in there if not unavailable(each)]
     wanted = [each for each in usable if question.runtime in ("", each)]
     if not wanted:
-        what = f"{question.runtime or ' and '.join(runtimes)} cannot run {path.name} here"
+        what = f"{question.runtime or ' and '.join(there)} cannot run {path.name} here"
         raise ConfigError(what, where="--runtime", remedy=f"usable: {', '.join(usable) or 'none'}")
     runtime, session = _first_that_opens(path, wanted)
     signature = session.signature

@@ -16,13 +16,14 @@ from pipeline.data.source import Subset
 from pipeline.declare.target import TargetProfile
 from pipeline.errors import EmulationError
 from pipeline.estimating.predicted import fit_of, predicted
-from pipeline.instruments import emulated
+from pipeline.instruments import emulated, weighed
 from pipeline.instruments.answers import apart
-from pipeline.instruments.passing import part_of
+from pipeline.instruments.passing import how_it_failed, part_of
 from pipeline.onboard.arrays import Signature
 from pipeline.onboard.stepping import first_step
 from pipeline.runtimes import open_session
 from pipeline.runtimes.emulation.counting import Counting
+from pipeline.runtimes.emulation.machine import Load, boot
 from pipeline.runtimes.emulation.system import System, system_for
 from pipeline.tasks import OUTPUT
 from pipeline.validating.asked import Asked
@@ -56,9 +57,13 @@ def there(opened: Opened, asked: Asked, here: Answers, target: TargetProfile, *,
         max_steps=far.max_steps,
     )
     try:
-        return _with_latency(found, opened, asked, system, target)
+        found = _with_latency(found, opened, asked, system, target)
     except EmulationError as error:  # the answers stand without it
-        return replace(found, basis=" ".join(str(error).split()))
+        found = replace(found, basis=" ".join(str(error).split()))
+    try:
+        return _with_memory(found, opened, system, target, budget_s=budget_s)
+    except EmulationError as error:
+        return replace(found, machine=" ".join(str(error).split()))
 
 
 def _steps(opened: Opened) -> dict[str, float]:
@@ -68,6 +73,17 @@ def _steps(opened: Opened) -> dict[str, float]:
         name = opened.outputs[0].name
         return {OUTPUT: steps[name]} if name in steps else {}
     return dict(steps)
+
+
+def _with_memory(found: There, opened: Opened, system: System, target: TargetProfile, *, budget_s: float) -> There:
+    """Add what one inference takes in a machine with the target's memory, or that the file does not fit."""
+    machine = weighed.place(target).name
+    load = Load(path=opened.path, runtime=opened.runtime)
+    weights = boot([load], system, target, threads=target.judged_threads, budget_s=budget_s)
+    with contextlib.closing(weights):
+        weight = next(weights)
+    said = how_it_failed(opened.runtime, weight.said) if weight.said else ""
+    return replace(found, peak_memory_bytes=weight.peak_bytes, machine=machine, does_not_fit=said)
 
 
 def _with_latency(found: There, opened: Opened, asked: Asked, system: System, target: TargetProfile) -> There:

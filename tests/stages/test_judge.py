@@ -13,6 +13,7 @@ from pipeline.artifacts.evidence import (
     Agreement,
     Answered,
     Beside,
+    CannotRun,
     Measurement,
     Observed,
     Place,
@@ -154,6 +155,63 @@ def test_the_targets_runtime_or_the_other_one_of_its_format() -> None:
     nothing = judged(profile, observed(programs=("onnxruntime",)))
     assert nothing.verdict.ship is None
     assert nothing.verdict.why == "not fit: litert cannot be used here (not installed)"
+
+
+def failed(*programs: Program) -> tuple[CannotRun, ...]:
+    """Return what a target says of all files in some runtimes."""
+    ways = [each.way for each in observed().answers if each.way.program in programs]
+    return tuple(CannotRun(way=way, said=f"{way.program} 1.0 was ended by SIGILL") for way in ways)
+
+
+def there(place: Place, *programs: Program) -> Observed:
+    """Return what an instrument observed that had no answers from some runtimes."""
+    without = observed(place, programs=[each for each in PROGRAMS if each not in programs])
+    return dataclasses.replace(without, cannot_run=failed(*programs), not_usable={}, timings=(), measurements=())
+
+
+PROGRAMS: tuple[Program, ...] = ("onnxruntime", "litert", "tflite-runtime")
+EMULATED = Place(how="emulated", name="cortex-a53 (QEMU 7.2)", profile="board")
+
+
+def test_a_file_that_dies_on_the_target_does_not_ship_and_another_does() -> None:
+    found = judged(target(runtime="auto"), observed(), there(EMULATED, "onnxruntime"))
+    assert found.verdict.ship == LITERT_INT8
+    assert "; not onnx-int8: onnxruntime 1.0 was ended by SIGILL" in found.verdict.why
+    assert found.verdict.state == "met"
+
+
+def test_a_target_on_which_everything_dies_gets_nothing_and_is_told_why() -> None:
+    found = judged(target(), observed(), there(EMULATED, "onnxruntime"))
+    assert found.verdict.ship is None
+    assert found.verdict.state == "missed"
+    assert found.verdict.why.startswith("not fit: onnx-fp32: onnxruntime 1.0 was ended by SIGILL; onnx-int8: onnx")
+    [check] = found.verdict.checks
+    assert (check.name, check.got, check.limit) == ("failures there (int8)", 1, 0)
+
+
+def test_the_other_precision_is_a_way_out_and_the_failure_a_missed_limit() -> None:
+    both = there(EMULATED, "onnxruntime")
+    int8 = tuple(each for each in both.cannot_run if each.way.variant == INT8_ONNX)
+    found = judged(target(), observed(), dataclasses.replace(both, cannot_run=int8))
+    assert found.verdict.ship == Way(variant=FLOAT_ONNX, program="onnxruntime")
+    assert found.verdict.why.startswith("not onnx-int8: onnxruntime 1.0 was ended by SIGILL; fp32 in onnxruntime")
+    assert found.verdict.state == "missed"
+
+
+def test_what_dies_elsewhere_or_while_it_is_counted_ships() -> None:
+    for place in (dataclasses.replace(EMULATED, profile="another"), dataclasses.replace(EMULATED, how="estimated")):
+        found = judged(target(), observed(), there(place, "onnxruntime"))
+        assert found.verdict.ship == ONNXRUNTIME_INT8
+        assert "SIGILL" not in found.verdict.why
+
+
+def test_only_runtimes_that_exist_for_the_target_compete() -> None:
+    cpu = target().cpu.model_copy(update={"architecture": "armv7l"})
+    profile = target(runtime="auto").model_copy(update={"cpu": cpu})
+    for seen in (observed(), observed(litert=0.1)):
+        assert judged(profile, seen).verdict.ship == Way(variant=TFLITE_INT8, program="tflite-runtime")
+    without = judged(profile, observed(programs=("onnxruntime", "litert")))
+    assert without.verdict.ship is None
 
 
 LITERT_INT8 = Way(variant=TFLITE_INT8, program="litert")

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from pipeline.errors import EmulationError
 
-PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1")
+_PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1")
+_MORE = {"armv7l": ("python3-numpy",)}  # of which the package index has no wheel
 _SUITES = {11: "bullseye", 12: "bookworm", 13: "trixie"}
 _GLIBC = {"bullseye": 31, "bookworm": 36, "trixie": 41}  # 2.31 …
 _ARCHITECTURES = {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "amd64"}
 _SOURCE = re.compile(r"^ *\d+ (\S+) ([a-z]+)(-\S+)?/main ", re.MULTILINE)
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KERNEL = "linux-image-cloud-arm64"
 _TIMEOUT_S = 300
 
 
@@ -41,6 +43,11 @@ def glibc_minor(suite: str) -> int:
     return _GLIBC[suite]
 
 
+def packages_of(architecture: str) -> tuple[str, ...]:
+    """Return the packages that Python and the runtimes need."""
+    return (*_PACKAGES, *_MORE.get(architecture, ()))
+
+
 def unpack_system(root: Path, scratch: Path, *, suite: str, architecture: str) -> None:
     """Put the packages that Python and the runtimes need into ``root``.
 
@@ -50,13 +57,33 @@ def unpack_system(root: Path, scratch: Path, *, suite: str, architecture: str) -
         raise EmulationError("apt-get and dpkg-deb are missing here", remedy="the set-up works on Debian and its kin")
     options = _private_apt(scratch, suite, _ARCHITECTURES[architecture])
     _run("apt-get", *options, "--quiet=2", "update")
-    _run("apt-get", *options, "--quiet=2", "--yes", "--download-only", "install", *PACKAGES)
+    _run("apt-get", *options, "--quiet=2", "--yes", "--download-only", "install", *packages_of(architecture))
     for folder in ("bin", "sbin", "lib"):  # one tree, as on the device
         (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
         (root / folder).symlink_to(Path("usr") / folder)
     for package in sorted((scratch / "cache" / "archives").glob("*.deb")):
         _unpack(package, root)
     _relative_links(root)
+    _choose_alternatives(root)
+
+
+def unpack_kernel(folder: Path, scratch: Path, *, suite: str) -> None:
+    """Put the ARM64 kernel for virtual machines, which needs no modules to start, into ``folder`` as ``vmlinuz``.
+
+    ``scratch``: for apt's own files.  Raises EmulationError in words.
+    """
+    options = _private_apt(scratch, suite, _ARCHITECTURES["aarch64"])
+    _run("apt-get", *options, "--quiet=2", "update")
+    found = re.search(r"Depends: (linux-image-\S+)", _run("apt-cache", *options, "depends", KERNEL))
+    if found is None:
+        raise EmulationError(f"{suite} has no package {KERNEL}")
+    archives, unpacked = scratch / "cache" / "archives", scratch / "unpacked"
+    unpacked.mkdir()
+    _run("apt-get", *options, "--quiet=2", "download", found[1], folder=archives)
+    for package in archives.glob("linux-image-*.deb"):
+        _unpack(package, unpacked)
+    for image in unpacked.glob("boot/vmlinuz-*"):
+        image.rename(folder / "vmlinuz")
 
 
 def _private_apt(scratch: Path, suite: str, architecture: str) -> list[str]:
@@ -119,9 +146,18 @@ def _relative_links(root: Path) -> None:
                 path.symlink_to(os.path.relpath(inside, path.parent))
 
 
-def _run(*command: str) -> str:
+def _choose_alternatives(root: Path) -> None:
+    """Link the linear algebra that numpy asks for, as its packages do when they are installed."""
+    for kind in ("blas", "lapack"):
+        for library in root.glob(f"usr/lib/*/{kind}/lib{kind}.so.3"):
+            library.parent.with_name(library.name).symlink_to(library.relative_to(library.parents[1]))
+
+
+def _run(*command: str, folder: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603  # apt and its kin
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, cwd=folder
+        )
     except subprocess.TimeoutExpired as error:
         raise EmulationError(f"{command[0]} did not finish in {_TIMEOUT_S} s", remedy="try again") from error
     except OSError as error:

@@ -33,6 +33,8 @@ from pipeline.runtimes.emulation import debian
 from pipeline.runtimes.emulation.processors import Processor, processor_of
 from pipeline.runtimes.emulation.wheels import unpack_wheels, wanted_wheels
 
+_QEMUS_NAMES = {"armv7l": "arm"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Emulator:
@@ -50,11 +52,13 @@ class System:
     emulator: Emulator
     homes: Mapping[RuntimeName, Home]
     not_usable: Mapping[RuntimeName, str]  # runtime → why
+    root: Path | None = None  # its unpacked packages; None: it is this machine's own system
 
 
 def find_emulator(architecture: str) -> Emulator:
     """Return QEMU's user mode for an architecture.  Raises EmulationError where it is not installed."""
-    for name in (f"qemu-{architecture}", f"qemu-{architecture}-static"):
+    own_name = _QEMUS_NAMES.get(architecture, architecture)
+    for name in (f"qemu-{own_name}", f"qemu-{own_name}-static"):
         path = shutil.which(name)
         if path:
             said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
@@ -81,7 +85,8 @@ def system_for(target: TargetProfile) -> System:
     if processor.architecture == "x86_64":
         return _this_system(processor, emulator)
     suite = debian.suite_of(target.os)
-    wheels = {runtime: wanted for runtime in RUNTIMES if (wanted := wanted_wheels(runtime))}
+    wanted = {runtime: wanted_wheels(runtime, processor.architecture) for runtime in target.runtimes}
+    wheels = {runtime: some for runtime, some in wanted.items() if some}
     with ThreadPoolExecutor() as pool:  # what takes long is the network
         packages = pool.submit(_packages, suite, processor.architecture)
         found = {
@@ -101,7 +106,7 @@ def system_for(target: TargetProfile) -> System:
             homes[runtime] = Home(command=command, sites=(str(future.result()),))
         except EmulationError as error:
             why[runtime] = str(error)
-    return System(processor=processor, emulator=emulator, homes=homes, not_usable=why)
+    return System(processor=processor, emulator=emulator, homes=homes, not_usable=why, root=packages.result())
 
 
 def _this_system(processor: Processor, emulator: Emulator) -> System:
@@ -132,7 +137,7 @@ def _packages(suite: str, architecture: str) -> Path:
     def make(folder: Path, scratch: Path) -> None:
         debian.unpack_system(folder, scratch, suite=suite, architecture=architecture)
 
-    return once(f"{architecture}-{suite}", make, of="\0".join(debian.PACKAGES))
+    return once(f"{architecture}-{suite}", make, of="\0".join(debian.packages_of(architecture)))
 
 
 def _wheels(wheels: tuple[str, ...], suite: str, architecture: str, python: str) -> Path:

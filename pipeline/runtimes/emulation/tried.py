@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 
 from pipeline.declare.target import TargetProfile
+from pipeline.errors import EmulationError
 from pipeline.onboard.faults import OnboardFault
 from pipeline.runtimes.child import Child
-from pipeline.runtimes.emulation.system import system_for
+from pipeline.runtimes.emulation.machine import prepare
+from pipeline.runtimes.emulation.system import System, system_for
 
 _TIMEOUT_S = 120  # an import takes seconds
 
 
 def tried(target: TargetProfile) -> str:
-    """Set a target's system up and say which runtimes it runs.  Raises EmulationError where it cannot be had."""
+    """Set a target up and say which runtimes it runs, and in which machine.  Raises EmulationError without a system."""
     system = system_for(target)
     found, missing = [], dict(system.not_usable)
     for runtime, home in system.homes.items():
@@ -29,5 +31,14 @@ def tried(target: TargetProfile) -> str:
         else:
             found.append(f"{runtime} {version}")
     name = f"{system.processor.name} (QEMU {system.emulator.version})"
-    absent = "".join(f"\n  {runtime}: {why}" for runtime, why in missing.items())
-    return f"{target.name}: {name} runs {', '.join(found) or 'no runtime'}{absent}"
+    absent = [f"\n  {runtime}: {why}" for runtime, why in missing.items()]
+    runs = f"{target.name}: {name} runs {', '.join(found) or 'no runtime'}"
+    return "".join((runs, *absent, f"\n  its memory: {_machine(system, target)}"))
+
+
+def _machine(system: System, target: TargetProfile) -> str:
+    try:
+        version = prepare(system, target).version
+    except EmulationError as error:
+        return " ".join(str(error).split())
+    return f"a machine with {target.memory.size_bytes // (1 << 20):,} MiB (QEMU {version})"

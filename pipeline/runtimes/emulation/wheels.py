@@ -18,15 +18,18 @@ _DISTRIBUTIONS: Mapping[RuntimeName, str] = {
     "tflite-runtime": "tflite-runtime",
 }
 _OLD_NUMPY = "numpy<2"  # what tflite-runtime was built with
+_SYSTEMS_NUMPY = frozenset({"armv7l"})  # where numpy has no wheel: Debian's own is there
 _OLDEST_GLIBC = 17  # that wheels are built for: 2.17
 _TIMEOUT_S = 300
 
 
-def wanted_wheels(runtime: RuntimeName) -> tuple[str, ...] | None:
+def wanted_wheels(runtime: RuntimeName, architecture: str) -> tuple[str, ...] | None:
     """Return what pip has to get so that a runtime is the same there as here; None for one that is not here."""
     found = version(runtime)
     if found == ABSENT:
         return None
+    if architecture in _SYSTEMS_NUMPY:
+        return (f"{_DISTRIBUTIONS[runtime]}=={found}",)
     numpy = _OLD_NUMPY if runtime == "tflite-runtime" else f"numpy=={importlib.metadata.version('numpy')}"
     return f"{_DISTRIBUTIONS[runtime]}=={found}", numpy
 
@@ -39,6 +42,7 @@ def unpack_wheels(folder: Path, wheels: Sequence[str], *, architecture: str, pyt
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
         *("--only-binary=:all:", "--implementation", "cp", "--python-version", python, "--target", str(folder)),
         *(part for platform in platforms for part in ("--platform", platform)),
+        *(("--no-deps",) if architecture in _SYSTEMS_NUMPY else ()),
         *wheels,
     )
     try:

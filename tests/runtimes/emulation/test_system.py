@@ -18,7 +18,9 @@ from pipeline.runtimes.child import Child, Home
 from pipeline.runtimes.emulation.system import find_emulator, stand_in
 from pipeline.runtimes.emulation.tried import tried
 from tests.onboard.small_models import inputs, onnx_bytes, small_net, tflite_bytes
-from tests.runtimes.emulation.systems import emulated_target
+from tests.runtimes.emulation.systems import THIRTY_TWO_BITS, emulated_target
+
+STEPS_APART = 2.5  # tflite-runtime rounds otherwise on other processors
 
 
 def test_without_an_emulator_the_command_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -40,6 +42,22 @@ def test_runtimes_of_a_pi_are_those_of_this_machine() -> None:
     assert said.startswith("raspberry-pi-4b: cortex-a72 (QEMU ")
     assert "onnxruntime 1." in said
     assert "litert 2." in said
+
+
+def test_32_bits_run_the_one_runtime_that_has_a_wheel(tmp_path: Path) -> None:
+    target, system = emulated_target(THIRTY_TWO_BITS)
+    assert set(system.homes) == {"tflite-runtime"}
+    said = tried(target).splitlines()
+    assert said[0].startswith("thirty-two-bits: cortex-a7 (QEMU ")
+    assert said[0].split(" runs ")[1].startswith("tflite-runtime 2.")
+    assert said[1] == "  its memory: whole machines are emulated for aarch64 alone"
+    path = tmp_path / "small.tflite"
+    path.write_bytes(tflite_bytes(small_net(), int8=True))
+    here, there = (open_session(path, "tflite-runtime", home=home) for home in (None, system.homes["tflite-runtime"]))
+    with contextlib.closing(here), contextlib.closing(there):
+        assert there.signature == here.signature
+        apart = there.run({"x": inputs(20)})["y"] - here.run({"x": inputs(20)})["y"]
+        assert np.abs(apart).max() < STEPS_APART * here.steps["y"]
 
 
 @pytest.mark.parametrize(
