@@ -70,10 +70,10 @@ def result_quantizer(node: fx.Node) -> ActivationQuantizer | None:
 def clamped_by_quantizer(node: fx.Node) -> bool:
     """Whether a node is a ReLU or a clip that does nothing that the quantizer after it does not do.
 
-    Never of one between two quantizers: without it, ONNX Runtime would make one rounding of theirs.
+    Never of one that reads a grid already: without it, ONNX Runtime would make one of two quantizers in a row.
     """
-    module, users, source = module_of(node), list(node.users), node.args[0]
-    if isinstance(source, fx.Node) and source.op == "call_module" and isinstance(module_of(source), QUANTIZERS):
+    module, users = module_of(node), list(node.users)
+    if on_grid(node.args[0]):
         return False
     if len(users) != 1 or users[0].op != "call_module" or not isinstance(module, nn.ReLU | nn.Hardtanh):
         return False

@@ -2,7 +2,8 @@
 
 ``spell_out``  needs a copy of a folded graph and what of it is to be quantized; guarantees a flat graph in which those
                hard-swishes are x * hard-sigmoid(x), those differences a + -b, means over small windows are
-               convolutions, and no such Scale has both a factor and an offset.
+               convolutions, no such Scale has both a factor and an offset, and clips stand before what only
+               chooses or moves values.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
 from pipeline.graph import ops
-from pipeline.graph.kinds import compute_nodes, module_of
+from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.graph.params import UINT8, QuantParams
-from pipeline.quant.scheme import COARSEST_ADDEND, GATE
+from pipeline.quant.scheme import COARSEST_ADDEND, GATE, RULES, Output
 from pipeline.quant.sums import exact_scale
 
 _LARGEST_WINDOW = 25  # positions; means of more are seldom tied, and pooling is as fast there
@@ -51,7 +52,7 @@ class Gate(nn.Hardsigmoid):
 
 def spell_out(graph: fx.GraphModule, quantized: Collection[fx.Node]) -> set[fx.Node]:
     """Rewrite a graph in place and return what is to be quantized now."""
-    result = set(quantized)
+    result = _clamped_first(graph, set(quantized))
     for node in compute_nodes(graph):
         spell = _SPELLED.get(type(module_of(node))) if node in quantized else None
         parts = spell(_Place(graph, node)) if spell else []
@@ -61,6 +62,33 @@ def spell_out(graph: fx.GraphModule, quantized: Collection[fx.Node]) -> set[fx.N
             result = {*result - {node}, *parts}
     graph.delete_all_unused_submodules()
     return result
+
+
+def _clamped_first(graph: fx.GraphModule, quantized: set[fx.Node]) -> set[fx.Node]:
+    """Let clips of values that were only chosen or moved go before that, into the kernel that computes the values."""
+    for node in compute_nodes(graph):
+        first = node
+        while (source := first.all_input_nodes[0]) in quantized and _commutes(source, node) and len(source.users) == 1:
+            first = source
+        producer = first.all_input_nodes[0]
+        if first is node or producer not in quantized or len(producer.users) > 1:
+            continue
+        if node in quantized and kind_of(module_of(node)) in RULES[kind_of(module_of(producer))].takes_in:
+            with graph.graph.inserting_before(first):
+                clip = graph.graph.call_module(str(node.target), (producer,))
+            clip.meta.update(node.meta, shape=producer.meta["shape"])
+            first.replace_input_with(producer, clip)
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            graph.graph.erase_node(node)
+            quantized = {*quantized - {node}, clip}
+    return quantized
+
+
+def _commutes(source: fx.Node, clip: fx.Node) -> bool:
+    """Whether an operation gives the same before and after a clip: it takes values as they are, or the largest."""
+    if source.op != "call_module" or RULES[kind_of(module_of(source))].output is not Output.SAME:
+        return False
+    return kind_of(module_of(source)) != "Pad" or isinstance(module_of(clip), nn.ReLU)
 
 
 class _Place:

@@ -12,7 +12,7 @@ from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.outcome import Check, Outcome, StageNote, Verdict
 from pipeline.report import words
 from pipeline.report.compared import SideBySide
-from pipeline.report.rows import export_set
+from pipeline.report.rows import LATENCIES, export_set
 from pipeline.report.table import print_comparison, print_outcome, print_show
 from tests.judging.cases import INT8_ONNX, measured
 from tests.report.recorded import FOLDER, Recorded
@@ -136,7 +136,7 @@ def test_every_number_is_printed_with_how_it_came_about(digits: Recorded, how: s
     numbers = [
         dataclasses.replace(measured(quantity, way, 3.0 + number + more, profile=PI), place=place)
         for number, way in enumerate(ways)
-        for quantity, more in (("latency_p50_ms", 0.0), ("latency_p95_ms", tail))
+        for quantity, more in zip(LATENCIES, (0.0, tail), strict=True)
     ]
     text = ended(seen_on(digits, place, *numbers), width=120)
     columns = 2 if tail else 1
