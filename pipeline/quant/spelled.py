@@ -20,7 +20,7 @@ from pipeline.graph.params import UINT8, QuantParams
 from pipeline.quant.scheme import COARSEST_ADDEND, GATE, RULES, Output
 from pipeline.quant.sums import exact_scale
 
-_LARGEST_WINDOW = 25  # positions; means of more are seldom tied, and pooling is as fast there
+_LARGEST_WINDOW = 25  # positions; of more, pooling is as fast
 _COARSEST_UNIT = 16.0  # of the gate's scale: what is added becomes three and no eighth in coarser ones
 
 
@@ -132,9 +132,9 @@ def _factor_and_offset(place: _Place) -> list[fx.Node]:
 
 
 def _mean_of_window(place: _Place) -> list[fx.Node]:
-    """Write it as a constant depthwise convolution, whose result has a grid of its own.
+    """Write it as a constant depthwise convolution, whose result has a grid of its own, or as the mean of all it is.
 
-    Means of four integers are tied every fourth time, and each runtime breaks ties its own way.
+    Means of four integers are tied every fourth time, and runtimes break ties their own way; of an odd number none is.
     """
     pool = place.module
     assert isinstance(pool, nn.AvgPool1d | nn.AvgPool2d)  # noqa: S101
@@ -142,14 +142,18 @@ def _mean_of_window(place: _Place) -> list[fx.Node]:
     before, after = (node.meta["shape"] for node in (x, place.node))
     axes, channels = len(after) - 2, before[1]
     kernel, stride, padding = (_per_axis(value, axes) for value in (pool.kernel_size, pool.stride, pool.padding))
+    divided = getattr(pool, "divisor_override", None)
+    if kernel == tuple(before[2:]) and not any(padding) and divided is None:
+        return [place.add("", ops.GlobalAveragePool(), x)]
     counted = pool.count_include_pad or not any(padding)
     ends = ((after[2 + axis] - 1) * stride[axis] + kernel[axis] - 2 * padding[axis] for axis in range(axes))
     over_the_end = any(end > side for end, side in zip(ends, before[2:], strict=True))  # in ceil mode
-    if math.prod(kernel) > _LARGEST_WINDOW or not counted or over_the_end:
+    large_and_odd = math.prod(kernel) > _LARGEST_WINDOW and math.prod(kernel) % 2
+    if large_and_odd or not counted or over_the_end:
         return []
     kind = nn.Conv1d if axes == 1 else nn.Conv2d
     mean = kind(channels, channels, kernel, stride, padding, groups=channels, bias=False)  # type: ignore[arg-type]
-    nn.init.constant_(mean.weight, 1 / (getattr(pool, "divisor_override", None) or math.prod(kernel)))
+    nn.init.constant_(mean.weight, 1 / (divided or math.prod(kernel)))
     mean.requires_grad_(False)
     return [place.add("", mean, x)]
 

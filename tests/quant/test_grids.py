@@ -187,7 +187,8 @@ def test_rules_say_what_they_must() -> None:
     silent = {kind for kind, rule in RULES.items() if rule.output is Output.FLOAT and not rule.note}
     assert silent == {"Input", "Outputs"}
     assert {kind for kind, rule in RULES.items() if rule.weighted} == {"Conv", "Gemm", "Projection"}
-    assert {kind for kind, rule in RULES.items() if rule.takes_in} == {"Conv", "Gemm", "Projection", "Add"}
+    ending = {"Conv", "Gemm", "Projection", "Add", "Sub", "Mul", "Scale", "GlobalAveragePool", "Concat"}
+    assert {kind for kind, rule in RULES.items() if rule.takes_in} == ending
     assert not {kind for kind, rule in RULES.items() if rule.note and rule.output is not Output.FLOAT}
 
 
