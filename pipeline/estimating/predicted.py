@@ -19,7 +19,7 @@ def predicted(counts: Mapping[str, float], *, cpu: str, clock_mhz: int, runtime:
     fit = fit_of(cpu)
     if fit is None:
         return None
-    bar, why = _error_bar(fit, runtime)
+    bar, why = error_bar(fit, runtime)
     found = estimate(fit, counts, clock_mhz=clock_mhz, error_bar=bar)
     return found, why
 
@@ -51,7 +51,7 @@ def held_out(fit: Fit) -> tuple[tuple[Row, float], ...]:
     )
 
 
-def _error_bar(fit: Fit, runtime: str) -> tuple[float, str]:
+def error_bar(fit: Fit, runtime: str) -> tuple[float, str]:
     """Return the factor to both sides: of networks left out and, for another runtime, of what is known of that."""
     off = {row.runtime: 0.0 for row, _ in held_out(fit)}
     for row, error in held_out(fit):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,10 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from pipeline.errors import ModelError
+from pipeline.estimating.work import Work
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
+from pipeline.inspecting.onnx_works import RECURRENT, sizes_of, work_of_node, work_of_recurrence
+from pipeline.inspecting.seen import Seen
 
 _NO_CORRECT_FILE = "is it an ONNX file, and whole?"
 _GRIDS = ("QuantizeLinear", "DequantizeLinear")
@@ -25,6 +28,7 @@ _FUSED |= {"Resize", "Sigmoid", "Softmax", "Where"}
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger")
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
 _SQUASHING = ("Sigmoid", "Tanh")
+_TAKE_IN = ("Conv", "Gemm", "MatMul", "Add")  # a ReLU or a clip, in float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class _Graph:
     constants: Mapping[str, tuple[int, ...]]  # name → shape; also of constants behind a DequantizeLinear
     stored: Mapping[str, str]  # name → name of the initializer that it is made of
     shapes: Mapping[str, tuple[int, ...]]  # without the batch
+    steps: Mapping[str, int]  # the first axis, which is the batch elsewhere than in recurrent layers
     types: Mapping[str, int]
     makers: Mapping[str, NodeProto]
     readers: Mapping[str, list[NodeProto]]
@@ -86,15 +91,17 @@ def _read(path: Path) -> _Graph:
         elif node.op_type in (*_GRIDS, "Identity") and node.input and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
             stored[node.output[0]] = stored[node.input[0]]
-    shapes = {}
+    shapes, steps = {}, {}
     for value in (*proto.input, *proto.value_info, *proto.output):
         shapes[value.name] = tuple(int(side.dim_value) for side in value.type.tensor_type.shape.dim)[1:]
+        steps[value.name] = next((int(side.dim_value) for side in value.type.tensor_type.shape.dim), 0)
         types[value.name] = value.type.tensor_type.elem_type
     return _Graph(
         proto=proto,
         constants=constants,
         stored=stored,
         shapes=shapes,
+        steps=steps,
         types=types,
         makers={name: node for node in proto.node for name in node.output},
         readers=readers,
@@ -125,6 +132,11 @@ def _layer(graph: _Graph, node: NodeProto, peak_bytes: int, counted: set[str], *
         why_float=why,
         channels=_channels(node, weight),
         squashes=node.op_type in _SQUASHING and not _ends_or_gates(graph, made),
+        works={
+            "int8" if quantized else "fp32": tuple(
+                _works(graph, node, integer=quantized and not why, quantized=quantized)
+            )
+        },
     )
 
 
@@ -160,6 +172,70 @@ def _macs(graph: _Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
     if node.op_type == "MatMul":
         return made * (graph.shapes.get(node.input[0], ()) or (0,))[-1]
     return 0
+
+
+# ── work ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _works(graph: _Graph, node: NodeProto, *, integer: bool, quantized: bool) -> Iterator[Work]:
+    """Yield what the node's kernel does and what converts for it; nothing where it runs inside another's."""
+    reads = [name for name in node.input if name and name not in graph.constants]
+    shapes = [graph.shapes.get(name, ()) for name in reads]
+    makers = [graph.makers.get(name) for name in reads]
+    if quantized:
+        for maker, shape in zip(makers, shapes, strict=True):
+            if maker is not None and maker.op_type == "DequantizeLinear" and _converts(graph, maker, integer=integer):
+                yield _converting("QuantizeEnd" if integer else "Dequantize", shape)
+    made = graph.shapes.get(node.output[0], ())
+    if not _inside(graph, node, integer=integer):
+        if node.op_type in RECURRENT:
+            weight = graph.constants.get(node.input[1], ())
+            yield from work_of_recurrence(node, steps=graph.steps.get(node.input[0], 0), weight=weight or (1, 1, 1))
+        else:
+            activated = any(_inside(graph, user, integer=False) for user in graph.readers.get(node.output[0], ()))
+            seen = Seen(reads=shapes, weight=_constant(graph, node), made=made, sizes=sizes_of(node))
+            yield from work_of_node(node, seen, integer=integer, activated=activated)
+    readers = graph.readers.get(node.output[0], [])
+    if quantized and not integer and any(reader.op_type == "QuantizeLinear" for reader in readers):
+        yield _converting("Quantize", made)
+    if _ends_dequantized(graph, readers):
+        yield _converting("DequantizeEnd", made)
+
+
+def _converting(kernel: str, shape: tuple[int, ...]) -> Work:
+    return Work(kernel=kernel, integer=True, reads=math.prod(shape), makes=math.prod(shape))
+
+
+def _constant(graph: _Graph, node: NodeProto) -> tuple[int, ...]:
+    return next((graph.constants[name] for name in node.input if graph.constants.get(name)), ())
+
+
+def _inside(graph: _Graph, node: NodeProto, *, integer: bool) -> bool:
+    """Whether a ReLU or a clip is the end of the kernel before it."""
+    before = graph.makers.get(node.input[0]) if node.input else None
+    if node.op_type not in ("Relu", "Clip") or before is None:
+        return False
+    return integer or (before.op_type in _TAKE_IN and len(graph.readers.get(node.input[0], ())) == 1)
+
+
+def _converts(graph: _Graph, dequantizer: NodeProto, *, integer: bool) -> bool:
+    """Whether a value is converted before this reader: for a float kernel, or from the network's float input."""
+    quantizer = graph.makers.get(dequantizer.input[0])
+    from_input = (
+        quantizer is not None and quantizer.op_type == "QuantizeLinear" and quantizer.input[0] not in graph.makers
+    )
+    return from_input if integer else True
+
+
+def _ends_dequantized(graph: _Graph, readers: Sequence[NodeProto]) -> bool:
+    outputs = {value.name for value in graph.proto.output}
+    ends = [
+        end
+        for reader in readers
+        if reader.op_type == "QuantizeLinear"
+        for end in graph.readers.get(reader.output[0], ())
+    ]
+    return any(end.op_type == "DequantizeLinear" and end.output[0] in outputs for end in ends)
 
 
 # ── integers ────────────────────────────────────────────────────────────────────────────────────────────────────────

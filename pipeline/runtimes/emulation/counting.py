@@ -47,15 +47,25 @@ class Counting:
     def __exit__(self, *raised: object) -> None:
         self._open.close()
 
-    def count(self, path: Path, runtime: RuntimeName, inputs: Arrays, *, signature: Signature | None = None) -> Counts:
+    def count(
+        self,
+        path: Path,
+        runtime: RuntimeName,
+        inputs: Arrays,
+        *,
+        signature: Signature | None = None,
+        more: int | None = None,
+    ) -> Counts:
         """Count one inference of prepared inputs (1, …), on one thread.
 
+        ``more``: so many inferences are averaged; by default as many as an inference's own count asks for.
         Raises EmulationError where the emulator takes no plugin, and ModelError where the file cannot be run.
         """
         home, out = self._home(runtime)
         with model_errors(), contextlib.closing(ChildSession(path, runtime, 1, signature, home)) as session:
-            (alone,) = _marked(session, inputs, (1,), out)
-            more = max(1, min(_MOST, math.ceil(_ENOUGH / alone["total"])))
+            if more is None:
+                (alone,) = _marked(session, inputs, (1,), out)
+                more = max(1, min(_MOST, math.ceil(_ENOUGH / alone["total"])))
             first, second = _marked(session, inputs, (1, 1 + more), out)
         # what the second region has more is inferences and nothing else
         return {name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"}

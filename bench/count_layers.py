@@ -1,0 +1,182 @@
+"""Count drawn layers in the runtimes on emulated processors, for the cost model of ``pipeline/estimating/static.py``.
+
+    python bench/count_layers.py --count 1000 --seed 0 --budget-minutes 30
+    python bench/count_layers.py --held-out     # whole networks, by which the model is judged and which it never sees
+    python bench/fit_layers.py                  # fits what is counted, and writes static.json
+
+Every network is written as float and int8 ONNX and TFLite file; one inference of each is counted.  Rows are appended
+to ``pipeline/estimating/layers.csv`` (``networks.csv`` with ``--held-out``); what stands there is not counted again.
+Float kernels hardly differ between the two processors: of drawn networks every fifth is counted in float on both.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from bench.drawn_layers import MOST_MACS, Made, drawn
+from pipeline import catalog
+from pipeline.declare.recipe import QuantizeSpec
+from pipeline.declare.words import Precision, RuntimeName
+from pipeline.errors import KaruiError
+from pipeline.estimating.fit import events
+from pipeline.estimating.layers_table import COLUMNS, LAYERS, NETWORKS
+from pipeline.estimating.work import Work
+from pipeline.graph.costs import total_macs
+from pipeline.inspecting.works import works_of
+from pipeline.networks.from_torch import folded_graph
+from pipeline.quant.calibrate import calibrate
+from pipeline.quant.prepare import prepare
+from pipeline.quant.to_onnx import to_bytes, write_onnx
+from pipeline.runtimes.emulation.counting import Counting
+from pipeline.runtimes.emulation.system import system_for
+from pipeline.tflite import write_tflite
+
+CPUS = {"cortex-a72": "raspberry-pi-4b", "cortex-a76": "raspberry-pi-5"}
+SUFFIX: Mapping[RuntimeName, str] = {"onnxruntime": "onnx", "litert": "tflite"}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+_FLOAT_TOO = 5  # every fifth network, on the second processor
+_REPEATED = 3  # inferences of drawn networks
+_MOST_HELD_OUT_MACS = 400_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A network in both precisions."""
+
+    paths: Mapping[tuple[str, str], Path]  # of precision and runtime
+    works: Mapping[Precision, str]  # what its kernels have to do
+
+
+def written(made: Made, folder: Path, most_macs: int) -> Files | None:
+    """Write a network's files; None where it is too large."""
+    network, shape = made
+    folded = folded_graph(network, shape)
+    if total_macs(folded) > most_macs:
+        return None
+    prepared = prepare(folded, weight_bits=8)
+    layers = works_of(folded, prepared)
+    calibrate(prepared, torch.randn(4, *shape), QuantizeSpec(calibration="min-max"))
+    paths: dict[tuple[str, str], Path] = {}
+    for precision, graph in zip(PRECISIONS, (folded, prepared.eval()), strict=True):
+        model = write_onnx(graph, name="x")
+        for runtime, suffix in SUFFIX.items():
+            path = paths[precision, runtime] = folder / f"{precision}.{suffix}"
+            path.write_bytes(to_bytes(model) if suffix == "onnx" else write_tflite(model))
+    works = {each: _text(work for layer in layers.values() for work in layer[each]) for each in PRECISIONS}
+    return Files(paths=paths, works=works)
+
+
+def _text(works: Iterable[Work]) -> str:
+    return "; ".join(work.text for work in works)
+
+
+class Table:
+    """A file of rows that is only appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: set[tuple[str, ...]] = set()
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                self._known = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(file)}
+        else:
+            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+
+    def __contains__(self, key: tuple[str, ...]) -> bool:
+        return key in self._known
+
+    def add(self, key: tuple[str, ...], counts: Mapping[str, float], works: str) -> None:
+        """Append one row."""
+        numbers = (round(counts["total"]), *(round(number) for number in events(counts).values()))
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow([*key, *numbers, works])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counter:
+    """Counts networks into a table."""
+
+    table: Table
+    counters: Mapping[str, Counting]  # processor → what counts on it
+    most_macs: int
+    repeated: int
+
+    def count(self, name: str, made: Made, *, float_too: bool) -> int:
+        """Count a network where it is not counted yet, and return how often that was."""
+        missing: list[tuple[str, Precision, RuntimeName, str]] = [
+            key
+            for precision in PRECISIONS
+            for runtime in SUFFIX
+            for cpu in CPUS
+            if (float_too or precision == "int8" or cpu == "cortex-a72")
+            and (key := (name, precision, runtime, cpu)) not in self.table
+        ]
+        if not missing:
+            return 0
+        sample = {"input": np.random.default_rng(0).standard_normal((1, *made[1])).astype(np.float32)}
+        with tempfile.TemporaryDirectory() as folder:
+            files = written(made, Path(folder), self.most_macs)
+            if files is None:
+                return 0
+            for key in missing:
+                _, precision, runtime, cpu = key
+                path = files.paths[precision, runtime]
+                counts = self.counters[cpu].count(path, runtime, sample, more=self.repeated)
+                self.table.add(key, counts, files.works[precision])
+        return len(missing)
+
+
+def held_out() -> Iterator[tuple[str, Made]]:
+    """Yield networks that people use, by name."""
+    from bench.known_networks import KNOWN  # noqa: PLC0415  (needs timm and torchvision)
+
+    for name, make in KNOWN.items():
+        torch.manual_seed(0)
+        network, shape = make()
+        yield name, (network.eval(), shape)
+
+
+@click.command()
+@click.option("--count", "number", default=1000, show_default=True, help="How many networks.")
+@click.option("--seed", default=0, show_default=True, help="The first one's.")
+@click.option("--budget-minutes", default=30.0, show_default=True, help="Stop after so long.")
+@click.option("--held-out", "whole", is_flag=True, help="Count networks that people use.")
+def main(number: int, seed: int, budget_minutes: float, whole: bool) -> None:
+    """Count."""
+    torch.set_num_threads(1)
+    started, done, refused = time.monotonic(), 0, 0
+    networks = held_out() if whole else ((str(each), drawn(each)) for each in range(seed, seed + number))
+    with ExitStack() as stack:
+        counter = Counter(
+            table=Table(NETWORKS if whole else LAYERS),
+            counters={
+                cpu: stack.enter_context(Counting(system_for(catalog.load_target(profile))))
+                for cpu, profile in CPUS.items()
+            },
+            most_macs=_MOST_HELD_OUT_MACS if whole else MOST_MACS,
+            repeated=1 if whole else _REPEATED,
+        )
+        for place, (name, made) in enumerate(networks):
+            if time.monotonic() - started > 60 * budget_minutes:
+                break
+            try:
+                done += counter.count(name, made, float_too=whole or place % _FLOAT_TOO == 0)
+            except KaruiError as error:  # an operation that a writer refuses, or a file that a runtime does
+                refused += 1
+                print(f"{name}: {error}", file=sys.stderr)
+            print(f"{name}: {done} counted, {refused} refused, {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

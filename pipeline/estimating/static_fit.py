@@ -1,0 +1,151 @@
+"""Find what kernels take from what networks of them took: the fit behind ``static.json``, and how far off it is.
+
+Events of a network are the sum over its kernels; numbers of events for each thing that they follow from are found by
+non-negative least squares of the relative error, in which what is far off weighs less (Huber).
+
+Shapes: R rows of the table, P pairs of a kernel and what its events follow from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, misses_from
+from pipeline.estimating.fit import EVENTS, Fit, estimate_of
+from pipeline.estimating.layers_table import Counted
+from pipeline.estimating.static import INFERENCE, Costs, costs
+
+TILES = tuple(
+    Tile(rows=rows, columns=columns, depth=depth)
+    for rows, columns in (
+        (1, 8),
+        (2, 8),
+        (4, 8),
+        (6, 8),
+        (1, 16),
+        (4, 16),
+        (6, 16),
+        (8, 4),
+        (16, 2),
+        (16, 4),
+        (16, 6),
+        (8, 8),
+    )
+    for depth in (1, 4, 8)
+)
+_SMALL = 0.01  # of all instructions: fewer events of a kind are counted as so many when errors are weighed
+_OUTLIER, _ROUNDS = 0.1, 6
+
+Floats = NDArray[np.float64]
+
+
+def fitted_costs(rows: Sequence[Counted], tiles: Mapping[bool, Tile]) -> Costs:
+    """Fit the rows of one runtime on one processor, for given tiles."""
+    events: dict[str, dict[str, dict[str, float]]] = {}
+    for misses in (False, True):
+        pairs, sizes = _sizes(rows, tiles, misses=misses)
+        for kind in EVENTS:
+            if (kind in MISSES) != misses:
+                continue
+            numbers = _solved(sizes, *_wanted(rows, kind))
+            for (kernel, name), number in zip(pairs, numbers, strict=True):
+                own = events.setdefault(kernel, {}).setdefault(kind, {})
+                if number > 0:
+                    own[name] = float(f"{number:.4g}")
+    return Costs(tiles=tiles, events=events)
+
+
+def best_tiles(rows: Sequence[Counted]) -> dict[bool, Tile]:
+    """Return the tiles with which multiplications and loads are met best."""
+    found = {False: TILES[0], True: TILES[0]}
+    for integer in (False, True):
+        own = [row for row in rows if (row.precision == "int8") == integer]
+        if own:
+            found[integer] = min(TILES, key=lambda tile: _badness(own, {**found, integer: tile}))
+    return found
+
+
+def _badness(rows: Sequence[Counted], tiles: Mapping[bool, Tile]) -> float:
+    _, sizes = _sizes(rows, tiles, misses=False)
+    total = 0.0
+    for kind in ("multiply", "load"):
+        wanted, weights = _wanted(rows, kind)
+        numbers = _solved(sizes, wanted, weights, rounds=2)
+        total += float(np.abs((sizes @ numbers - wanted) * weights).mean())
+    return total
+
+
+def _sizes(
+    rows: Sequence[Counted], tiles: Mapping[bool, Tile], *, misses: bool
+) -> tuple[tuple[tuple[str, str], ...], Floats]:
+    """Return the pairs, and how much of each there is, (R, P)."""
+    sums: list[dict[tuple[str, str], float]] = []
+    for row in rows:
+        footprint, own = Footprint.of(row.works), dict[tuple[str, str], float]()
+        for work in (*row.works, INFERENCE):
+            tile = tiles[work.integer]
+            found = misses_from(work, tile, footprint) if misses else instructions_from(work, tile)
+            for name, size in found.items():
+                pair = f"{work.kernel}{8 if work.integer else ''}", name
+                own[pair] = own.get(pair, 0.0) + size
+        sums.append(own)
+    pairs = tuple(dict.fromkeys(pair for own in sums for pair in own))
+    return pairs, np.array([[own.get(pair, 0.0) for pair in pairs] for own in sums])
+
+
+def _wanted(rows: Sequence[Counted], kind: str) -> tuple[Floats, Floats]:
+    """Return the events of a kind, (R,), and what an event too many weighs."""
+    wanted = np.array([row.events[kind] for row in rows])
+    return wanted, 1 / (wanted + _SMALL * np.array([row.instructions for row in rows]))
+
+
+def _solved(sizes: Floats, wanted: Floats, weights: Floats, *, rounds: int = _ROUNDS) -> Floats:
+    """Return the numbers (P,) with which sizes (R, P) come to what is wanted (R,)."""
+    relative, target = sizes * weights[:, None], wanted * weights
+    largest = relative.max(axis=0)
+    largest = np.where(largest > 0, largest, 1.0)
+    scaled, less = relative / largest, np.ones(len(relative))
+    numbers = np.zeros(relative.shape[1])
+    for _ in range(rounds):
+        _, upper = np.linalg.qr(np.column_stack([scaled, target]) * less[:, None])  # (P + 1, P + 1): same problem
+        numbers, _ = nnls(upper[:, :-1], upper[:, -1])
+        off = np.abs(scaled @ numbers - target)
+        less = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(off, 1e-9)))
+    found: Floats = numbers / largest
+    return found
+
+
+# ── how far off ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class Off:
+    """How far the model is off for one counted network."""
+
+    row: Counted
+    instructions: float  # modelled / counted - 1
+    time: float  # likewise, of the time that follows from either
+
+
+def off(
+    rows: Sequence[Counted], fits: Mapping[str, Fit], model: Mapping[tuple[str, str], Costs] | None = None
+) -> tuple[Off, ...]:
+    """Return how far off rows are; ``fits``: processor → what events take there."""
+    found = []
+    for row in rows:
+        own = model.get((row.runtime, row.cpu)) if model else costs(row.runtime, row.cpu)
+        if own is None:
+            continue
+        events = dict(zip(EVENTS, own.of((*row.works, INFERENCE)).sum(axis=0).tolist(), strict=True))
+        fit = fits[row.cpu]
+        time = estimate_of(fit, events, clock_mhz=fit.clock_mhz, error_bar=1.0).value
+        counted = estimate_of(fit, row.events, clock_mhz=fit.clock_mhz, error_bar=1.0).value
+        instructions = sum(number for kind, number in events.items() if kind not in MISSES)
+        really = sum(number for kind, number in row.events.items() if kind not in MISSES)
+        found.append(Off(row=row, instructions=instructions / really - 1, time=time / counted - 1))
+    return tuple(found)
