@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto
 from pipeline.errors import ModelError
 from pipeline.estimating.work import Work
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
-from pipeline.inspecting.onnx_works import RECURRENT, sizes_of, work_of_node, work_of_recurrence
+from pipeline.inspecting.onnx_works import NO_KERNEL, RECURRENT, sizes_of, work_of_node, work_of_recurrence
 from pipeline.inspecting.seen import Seen
 
 _NO_CORRECT_FILE = "is it an ONNX file, and whole?"
@@ -28,6 +28,7 @@ _FUSED |= {"Resize", "Sigmoid", "Softmax", "Where"}
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger")
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
 _SQUASHING = ("Sigmoid", "Tanh")
+_CLAMPS = ("Relu", "Clip")
 _TAKE_IN = ("Conv", "Gemm", "MatMul", "Add")  # a ReLU or a clip, in float
 
 
@@ -179,20 +180,29 @@ def _macs(graph: _Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
 
 def _works(graph: _Graph, node: NodeProto, *, integer: bool, quantized: bool) -> Iterator[Work]:
     """Yield what the node's kernel does and what converts for it; nothing where it runs inside another's."""
+    if node.op_type in NO_KERNEL:
+        return
     reads = [name for name in node.input if name and name not in graph.constants]
-    shapes = [graph.shapes.get(name, ()) for name in reads]
+    shapes = [_read_shape(graph, name) for name in reads]
     makers = [graph.makers.get(name) for name in reads]
     if quantized:
         for maker, shape in zip(makers, shapes, strict=True):
-            if maker is not None and maker.op_type == "DequantizeLinear" and _converts(graph, maker, integer=integer):
+            if (
+                maker is not None
+                and maker.op_type == "DequantizeLinear"
+                and _converts(graph, maker, node, integer=integer)
+            ):
                 yield _converting("QuantizeEnd" if integer else "Dequantize", shape)
     made = graph.shapes.get(node.output[0], ())
     if not _inside(graph, node, integer=integer):
         if node.op_type in RECURRENT:
             weight = graph.constants.get(node.input[1], ())
-            yield from work_of_recurrence(node, steps=graph.steps.get(node.input[0], 0), weight=weight or (1, 1, 1))
+            yield from work_of_recurrence(
+                node, steps=graph.steps.get(node.input[0], 0), weight=weight if len(weight) == 3 else (1, 1, 1)
+            )
         else:
-            activated = any(_inside(graph, user, integer=False) for user in graph.readers.get(node.output[0], ()))
+            readers = graph.readers.get(node.output[0], ())
+            activated = any(user.op_type in _CLAMPS and _inside(graph, user, integer=False) for user in readers)
             seen = Seen(reads=shapes, weight=_constant(graph, node), made=made, sizes=sizes_of(node))
             yield from work_of_node(node, seen, integer=integer, activated=activated)
     readers = graph.readers.get(node.output[0], [])
@@ -200,6 +210,15 @@ def _works(graph: _Graph, node: NodeProto, *, integer: bool, quantized: bool) ->
         yield _converting("Quantize", made)
     if _ends_dequantized(graph, readers):
         yield _converting("DequantizeEnd", made)
+
+
+def _read_shape(graph: _Graph, name: str) -> tuple[int, ...]:
+    """Return a value's shape; one whose rows were joined with the batch has them again."""
+    shape, maker = graph.shapes.get(name, ()), graph.makers.get(name)
+    if maker is not None and maker.op_type in ("Reshape", "DequantizeLinear", "QuantizeLinear") and len(shape) == 1:
+        elements = math.prod(_read_shape(graph, maker.input[0]))
+        return (elements // shape[0], *shape) if shape[0] and elements > shape[0] else shape
+    return shape
 
 
 def _converting(kernel: str, shape: tuple[int, ...]) -> Work:
@@ -211,20 +230,26 @@ def _constant(graph: _Graph, node: NodeProto) -> tuple[int, ...]:
 
 
 def _inside(graph: _Graph, node: NodeProto, *, integer: bool) -> bool:
-    """Whether a ReLU or a clip is the end of the kernel before it."""
+    """Whether a ReLU, a clip or a bias is the end of the kernel before it."""
     before = graph.makers.get(node.input[0]) if node.input else None
-    if node.op_type not in ("Relu", "Clip") or before is None:
+    if before is None or len(graph.readers.get(node.input[0], ())) != 1:
         return False
-    return integer or (before.op_type in _TAKE_IN and len(graph.readers.get(node.input[0], ())) == 1)
+    if node.op_type == "Add":
+        return before.op_type == "MatMul" and bool(_weight(graph, before)) and bool(_constant(graph, node))
+    return node.op_type in _CLAMPS and (integer or before.op_type in _TAKE_IN)
 
 
-def _converts(graph: _Graph, dequantizer: NodeProto, *, integer: bool) -> bool:
-    """Whether a value is converted before this reader: for a float kernel, or from the network's float input."""
+def _converts(graph: _Graph, dequantizer: NodeProto, node: NodeProto, *, integer: bool) -> bool:
+    """Whether a value is converted for this reader: from integers, or as the first one from the network's input."""
     quantizer = graph.makers.get(dequantizer.input[0])
-    from_input = (
-        quantizer is not None and quantizer.op_type == "QuantizeLinear" and quantizer.input[0] not in graph.makers
-    )
-    return from_input if integer else True
+    if not integer or quantizer is None:
+        return not integer
+    readers = [
+        reader.output[0]
+        for each in graph.readers[quantizer.output[0]]
+        for reader in graph.readers.get(each.output[0], ())
+    ]
+    return quantizer.input[0] not in graph.makers and node.output[0] in readers[:1]
 
 
 def _ends_dequantized(graph: _Graph, readers: Sequence[NodeProto]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from onnx import NodeProto
 
 from pipeline.estimating.work import Work
-from pipeline.inspecting.seen import Numbers, Seen, Shape, by_rows, linear, pair, plain, product
+from pipeline.inspecting.seen import Numbers, Seen, Shape, by_rows, linear, numbers_of, pair, product
 from pipeline.inspecting.works import convolution
 
 _NAMED = {
@@ -30,7 +30,7 @@ _NAMED = {
     "Split": "Slice",
     "GatherElements": "Gather",
 }
-_NO_KERNEL = frozenset(
+NO_KERNEL = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "Dropout", "Cast"}
 )
 RECURRENT = ("LSTM", "GRU", "RNN")
@@ -39,14 +39,14 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 def work_of_node(node: NodeProto, seen: Seen, *, integer: bool, activated: bool) -> tuple[Work, ...]:
     """Return the work of one node that is not recurrent."""
     kind = _NAMED.get(node.op_type, node.op_type)
-    if kind in _NO_KERNEL:
+    if kind in NO_KERNEL:
         return ()
     if kind == "Resize":
         mode = next((each.s for each in node.attribute if each.name == "mode"), b"nearest")
         kind = "ResizeNearest" if mode == b"nearest" else "ResizeLinear"
     if kind == "MatMul" and seen.weight:
         kind = "Gemm"
-    numbers: dict[str, Any] = _SHAPED.get(kind, plain)(seen)
+    numbers: dict[str, Any] = numbers_of(kind, seen, _SHAPED)
     kernel = numbers.pop("kernel", kind)
     reads = sum(map(math.prod, seen.reads))
     return (
@@ -55,7 +55,9 @@ def work_of_node(node: NodeProto, seen: Seen, *, integer: bool, activated: bool)
             integer=integer,
             activated=activated and not integer,
             reads=reads,
-            makes=math.prod(seen.made),
+            makes=max(
+                math.prod(seen.made), numbers.get("rows", 1) * numbers.get("columns", 0) if kind == "Gemm" else 0
+            ),
             **numbers,
         ),
     )
@@ -114,8 +116,10 @@ def _transposed(seen: Seen) -> Numbers:
 
 
 def _linear(seen: Seen) -> Numbers:
+    """Count rows of what it reads: in its result they may be one axis with the batch."""
     columns = (1, *seen.made)[-1]
-    return linear(math.prod(seen.made[:-1]), columns, math.prod(seen.weight) // max(columns, 1))
+    depth = math.prod(seen.weight) // max(columns, 1)
+    return linear(max(1, math.prod(seen.reads[0]) // max(depth, 1)), columns, depth)
 
 
 def _pool(seen: Seen) -> Numbers:

@@ -6,7 +6,7 @@ Shapes are without the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Shape = tuple[int, ...]
@@ -21,6 +21,14 @@ class Seen:
     weight: Shape  # of its first constant, as it stands in the file
     made: Shape
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # attribute → its numbers, in ONNX
+
+
+def numbers_of(kind: str, seen: Seen, shaped: Mapping[str, Callable[[Seen], Numbers]]) -> Numbers:
+    """Return what the shapes of a node of this kind say; nothing where the file does not tell them all."""
+    try:
+        return shaped.get(kind, plain)(seen)
+    except (IndexError, ValueError, ZeroDivisionError):
+        return {}
 
 
 def plain(seen: Seen) -> Numbers:

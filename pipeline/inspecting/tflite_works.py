@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.estimating.work import Work
-from pipeline.inspecting.seen import Numbers, Seen, by_rows, linear, pair, plain, product
+from pipeline.inspecting.seen import Numbers, Seen, by_rows, linear, numbers_of, pair, product
 from pipeline.inspecting.works import convolution
 
 _NAMED = {
@@ -61,8 +61,8 @@ def work_of_operator(name: str, seen: Seen, *, integer: bool, activated: bool, s
     if name in _NO_KERNEL:
         return ()
     kind = _NAMED.get(name, name.title())
-    numbers: dict[str, Any] = _SHAPED.get(kind, plain)(seen)
-    if kind == "Conv":
+    numbers: dict[str, Any] = numbers_of(kind, seen, _SHAPED)
+    if kind == "Conv" and numbers:
         numbers["kernel"] = convolution(
             groups=numbers["groups"], window=numbers["window"], depth=numbers["depth"], stride=2 if strided else 1
         )

@@ -24,7 +24,7 @@ _CLAMPS = frozenset({"Relu", "Clip"})
 
 
 def works_of(folded: fx.GraphModule, prepared: fx.GraphModule) -> Mapping[str, Works]:
-    """Return layer → what its kernels do, of a folded graph and its fake-quantized twin; nothing where inside others."""
+    """Return layer → what its kernels do, of a folded graph and its fake-quantized twin; inside others: nothing."""
     labels = [node.meta["label"] for node in compute_nodes(folded) if not is_end(node)]
     floats = _float_works(folded)
     integers = _integer_works(prepared, labels)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.estimating.fit import Fit
+from pipeline.estimating.modelled import judged as modelled_judged
 from pipeline.estimating.predicted import held_out
 from pipeline.estimating.table import Row, reference
 from pipeline.report.svg import FLOAT, FONT_PT, INK, INT8, MUTED, RULE, drawing, figure, quiet_axes, to_svg
@@ -60,6 +61,44 @@ def lines_of(fit: Fit) -> tuple[str, ...]:
             if not each.fitted
         ),
     )
+
+
+def modelled_lines() -> tuple[str, ...]:
+    """Say how far off times are that follow from what kernels have to do, where nothing was counted."""
+    found = modelled_judged()
+    lines = []
+    for key in dict.fromkeys((each.row.cpu, each.row.runtime, each.row.precision) for each in found):
+        own = [each for each in found if (each.row.cpu, each.row.runtime, each.row.precision) == key]
+        instructions, times = (np.abs([getattr(each, name) for each in own]) for name in ("instructions", "time"))
+        lines.append(
+            f"{key[0]}, {key[1]}, {key[2]}: {len(own)} networks; instructions within {100 * np.median(instructions):.1f} % "
+            f"in the median, times within {100 * np.median(times):.1f} %, nine of ten within "
+            f"{100 * np.quantile(times, 0.9):.0f} %"
+        )
+    return tuple(lines)
+
+
+def _modelled_section() -> list[str]:
+    return [
+        "## Without an emulator",
+        "",
+        "`karui inspect NAME --target raspberry-pi-4` runs nothing: events follow from what each kernel has to do (products in",
+        "tiles, values in lines of a cache), as drawn layers and short chains of them took them once in the same runtimes",
+        "(`pipeline/estimating/layers.csv`). Below, against counts, whole networks that were not among the drawn:",
+        "",
+        "```",
+        *modelled_lines(),
+        "```",
+        "",
+        "| network | runtime | processor | instructions | time |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {each.row.network} {each.row.precision} | {each.row.runtime} | {each.row.cpu} "
+            f"| {100 * each.instructions:+.0f} % | {100 * each.time:+.0f} % |"
+            for each in modelled_judged()
+        ),
+        "",
+    ]
 
 
 def picture(fits: Sequence[Fit]) -> Markup:
@@ -116,4 +155,4 @@ def page(fits: Sequence[Fit], picture_name: str) -> str:
             times = f"{row.published_ms:g} | {each.estimated_ms:.3g} | {100 * each.error:+.0f} %"
             text.append(f"| {name} | {row.runtime} | {times} |")
         text.append("")
-    return "\n".join(text)
+    return "\n".join([*text, *_modelled_section()])
