@@ -71,9 +71,8 @@ def modelled_lines() -> tuple[str, ...]:
         own = [each for each in found if (each.row.cpu, each.row.runtime, each.row.precision) == key]
         instructions, times = (np.abs([getattr(each, name) for each in own]) for name in ("instructions", "time"))
         lines.append(
-            f"{key[0]}, {key[1]}, {key[2]}: {len(own)} networks; instructions within {100 * np.median(instructions):.1f} % "
-            f"in the median, times within {100 * np.median(times):.1f} %, nine of ten within "
-            f"{100 * np.quantile(times, 0.9):.0f} %"
+            f"{', '.join(key)}: {len(own)} networks; median {100 * np.median(instructions):.1f} % of instructions "
+            f"and {100 * np.median(times):.1f} % of times; nine of ten within {100 * np.quantile(times, 0.9):.0f} %"
         )
     return tuple(lines)
 
@@ -82,9 +81,10 @@ def _modelled_section() -> list[str]:
     return [
         "## Without an emulator",
         "",
-        "`karui inspect NAME --target raspberry-pi-4` runs nothing: events follow from what each kernel has to do (products in",
-        "tiles, values in lines of a cache), as drawn layers and short chains of them took them once in the same runtimes",
-        "(`pipeline/estimating/layers.csv`). Below, against counts, whole networks that were not among the drawn:",
+        "`karui inspect NAME --target raspberry-pi-4` runs nothing: events follow from what each kernel has to do",
+        "(products in tiles, values in lines of a cache), as drawn layers and short chains of them took them once in",
+        "the same runtimes (`pipeline/estimating/layers.csv`). Below, against counts, whole networks that are not among",
+        "them:",
         "",
         "```",
         *modelled_lines(),

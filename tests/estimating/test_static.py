@@ -31,7 +31,7 @@ def dense(inputs: int, outputs: int) -> Work:
 
 
 def test_what_events_follow_from_is_found() -> None:
-    """A quarter of a multiplication for each multiply-accumulate, three loads for each input, hundred for each layer."""
+    """A quarter of a multiplication for each multiply-accumulate, three loads for each input, hundred for a layer."""
     drawn = [(dense(i, o), dense(o, 7)) for i, o in ((10, 20), (300, 5), (64, 64), (8, 512), (100, 33), (17, 90))]
     rows = [
         row(str(k), works, sum(w.macs for w in works) / 4, sum(3 * w.reads + 100 for w in works))
