@@ -6,16 +6,18 @@ python bench/fit_layers.py
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 import numpy as np
 
-from bench.count_layers import CPUS, SUFFIX
+from bench.count_layers import CPUS, PRECISIONS, SUFFIX
 from pipeline.estimating.layers_table import LAYERS, NETWORKS, Counted, counted
 from pipeline.estimating.predicted import fits
 from pipeline.estimating.static import STATIC, Costs
-from pipeline.estimating.static_fit import Off, best_tiles, fitted_costs, off
+from pipeline.estimating.static_fit import Off, best_tiles, errors_of, fitted_costs, off
 
 
 def rows_of(runtime: str, cpu: str) -> list[Counted]:
@@ -26,7 +28,7 @@ def rows_of(runtime: str, cpu: str) -> list[Counted]:
     return own + [row for row in rows if row.precision == "fp32" and (row.network, row.precision) not in known]
 
 
-def medians(found: list[Off]) -> str:
+def medians(found: Sequence[Off]) -> str:
     """Say how far off rows are."""
     instructions, time = (np.abs([getattr(each, name) for each in found]) for name in ("instructions", "time"))
     return (
@@ -45,9 +47,10 @@ def main(every: bool) -> None:
             rows = rows_of(runtime, cpu)
             models[runtime, cpu] = fitted_costs(rows, best_tiles(rows))
             print(runtime, cpu, len(rows), "rows", models[runtime, cpu].tiles, flush=True)
-    write(models)
+    own_fits = {each.cpu: each for each in fits()}
+    write(models, off(counted(NETWORKS), own_fits, models))
     for path in (LAYERS, NETWORKS):
-        found = off(counted(path), {each.cpu: each for each in fits()}, models)
+        found = off(counted(path), own_fits, models)
         for key in sorted({(each.row.runtime, each.row.cpu, each.row.precision) for each in found}):
             own = [each for each in found if (each.row.runtime, each.row.cpu, each.row.precision) == key]
             print(path.stem, *key, len(own), medians(own))
@@ -56,14 +59,14 @@ def main(every: bool) -> None:
                     print(f"    {each.row.network}: {100 * each.instructions:+.0f} %, time {100 * each.time:+.0f} %")
 
 
-def write(models: dict[tuple[str, str], Costs], path: Path = STATIC) -> None:
+def write(models: Mapping[tuple[str, str], Costs], judged: Sequence[Off], path: Path = STATIC) -> None:
     """Write a line for each kernel."""
     document: dict[str, dict[str, object]] = {}
     for (runtime, cpu), each in models.items():
-        tiles = {
-            "integer" if own else "float": [tile.rows, tile.columns, tile.depth] for own, tile in each.tiles.items()
-        }
-        document.setdefault(runtime, {})[cpu] = {"tiles": tiles, "events": each.events}
+        tiles = {"integer" if own else "float": [of.rows, of.columns, of.depth] for own, of in each.tiles.items()}
+        own = [every for every in judged if (every.row.runtime, every.row.cpu) == (runtime, cpu)]
+        errors = {name: asdict(errors_of([off for off in own if off.row.precision == name])) for name in PRECISIONS}
+        document.setdefault(runtime, {})[cpu] = {"tiles": tiles, "events": each.events, "errors": errors}
     text = json.dumps(document, separators=(",", ":"), sort_keys=True)
     path.write_text(text.replace("}},", "}},\n") + "\n", encoding="utf-8")
 

@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.artifacts.evidence import Interval
 from pipeline.estimating.features import MISSES
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
@@ -18,7 +16,6 @@ from pipeline.estimating.static import INFERENCE, Floats, costs
 from pipeline.estimating.static_fit import Off, off
 from pipeline.estimating.work import Work
 
-_COVERED = 0.9  # share of networks that were never seen which lie inside the error bar
 _STANDS_FOR = {"cortex-a53": "cortex-a72"}  # whose kernels it runs: neither has 8-bit dot products
 
 
@@ -48,8 +45,8 @@ def modelled(
         why = f"nobody published times of a {cpu} that an estimate could rest on"
         return Modelled(instructions=instructions, latency_ms=None, basis=why, layers_ms=())
     known, why = error_bar(fit, runtime)
-    median, widest = static_error(runtime, cpu, precision)
-    bar = math.exp(math.hypot(math.log(known), math.log(widest)))  # neither error tells anything of the other
+    off_by = own.errors[precision]
+    bar = math.exp(math.hypot(math.log(known), math.log(off_by.bar)))  # neither error tells anything of the other
     latency, layers_ms = (
         estimate_of(fit, total, clock_mhz=clock_mhz, error_bar=bar),
         _layers_ms(layers, each, fit, clock_mhz),
@@ -57,7 +54,7 @@ def modelled(
     return Modelled(
         instructions=instructions,
         latency_ms=latency,
-        basis=f"counts of unseen networks within {100 * median:.0f} % in the median; {why}",
+        basis=f"counts of unseen networks within {100 * off_by.median:.0f} % in the median; {why}",
         layers_ms=layers_ms,
         rest_ms=latency.value - sum(layers_ms),
     )
@@ -76,14 +73,3 @@ def _layers_ms(layers: Sequence[Sequence[Work]], each: Floats, fit: Fit, clock_m
 def judged() -> tuple[Off, ...]:
     """Return how far off the model is for whole networks that it was not fitted on."""
     return off(counted(NETWORKS), {fit.cpu: fit for fit in fits()})
-
-
-def static_error(runtime: str, cpu: str, precision: str) -> tuple[float, float]:
-    """Return the median error of times of unseen networks, and the factor within which nine of ten lie."""
-    own = [
-        each.time
-        for each in judged()
-        if (each.row.runtime, each.row.cpu, each.row.precision) == (runtime, cpu, precision)
-    ]
-    ratios = np.abs(np.log1p(own))
-    return float(np.median(np.abs(own))), float(np.exp(np.quantile(ratios, _COVERED)))

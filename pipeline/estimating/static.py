@@ -1,7 +1,7 @@
 """What an inference takes without running it: events of each kernel from what it has to do, as drawn layers took them.
 
-``static.json``: runtime → processor → the tiles in which its kernels work, and of each kernel and kind of event
-how many there are for each thing that they follow from; written by ``bench/fit_layers.py``.
+``static.json``: runtime → processor → the tiles in which its kernels work, of each kernel and kind of event how many there
+are for each thing that they follow from, and how far off that was for networks that were not seen; written by ``bench/fit_layers.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,22 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Errors:
+    """How far off times were of networks that the model had not seen, against those that follow from counts."""
+
+    median: float
+    bar: float  # the factor within which nine of ten lay
+
+
+@dataclass(frozen=True, kw_only=True)
 class Costs:
     """What kernels take in one runtime on one processor."""
 
     tiles: Mapping[bool, Tile]  # whether integers → tile
     events: Mapping[str, Mapping[str, Mapping[str, float]]]  # kernel → kind of event → what it follows from → number
+    errors: Mapping[str, Errors] = field(
+        default_factory=dict
+    )  # precision → how far off networks are that were not seen
 
     def of(self, works: Sequence[Work]) -> Floats:
         """Return the events of each kernel of one network, (kernels, kinds of events)."""
@@ -76,7 +87,8 @@ def costs(runtime: str, cpu: str) -> Costs | None:
         return None
     tiles = {name == "integer": Tile(rows=rows, columns=columns, depth=depth)
              for name, (rows, columns, depth) in found["tiles"].items()}  # fmt: skip
-    return Costs(tiles=tiles, events=found["events"])
+    errors = {precision: Errors(**each) for precision, each in found["errors"].items()}
+    return Costs(tiles=tiles, events=found["events"], errors=errors)
 
 
 @functools.cache

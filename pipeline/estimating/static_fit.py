@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, misses_from
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
 from pipeline.estimating.layers_table import Counted
-from pipeline.estimating.static import INFERENCE, Costs, costs
+from pipeline.estimating.static import INFERENCE, Costs, Errors, costs
 
 TILES = tuple(
     Tile(rows=rows, columns=columns, depth=depth)
@@ -40,6 +40,7 @@ TILES = tuple(
 )
 _SMALL = 0.01  # of all instructions: fewer events of a kind are counted as so many when errors are weighed
 _OUTLIER, _ROUNDS = 0.1, 6
+_COVERED = 0.9  # share of networks that lie inside the error bar
 
 Floats = NDArray[np.float64]
 
@@ -130,6 +131,13 @@ class Off:
     row: Counted
     instructions: float  # modelled / counted - 1
     time: float  # likewise, of the time that follows from either
+
+
+def errors_of(found: Sequence[Off]) -> Errors:
+    """Sum up how far off times are."""
+    times = np.array([each.time for each in found])
+    ratios = np.abs(np.log1p(times))
+    return Errors(median=float(np.median(np.abs(times))), bar=float(np.exp(np.quantile(ratios, _COVERED))))
 
 
 def off(

@@ -9,8 +9,8 @@ from pipeline.estimating.features import Tile
 from pipeline.estimating.fit import EVENTS
 from pipeline.estimating.layers_table import LAYERS, NETWORKS, Counted, counted
 from pipeline.estimating.modelled import judged, modelled
-from pipeline.estimating.static import INFERENCE, Costs, costs
-from pipeline.estimating.static_fit import fitted_costs
+from pipeline.estimating.static import INFERENCE, Costs, Errors, costs
+from pipeline.estimating.static_fit import errors_of, fitted_costs
 from pipeline.estimating.work import Work
 
 MEDIAN_MAX = 0.15
@@ -64,7 +64,15 @@ def test_networks_that_were_never_seen(runtime: str, cpu: str, precision: str) -
     ]
     assert len(own) >= 10
     assert np.median(np.abs([each.instructions for each in own])) <= MEDIAN_MAX
-    assert np.median(np.abs([each.time for each in own])) <= MEDIAN_MAX
+    model = costs(runtime, cpu)
+    assert model is not None
+    assert model.errors[precision] == approximately(errors_of(own))
+    assert model.errors[precision].median <= MEDIAN_MAX
+
+
+def approximately(errors: Errors) -> Errors:
+    """Follow a rounding of the file."""
+    return Errors(median=pytest.approx(errors.median, rel=1e-3), bar=pytest.approx(errors.bar, rel=1e-3))
 
 
 def test_the_drawn_and_the_judging_networks_are_told_apart() -> None:
