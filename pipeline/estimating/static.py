@@ -1,7 +1,8 @@
 """What an inference takes without running it: events of each kernel from what it has to do, as drawn layers took them.
 
-``static.json``: runtime → processor → the tiles in which its kernels work, of each kernel and kind of event how many there
-are for each thing that they follow from, and how far off that was for networks that were not seen; written by ``bench/fit_layers.py``.
+``static.json``: runtime → processor → the tiles in which its kernels work, of each kernel and kind of event how many
+there are for each thing that they follow from, and how far off that was for networks that were not seen.  Written by
+``bench/fit_layers.py``.
 """
 
 from __future__ import annotations
