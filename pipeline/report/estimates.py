@@ -83,7 +83,7 @@ def _modelled_section() -> list[str]:
         "",
         "`karui inspect NAME --target raspberry-pi-4` runs nothing: events follow from what each kernel has to do",
         "(products in tiles, values in lines of a cache), as drawn layers and short chains of them took them once in",
-        "the same runtimes (`pipeline/estimating/layers.csv`). Below, against counts: whole networks that it never saw.",
+        "the same runtimes (`pipeline/estimating/layers.csv`). Below, against counts: networks that it never saw.",
         "",
         "```",
         *modelled_lines(),
