@@ -6,7 +6,6 @@
 
 Every network is written as float and int8 ONNX and TFLite file; one inference of each is counted.  Rows are appended
 to ``pipeline/estimating/layers.csv`` (``networks.csv`` with ``--held-out``); what stands there is not counted again.
-Float kernels hardly differ between the two processors: of drawn networks every fifth is counted in float on both.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from pipeline.declare.words import Precision, RuntimeName
 from pipeline.errors import KaruiError
 from pipeline.estimating.fit import events
 from pipeline.estimating.layers_table import COLUMNS, LAYERS, NETWORKS
-from pipeline.estimating.work import Work
+from pipeline.estimating.work import PRODUCTS, Work
 from pipeline.graph.costs import total_macs
 from pipeline.inspecting.works import works_of
 from pipeline.networks.from_torch import folded_graph
@@ -45,8 +44,7 @@ from pipeline.tflite import write_tflite
 CPUS = {"cortex-a72": "raspberry-pi-4b", "cortex-a76": "raspberry-pi-5"}
 SUFFIX: Mapping[RuntimeName, str] = {"onnxruntime": "onnx", "litert": "tflite"}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-_FLOAT_TOO = 5  # every fifth network, on the second processor
-_REPEATED = 3  # inferences of drawn networks
+_REPEATED, _LARGE_MACS = 4, 500_000  # inferences, of networks smaller than this
 _MOST_HELD_OUT_MACS = 400_000_000
 
 
@@ -56,13 +54,15 @@ class Files:
 
     paths: Mapping[tuple[str, str], Path]  # of precision and runtime
     works: Mapping[Precision, str]  # what its kernels have to do
+    macs: int
 
 
 def written(made: Made, folder: Path, most_macs: int) -> Files | None:
     """Write a network's files; None where it is too large."""
     network, shape = made
     folded = folded_graph(network, shape)
-    if total_macs(folded) > most_macs:
+    macs = total_macs(folded)
+    if macs > most_macs:
         return None
     prepared = prepare(folded, weight_bits=8)
     layers = works_of(folded, prepared)
@@ -74,7 +74,7 @@ def written(made: Made, folder: Path, most_macs: int) -> Files | None:
             path = paths[precision, runtime] = folder / f"{precision}.{suffix}"
             path.write_bytes(to_bytes(model) if suffix == "onnx" else write_tflite(model))
     works = {each: _text(work for layer in layers.values() for work in layer[each]) for each in PRECISIONS}
-    return Files(paths=paths, works=works)
+    return Files(paths=paths, works=works, macs=macs)
 
 
 def _text(works: Iterable[Work]) -> str:
@@ -110,31 +110,37 @@ class Counter:
     table: Table
     counters: Mapping[str, Counting]  # processor → what counts on it
     most_macs: int
-    repeated: int
 
-    def count(self, name: str, made: Made, *, float_too: bool) -> int:
+    def count(self, name: str, made: Made) -> int:
         """Count a network where it is not counted yet, and return how often that was."""
-        missing: list[tuple[str, Precision, RuntimeName, str]] = [
-            key
-            for precision in PRECISIONS
-            for runtime in SUFFIX
-            for cpu in CPUS
-            if (float_too or precision == "int8" or cpu == "cortex-a72")
-            and (key := (name, precision, runtime, cpu)) not in self.table
-        ]
-        if not missing:
+        if (name, "fp32", "onnxruntime", "cortex-a72") in self.table:  # which is the last to be counted
             return 0
         sample = {"input": np.random.default_rng(0).standard_normal((1, *made[1])).astype(np.float32)}
         with tempfile.TemporaryDirectory() as folder:
             files = written(made, Path(folder), self.most_macs)
             if files is None:
                 return 0
-            for key in missing:
+            keys = [key for key in wanted(name, files) if key not in self.table]
+            for key in reversed(keys):
                 _, precision, runtime, cpu = key
                 path = files.paths[precision, runtime]
-                counts = self.counters[cpu].count(path, runtime, sample, more=self.repeated)
+                more = 0 if files.macs > _LARGE_MACS else _REPEATED
+                counts = self.counters[cpu].count(path, runtime, sample, more=more)
                 self.table.add(key, counts, files.works[precision])
-        return len(missing)
+        return len(keys)
+
+
+def wanted(name: str, files: Files) -> Iterator[tuple[str, Precision, RuntimeName, str]]:
+    """Yield what differs: both processors execute the same without products, and in ONNX Runtime's float kernels."""
+    for precision in PRECISIONS:
+        if precision == "int8" and files.works["int8"] == files.works["fp32"]:
+            continue
+        parsed = [Work.parse(text) for text in files.works[precision].split("; ") if text]
+        for runtime in SUFFIX:
+            yield name, precision, runtime, "cortex-a72"
+            same = precision == "fp32" and runtime == "onnxruntime"
+            if not same and any(work.kernel in PRODUCTS for work in parsed):
+                yield name, precision, runtime, "cortex-a76"
 
 
 def held_out() -> Iterator[tuple[str, Made]]:
@@ -165,13 +171,12 @@ def main(number: int, seed: int, budget_minutes: float, whole: bool) -> None:
                 for cpu, profile in CPUS.items()
             },
             most_macs=_MOST_HELD_OUT_MACS if whole else MOST_MACS,
-            repeated=1 if whole else _REPEATED,
         )
-        for place, (name, made) in enumerate(networks):
+        for name, made in networks:
             if time.monotonic() - started > 60 * budget_minutes:
                 break
             try:
-                done += counter.count(name, made, float_too=whole or place % _FLOAT_TOO == 0)
+                done += counter.count(name, made)
             except KaruiError as error:  # an operation that a writer refuses, or a file that a runtime does
                 refused += 1
                 print(f"{name}: {error}", file=sys.stderr)

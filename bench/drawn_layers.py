@@ -18,7 +18,7 @@ from torch import Tensor, nn
 T = TypeVar("T")
 Shape = tuple[int, ...]
 Made = tuple[nn.Module, Shape]
-MOST_MACS, MOST_ELEMENTS = 8_000_000, 160_000
+MOST_MACS, MOST_ELEMENTS = 6_000_000, 120_000
 _ACTIVATIONS: tuple[Callable[[], nn.Module], ...] = (nn.ReLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
 _FUNCTIONS: Mapping[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,

@@ -13,19 +13,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bench.count_layers import CPUS, PRECISIONS, SUFFIX
-from pipeline.estimating.layers_table import LAYERS, NETWORKS, Counted, counted
+from bench.count_layers import PRECISIONS, SUFFIX
+from pipeline.estimating.layers_table import LAYERS, counted, networks
 from pipeline.estimating.predicted import fits
 from pipeline.estimating.static import STATIC, Costs
 from pipeline.estimating.static_fit import Off, best_tiles, errors_of, fitted_costs, off
-
-
-def rows_of(runtime: str, cpu: str) -> list[Counted]:
-    """Return the drawn rows of a processor, and float ones of the other where it has none of its own."""
-    rows = [row for row in counted(LAYERS) if row.runtime == runtime]
-    own = [row for row in rows if row.cpu == cpu]
-    known = {(row.network, row.precision) for row in own}
-    return own + [row for row in rows if row.precision == "fp32" and (row.network, row.precision) not in known]
 
 
 def medians(found: Sequence[Off]) -> str:
@@ -43,18 +35,18 @@ def main(every: bool) -> None:
     """Fit."""
     models: dict[tuple[str, str], Costs] = {}
     for runtime in SUFFIX:
-        for cpu in CPUS:
-            rows = rows_of(runtime, cpu)
-            models[runtime, cpu] = fitted_costs(rows, best_tiles(rows))
-            print(runtime, cpu, len(rows), "rows", models[runtime, cpu].tiles, flush=True)
+        rows = [row for row in counted(LAYERS) if row.runtime == runtime]
+        tiles = best_tiles(rows)
+        models |= {(runtime, cpu): made for cpu, made in fitted_costs(rows, tiles).items()}
+        print(runtime, len(rows), "rows", tiles, flush=True)
     own_fits = {each.cpu: each for each in fits()}
-    write(models, off(counted(NETWORKS), own_fits, models))
-    for path in (LAYERS, NETWORKS):
-        found = off(counted(path), own_fits, models)
+    write(models, off(networks(), own_fits, models))
+    for name, counts in (("drawn", counted(LAYERS)), ("unseen", networks())):
+        found = off(counts, own_fits, models)
         for key in sorted({(each.row.runtime, each.row.cpu, each.row.precision) for each in found}):
             own = [each for each in found if (each.row.runtime, each.row.cpu, each.row.precision) == key]
-            print(path.stem, *key, len(own), medians(own))
-            if every and path == NETWORKS:
+            print(name, *key, len(own), medians(own))
+            if every and name == "unseen":
                 for each in own:
                     print(f"    {each.row.network}: {100 * each.instructions:+.0f} %, time {100 * each.time:+.0f} %")
 

@@ -125,6 +125,8 @@ def misses_from(work: Work, tile: Tile, all_of_it: Footprint) -> Mapping[str, fl
     found = {
         "values": values,
         "weights": weights,
+        "values beyond L1": values * _beyond(all_of_it.total_bytes, _L1_BYTES),
+        "weights beyond L1": weights * _beyond(all_of_it.total_bytes, _L1_BYTES),
         "values beyond L2": values * _beyond(own + weight_bytes(work), _L2_BYTES),
         "weights beyond L2": weights * _beyond(all_of_it.total_bytes, _L2_BYTES),
         "values in a large network": values * _beyond(all_of_it.total_bytes, _L2_BYTES),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.estimating.fit import EVENTS
@@ -38,6 +38,13 @@ def counted(path: Path) -> tuple[Counted, ...]:
     """Return all rows of a table."""
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(_row(each) for each in csv.DictReader(file))
+
+
+def networks() -> tuple[Counted, ...]:
+    """Return the rows that judge the model; what ONNX Runtime executes in float on one processor it does on the other."""
+    rows = counted(NETWORKS)
+    shared = [row for row in rows if row.runtime == "onnxruntime" and row.precision == "fp32"]
+    return (*rows, *(replace(row, cpu="cortex-a76") for row in shared if row.cpu == "cortex-a72"))
 
 
 def _row(words: Mapping[str, str]) -> Counted:

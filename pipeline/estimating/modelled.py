@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.artifacts.evidence import Interval
 from pipeline.estimating.features import MISSES
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
-from pipeline.estimating.layers_table import NETWORKS, counted
+from pipeline.estimating.layers_table import networks
 from pipeline.estimating.predicted import error_bar, fit_of, fits
 from pipeline.estimating.static import INFERENCE, Floats, costs
 from pipeline.estimating.static_fit import Off, off
@@ -72,4 +72,4 @@ def _layers_ms(layers: Sequence[Sequence[Work]], each: Floats, fit: Fit, clock_m
 @functools.cache
 def judged() -> tuple[Off, ...]:
     """Return how far off the model is for whole networks that it was not fitted on."""
-    return off(counted(NETWORKS), {fit.cpu: fit for fit in fits()})
+    return off(networks(), {fit.cpu: fit for fit in fits()})

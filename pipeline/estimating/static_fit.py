@@ -19,6 +19,7 @@ from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_f
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
 from pipeline.estimating.layers_table import Counted
 from pipeline.estimating.static import INFERENCE, Costs, Errors, costs
+from pipeline.estimating.work import PRODUCTS
 
 TILES = tuple(
     Tile(rows=rows, columns=columns, depth=depth)
@@ -43,35 +44,40 @@ _OUTLIER, _ROUNDS = 0.1, 6
 _COVERED = 0.9  # share of networks that lie inside the error bar
 
 Floats = NDArray[np.float64]
+Tiles = Mapping[str, Mapping[bool, Tile]]  # processor → whether integers → tile
 
 
-def fitted_costs(rows: Sequence[Counted], tiles: Mapping[bool, Tile]) -> Costs:
-    """Fit the rows of one runtime on one processor, for given tiles."""
-    events: dict[str, dict[str, dict[str, float]]] = {}
+def fitted_costs(rows: Sequence[Counted], tiles: Tiles) -> dict[str, Costs]:
+    """Fit the rows of one runtime; processor → what kernels take there."""
+    events: dict[str, dict[str, dict[str, dict[str, float]]]] = {cpu: {} for cpu in tiles}
     for misses in (False, True):
         pairs, sizes = _sizes(rows, tiles, misses=misses)
         for kind in EVENTS:
             if (kind in MISSES) != misses:
                 continue
             numbers = _solved(sizes, *_wanted(rows, kind))
-            for (kernel, name), number in zip(pairs, numbers, strict=True):
-                own = events.setdefault(kernel, {}).setdefault(kind, {})
-                if number > 0:
-                    own[name] = float(f"{number:.4g}")
-    return Costs(tiles=tiles, events=events)
+            for (kernel, cpu, name), number in zip(pairs, numbers, strict=True):
+                for own in (cpu,) if cpu else tiles:
+                    found = events[own].setdefault(kernel, {}).setdefault(kind, {})
+                    if number > 0:
+                        found[name] = float(f"{number:.4g}")
+    return {cpu: Costs(tiles=tiles[cpu], events=events[cpu]) for cpu in tiles}
 
 
-def best_tiles(rows: Sequence[Counted]) -> dict[bool, Tile]:
-    """Return the tiles with which multiplications and loads are met best."""
-    found = {False: TILES[0], True: TILES[0]}
-    for integer in (False, True):
-        own = [row for row in rows if (row.precision == "int8") == integer]
-        if own:
-            found[integer] = min(TILES, key=lambda tile: _badness(own, {**found, integer: tile}))
+def best_tiles(rows: Sequence[Counted]) -> Tiles:
+    """Return processor → tiles of floats and of integers, with which multiplications and loads are met best."""
+    found: dict[str, Mapping[bool, Tile]] = {}
+    for cpu in dict.fromkeys(row.cpu for row in rows):
+        own = [row for row in rows if row.cpu == cpu]
+        floats = [row for row in own if row.precision == "fp32"] or rows
+        integers = [row for row in own if row.precision == "int8"]
+        best = min(TILES, key=lambda tile: _badness(floats, tile, tile))
+        found[cpu] = {False: best, True: min(TILES, key=lambda tile: _badness(integers, best, tile))}
     return found
 
 
-def _badness(rows: Sequence[Counted], tiles: Mapping[bool, Tile]) -> float:
+def _badness(rows: Sequence[Counted], floats: Tile, integers: Tile) -> float:
+    tiles = {row.cpu: {False: floats, True: integers} for row in rows}
     _, sizes = _sizes(rows, tiles, misses=False)
     total = 0.0
     for kind in ("multiply", "load"):
@@ -81,19 +87,22 @@ def _badness(rows: Sequence[Counted], tiles: Mapping[bool, Tile]) -> float:
     return total
 
 
-def _sizes(
-    rows: Sequence[Counted], tiles: Mapping[bool, Tile], *, misses: bool
-) -> tuple[tuple[tuple[str, str], ...], Floats]:
-    """Return the pairs, and how much of each there is, (R, P)."""
-    sums: list[dict[tuple[str, str], float]] = []
+def _sizes(rows: Sequence[Counted], tiles: Tiles, *, misses: bool) -> tuple[tuple[tuple[str, str, str], ...], Floats]:
+    """Return kernels, processors and what their events follow from, and how much of each there is, (R, P).
+
+    Products are other instructions on each processor, but those of floats in ONNX Runtime; all else is the same: "".
+    """
+    sums: list[dict[tuple[str, str, str], float]] = []
     for row in rows:
-        footprint, own = Footprint.of(row.works), dict[tuple[str, str], float]()
+        footprint, own = Footprint.of(row.works), dict[tuple[str, str, str], float]()
         for work in (*row.works, INFERENCE):
-            tile = tiles[work.integer]
+            tile = tiles[row.cpu][work.integer]
             found = misses_from(work, tile, footprint) if misses else instructions_from(work, tile)
+            kernel = f"{work.kernel}{8 if work.integer else ''}"
+            own_kernel = work.kernel in PRODUCTS and (work.integer or row.runtime != "onnxruntime")
+            cpu = row.cpu if own_kernel else ""
             for name, size in found.items():
-                pair = f"{work.kernel}{8 if work.integer else ''}", name
-                own[pair] = own.get(pair, 0.0) + size
+                own[kernel, cpu, name] = own.get((kernel, cpu, name), 0.0) + size
         sums.append(own)
     pairs = tuple(dict.fromkeys(pair for own in sums for pair in own))
     return pairs, np.array([[own.get(pair, 0.0) for pair in pairs] for own in sums])

@@ -39,6 +39,12 @@ def test_a_small_network_misses_its_bytes_once() -> None:
     assert all(found[name] == 0 for name in found if "again" in name or "beyond" in name)
 
 
+def test_what_does_not_stay_in_the_first_cache_is_missed_each_time() -> None:
+    found = misses_from(CONV, TILE, Footprint(weight_bytes=0, total_bytes=64 << 10))
+    assert found["values beyond L1"] == found["values"]
+    assert found["values beyond L2"] == 0
+
+
 def test_weights_are_read_again_where_they_do_not_stay() -> None:
     wide = Work(kernel="Pointwise", rows=60, columns=256, depth=256, reads=60 * 256, makes=60 * 256)
     found = misses_from(wide, TILE, Footprint.of([wide]))

@@ -37,7 +37,7 @@ def test_what_events_follow_from_is_found() -> None:
         row(str(k), works, sum(w.macs for w in works) / 4, sum(3 * w.reads + 100 for w in works))
         for k, works in enumerate(drawn)
     ]
-    found = fitted_costs(rows, TILES)
+    found = fitted_costs(rows, {"cortex-a72": TILES})["cortex-a72"]
     unseen = (dense(40, 40), dense(40, 2))
     events = dict(zip(EVENTS, found.of((*unseen, INFERENCE)).sum(axis=0), strict=True))
     assert events["multiply"] == pytest.approx((1600 + 80) / 4, rel=0.02)
