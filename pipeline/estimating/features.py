@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pipeline.estimating.work import PRODUCTS, RECURRENT, Work
 
 _L1_BYTES, _L2_BYTES, _LINE_BYTES = 32 << 10, 1 << 20, 64  # of the simulated cache
+_COMMON_WINDOW = 9
 MISSES = ("L1 miss", "L2 miss")
+_SAME_KERNEL = {"Conv": "Product", "Pointwise": "Product", "Projection": "Product"}  # once what it reads lies in rows
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -38,6 +40,13 @@ class Footprint:
         weights = sum(weight_bytes(work) for work in works)
         largest = max((value_bytes(work) for work in works), default=0)
         return cls(weight_bytes=weights, total_bytes=weights + largest)
+
+
+def kernel_of(work: Work) -> str:
+    """Return what computes an operation: runtimes have a kernel of its own for depthwise convolutions of 3 x 3."""
+    if work.kernel == "Depthwise" and work.window != _COMMON_WINDOW:
+        return "DepthwiseOther"
+    return _SAME_KERNEL.get(work.kernel, work.kernel)
 
 
 def element_bytes(work: Work) -> int:

@@ -41,7 +41,7 @@ def counted(path: Path) -> tuple[Counted, ...]:
 
 
 def networks() -> tuple[Counted, ...]:
-    """Return the rows that judge the model; what ONNX Runtime executes in float on one processor it does on the other."""
+    """Return the rows that judge the model; in float ONNX Runtime executes the same on both processors."""
     rows = counted(NETWORKS)
     shared = [row for row in rows if row.runtime == "onnxruntime" and row.precision == "fp32"]
     return (*rows, *(replace(row, cpu="cortex-a76") for row in shared if row.cpu == "cortex-a72"))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, misses_from
+from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, kernel_of, misses_from
 from pipeline.estimating.fit import EVENTS
 from pipeline.estimating.work import Work
 
@@ -35,7 +35,7 @@ _ALIKE = {  # kernels that were not counted, and others that work as they do
     "ReduceMax": "ReduceMean",
     "BatchNormalization": "Scale",
 }
-_UNKNOWN = "Elu"  # a function of each element
+_UNKNOWN = ("Elu", "Gelu", "Sigmoid", "Relu")  # functions of each element
 INFERENCE = Work(kernel="Inference")  # what one takes beside its kernels
 
 Floats = NDArray[np.float64]
@@ -65,7 +65,7 @@ class Costs:
         return np.array([self._of_one(work, footprint) for work in works]).reshape(len(works), len(EVENTS))
 
     def _of_one(self, work: Work, footprint: Footprint) -> list[float]:
-        known = self.events[self._known(work)]
+        known = self.events.get(self._known(work), {})
         tile = self.tiles[work.integer]
         instructions, misses = instructions_from(work, tile), misses_from(work, tile, footprint)
         found = []
@@ -75,9 +75,9 @@ class Costs:
         return found
 
     def _known(self, work: Work) -> str:
-        names = (work.kernel, _ALIKE.get(work.kernel, work.kernel))
+        names = (kernel_of(work), _ALIKE.get(work.kernel, work.kernel))
         tried = [f"{name}8" for name in names] if work.integer else []
-        return next((name for name in (*tried, *names) if name in self.events), _UNKNOWN)
+        return next((name for name in (*tried, *names, *_UNKNOWN) if name in self.events), "")
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, misses_from
+from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, kernel_of, misses_from
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
 from pipeline.estimating.layers_table import Counted
 from pipeline.estimating.static import INFERENCE, Costs, Errors, costs
@@ -98,7 +98,7 @@ def _sizes(rows: Sequence[Counted], tiles: Tiles, *, misses: bool) -> tuple[tupl
         for work in (*row.works, INFERENCE):
             tile = tiles[row.cpu][work.integer]
             found = misses_from(work, tile, footprint) if misses else instructions_from(work, tile)
-            kernel = f"{work.kernel}{8 if work.integer else ''}"
+            kernel = f"{kernel_of(work)}{8 if work.integer else ''}"
             own_kernel = work.kernel in PRODUCTS and (work.integer or row.runtime != "onnxruntime")
             cpu = row.cpu if own_kernel else ""
             for name, size in found.items():

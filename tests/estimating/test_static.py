@@ -46,7 +46,7 @@ def test_what_events_follow_from_is_found() -> None:
 
 
 def test_kernels_that_were_not_counted_cost_what_others_like_them_do() -> None:
-    made = {"Gelu": {"load": {"made": 2.0}}, "Elu": {"load": {"made": 1.0}}, "Conv": {"load": {"macs": 1.0}}}
+    made = {"Gelu": {"load": {"made": 2.0}}, "Elu": {"load": {"made": 1.0}}, "Product": {"load": {"macs": 1.0}}}
     model = Costs(tiles=TILES, events=made)
     load = list(EVENTS).index("load")
     of = {name: model.of([Work(kernel=name, integer=True, makes=10)])[0, load] for name in ("Mish", "Unheard")}
