@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from bench.drawn_layers import MOST_MACS, Made, drawn
+from bench.known_networks import KNOWN
 from pipeline import catalog
 from pipeline.declare.recipe import QuantizeSpec
 from pipeline.declare.words import Precision, RuntimeName
@@ -32,6 +33,7 @@ from pipeline.estimating.fit import events
 from pipeline.estimating.layers_table import COLUMNS, LAYERS, NETWORKS
 from pipeline.estimating.work import PRODUCTS, Work
 from pipeline.graph.costs import total_macs
+from pipeline.inspecting.subject import built
 from pipeline.inspecting.works import works_of
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
@@ -145,11 +147,9 @@ def wanted(name: str, files: Files) -> Iterator[tuple[str, Precision, RuntimeNam
 
 def held_out() -> Iterator[tuple[str, Made]]:
     """Yield networks that people use, by name."""
-    from bench.known_networks import KNOWN  # noqa: PLC0415  (needs timm and torchvision)
-
-    for name, make in KNOWN.items():
+    for name, asked in KNOWN.items():
         torch.manual_seed(0)
-        network, shape = make()
+        network, shape = built(asked)
         yield name, (network.eval(), shape)
 
 

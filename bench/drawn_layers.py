@@ -307,7 +307,7 @@ def _pictures(draw: Draw) -> Made:
 
 
 def _perceptron(draw: Draw) -> Made:
-    features = [draw.between(4, 1024) for _ in range(draw.between(2, 5))]
+    features = [draw.between(4, 1500) for _ in range(draw.between(2, 5))]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(features):
         layers += [nn.Linear(before, after), draw.one_of(nn.ReLU, nn.ReLU, nn.Sigmoid, nn.Tanh)()]
@@ -326,8 +326,8 @@ def _transformer(draw: Draw) -> Made:
 
 
 _SINGLE: tuple[Callable[[Draw], Made], ...] = (
-    *(_convolution,) * 6,
-    *(_depthwise,) * 4,
+    *(_convolution,) * 9,
+    *(_depthwise,) * 9,
     *(_dense,) * 2,
     *(_projection, _series, _transposed, _pool, _pool, _mean, _function, _function, _function, _softmax, _sum, _sum),
     *(_excited, _resize, _moved, _norm, _recurrence, _recurrence, _attention),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.estimating.work import PRODUCTS, RECURRENT, Work
 
 _L1_BYTES, _L2_BYTES, _LINE_BYTES = 32 << 10, 1 << 20, 64  # of the simulated cache
+_IN_TILES = frozenset({"Product", "Gemm", "MatMul", "ConvTranspose"})
 _COMMON_WINDOW = 9
 MISSES = ("L1 miss", "L2 miss")
 _SAME_KERNEL = {"Conv": "Product", "Pointwise": "Product", "Projection": "Product"}  # once what it reads lies in rows
@@ -115,14 +116,23 @@ def _of_product(work: Work, tile: Tile) -> Mapping[str, float]:
         "tiles x depth": tiles * deep,
         "copied": work.groups * work.rows * work.depth * (work.kernel == "Conv"),
         "made": work.makes,
+        "results": work.groups * work.rows * work.columns * (work.kernel == "ConvTranspose"),
         "read": work.reads,
-        "weights": work.weights,
         "activated": work.makes * work.activated,
         "positions": work.groups * work.rows,
         "lines x window": work.groups * work.lines * work.depth * (work.kernel == "Conv"),
         "groups": work.groups,
         "one": 1,
     }
+
+
+def follows(kind: str, kernel: str, name: str) -> bool:
+    """Whether events of a kind can follow from it: what a product sums up stays in registers until it is stored."""
+    if kernel.removesuffix("8") not in _IN_TILES:
+        return True
+    if kind == "store":
+        return name not in ("macs", "padded macs", "tiles x depth", "tiles x window")
+    return kind != "multiply" or name in ("macs", "padded macs", "tiles", "made", "results", "copied", "one")
 
 
 def misses_from(work: Work, tile: Tile, all_of_it: Footprint) -> Mapping[str, float]:

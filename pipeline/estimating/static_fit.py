@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear, nnls
 
-from pipeline.estimating.features import MISSES, Footprint, Tile, instructions_from, kernel_of, misses_from
+from pipeline.estimating.features import MISSES, Footprint, Tile, follows, instructions_from, kernel_of, misses_from
 from pipeline.estimating.fit import EVENTS, Fit, estimate_of
 from pipeline.estimating.layers_table import Counted
 from pipeline.estimating.static import INFERENCE, Costs, Errors, costs
@@ -41,6 +41,7 @@ TILES = tuple(
 )
 _SMALL = 0.01  # of all instructions: fewer events of a kind are counted as so many when errors are weighed
 _OUTLIER, _ROUNDS = 0.1, 6
+_MOST_MISSES = 1.0  # of one line, each time that it is read
 _COVERED = 0.9  # share of networks that lie inside the error bar
 
 Floats = NDArray[np.float64]
@@ -55,7 +56,10 @@ def fitted_costs(rows: Sequence[Counted], tiles: Tiles) -> dict[str, Costs]:
         for kind in EVENTS:
             if (kind in MISSES) != misses:
                 continue
-            numbers = _solved(sizes, *_wanted(rows, kind))
+            most = np.array([_most(name) if misses else np.inf for _, _, name in pairs])
+            could = np.array([follows(kind, kernel, name) for kernel, _, name in pairs])
+            numbers = np.zeros(len(pairs))
+            numbers[could] = _solved(sizes[:, could], *_wanted(rows, kind), most=most[could])
             for (kernel, cpu, name), number in zip(pairs, numbers, strict=True):
                 for own in (cpu,) if cpu else tiles:
                     found = events[own].setdefault(kernel, {}).setdefault(kind, {})
@@ -69,7 +73,7 @@ def best_tiles(rows: Sequence[Counted]) -> Tiles:
     found: dict[str, Mapping[bool, Tile]] = {}
     for cpu in dict.fromkeys(row.cpu for row in rows):
         own = [row for row in rows if row.cpu == cpu]
-        floats = [row for row in own if row.precision == "fp32"] or rows
+        floats = [row for row in rows if row.precision == "fp32" and (row.cpu == cpu or row.runtime == "onnxruntime")]
         integers = [row for row in own if row.precision == "int8"]
         best = min(TILES, key=lambda tile: _badness(floats, tile, tile))
         found[cpu] = {False: best, True: min(TILES, key=lambda tile: _badness(integers, best, tile))}
@@ -114,8 +118,15 @@ def _wanted(rows: Sequence[Counted], kind: str) -> tuple[Floats, Floats]:
     return wanted, 1 / (wanted + _SMALL * np.array([row.instructions for row in rows]))
 
 
-def _solved(sizes: Floats, wanted: Floats, weights: Floats, *, rounds: int = _ROUNDS) -> Floats:
-    """Return the numbers (P,) with which sizes (R, P) come to what is wanted (R,)."""
+def _most(name: str) -> float:
+    """Return how many misses there can be for each line: what is drawn says little of the largest networks."""
+    return np.inf if name in ("one", "tiles") else _MOST_MISSES
+
+
+def _solved(
+    sizes: Floats, wanted: Floats, weights: Floats, *, rounds: int = _ROUNDS, most: Floats | None = None
+) -> Floats:
+    """Return the numbers (P,), none above ``most``, with which sizes (R, P) come to what is wanted (R,)."""
     relative, target = sizes * weights[:, None], wanted * weights
     largest = relative.max(axis=0)
     largest = np.where(largest > 0, largest, 1.0)
@@ -124,6 +135,8 @@ def _solved(sizes: Floats, wanted: Floats, weights: Floats, *, rounds: int = _RO
     for _ in range(rounds):
         _, upper = np.linalg.qr(np.column_stack([scaled, target]) * less[:, None])  # (P + 1, P + 1): same problem
         numbers, _ = nnls(upper[:, :-1], upper[:, -1])
+        if most is not None and (numbers > most * largest).any():
+            numbers = lsq_linear(upper[:, :-1], upper[:, -1], (0, most * largest), method="bvls").x
         off = np.abs(scaled @ numbers - target)
         less = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(off, 1e-9)))
     found: Floats = numbers / largest
