@@ -44,8 +44,8 @@ class Footprint:
 
 
 def kernel_of(work: Work) -> str:
-    """Return what computes an operation: runtimes have a kernel of its own for depthwise convolutions of 3 x 3."""
-    if work.kernel == "Depthwise" and work.window != _COMMON_WINDOW:
+    """Return what computes an operation: depthwise convolutions of 3 x 3 and stride 1 have a kernel of their own."""
+    if work.kernel == "Depthwise" and (work.window != _COMMON_WINDOW or work.reads >= 2 * work.makes):
         return "DepthwiseOther"
     return _SAME_KERNEL.get(work.kernel, work.kernel)
 
@@ -79,6 +79,7 @@ def instructions_from(work: Work, tile: Tile) -> Mapping[str, float]:
             "positions x window": work.rows * work.window,
             "channels x window": work.groups * work.window,
             "channels x lines": work.groups * work.lines,
+            "channels x lines x window": work.groups * work.lines * work.window,
             "channels": work.groups,
             "one": 1,
         }
