@@ -23,6 +23,7 @@ import click
 import numpy as np
 import torch
 
+from bench.count_published import SIDE, EfficientDetLite0
 from bench.drawn_layers import MOST_MACS, Made, drawn
 from bench.known_networks import KNOWN
 from pipeline import catalog
@@ -31,6 +32,7 @@ from pipeline.declare.words import Precision, RuntimeName
 from pipeline.errors import KaruiError
 from pipeline.estimating.fit import events
 from pipeline.estimating.layers_table import COLUMNS, LAYERS, NETWORKS
+from pipeline.estimating.table import reference
 from pipeline.estimating.work import PRODUCTS, Work
 from pipeline.graph.costs import total_macs
 from pipeline.inspecting.subject import built
@@ -145,6 +147,19 @@ def wanted(name: str, files: Files) -> Iterator[tuple[str, Precision, RuntimeNam
                 yield name, precision, runtime, "cortex-a76"
 
 
+def add_published(table: Table) -> None:
+    """Add the network whose times in LiteRT were published: it is counted already, for the reference table."""
+    rows = [row for row in reference() if row.runtime == "litert"]
+    keys = [(row.model, row.precision, row.runtime, row.cpu) for row in rows]
+    if all(key in table for key in keys):
+        return
+    folded = folded_graph(EfficientDetLite0().eval(), (3, SIDE, SIDE))
+    layers = works_of(folded, prepare(folded, weight_bits=8))
+    works = {name: _text(work for layer in layers.values() for work in layer[name]) for name in PRECISIONS}
+    for key, row in zip(keys, rows, strict=True):
+        table.add(key, row.counts, works["int8" if row.precision == "int8" else "fp32"])
+
+
 def held_out() -> Iterator[tuple[str, Made]]:
     """Yield networks that people use, by name."""
     for name, asked in KNOWN.items():
@@ -162,10 +177,13 @@ def main(number: int, seed: int, budget_minutes: float, whole: bool) -> None:
     """Count."""
     torch.set_num_threads(1)
     started, done, refused = time.monotonic(), 0, 0
+    table = Table(NETWORKS if whole else LAYERS)
+    if whole:
+        add_published(table)
     networks = held_out() if whole else ((str(each), drawn(each)) for each in range(seed, seed + number))
     with ExitStack() as stack:
         counter = Counter(
-            table=Table(NETWORKS if whole else LAYERS),
+            table=table,
             counters={
                 cpu: stack.enter_context(Counting(system_for(catalog.load_target(profile))))
                 for cpu, profile in CPUS.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +45,7 @@ def modelled(
         return Modelled(instructions=instructions, latency_ms=None, basis=why, layers_ms=())
     known, why = error_bar(fit, runtime)
     off_by = own.errors[precision]
-    bar = math.exp(math.hypot(math.log(known), math.log(off_by.bar)))  # neither error tells anything of the other
+    bar = known * off_by.bar  # both may point the same way: of EfficientDet-Lite0 in float on a Cortex-A72 they do
     latency, layers_ms = (
         estimate_of(fit, total, clock_mhz=clock_mhz, error_bar=bar),
         _layers_ms(layers, each, fit, clock_mhz),

@@ -35,7 +35,8 @@ class Many(nn.Module):
         x = torch.cat([x, self.wide(self.narrow(x))], 1)
         x = self.up(F.max_pool2d(x, 2))
         x = F.leaky_relu(self.tokens(x.flatten(2).transpose(1, 2)))
-        return self.norm(x).softmax(-1)
+        weights: Tensor = self.norm(x).softmax(-1)
+        return weights
 
 
 def texts(found: Inspected, precision: Precision) -> list[str]:
