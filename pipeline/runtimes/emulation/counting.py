@@ -67,12 +67,13 @@ class Counting:
             if more == 0:
                 (both,) = _marked(session, inputs, (1,), out)  # one that warms up, and one
                 return {name: number / 2 for name, number in both.items() if name != "region"}
+            each = 1 if more is None else 2
             if more is None:
                 (alone,) = _marked(session, inputs, (1,), out)
                 more = max(1, min(_MOST, math.ceil(_ENOUGH / alone["total"])))
-            regions = _marked(session, inputs, (1, 1, 1 + more, 1 + more), out)
+            regions = _marked(session, inputs, (1,) * each + (1 + more,) * each, out)
         # Python does something on the side now and then: of two alike, the one with fewer instructions is nearer
-        first, second = (min(pair, key=lambda region: region["total"]) for pair in (regions[:2], regions[2:]))
+        first, second = (min(alike, key=lambda region: region["total"]) for alike in (regions[:each], regions[each:]))
         # what the second region has more is inferences and nothing else
         return {name: max(0.0, (second[name] - first[name]) / more) for name in first if name != "region"}
 
