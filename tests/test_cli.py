@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree as ET
 
 import click
 import pytest
@@ -418,6 +420,40 @@ def test_inspect_prints_layers_and_writes_a_chart(tmp_path: Path, capsys: pytest
     assert cli.main(["inspect", "mlp", "--input", "16", "--classes", "3", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["layers"][-1]["output_shape"] == [3]
+
+
+def test_inspect_estimates_times_on_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chart = tmp_path / "costs.svg"
+    mlp = [
+        "inspect",
+        "mlp",
+        "--input",
+        "16",
+        "--classes",
+        "3",
+        "--target",
+        "raspberry-pi-4",
+        "--target",
+        "raspberry-pi-zero-2-w",
+    ]
+    assert cli.main([*mlp, "--svg", str(chart)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"raspberry-pi-4b, int8 in (litert|onnxruntime): [0-9.]+ ms \([0-9.]+–[0-9.]+, estimated from about", text
+    )
+    assert "raspberry-pi-zero-2-w, fp32 in" in text
+    assert "nobody published times of a cortex-a53 that an estimate could rest on" in text
+    assert "ms, int8" in "".join(ET.fromstring(chart.read_text()).itertext())  # noqa: S314  (made here)
+    assert cli.main([*mlp, "--json"]) == 0
+    known, unknown = json.loads(capsys.readouterr().out)["targets"]
+    for each in known["timed"]:
+        assert each["latency_ms"]["value"] == pytest.approx(sum(each["layers_ms"]) + each["rest_ms"])
+    assert all(each["latency_ms"] is None and each["instructions"] > 0 for each in unknown["timed"])
+
+
+def test_inspect_says_where_nothing_can_be_estimated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", "mlp", "--input", "16", "--classes", "3", "--target", "x86-laptop-avx2"]) == 0
+    assert "x86-laptop-avx2: no estimate: no kernels were counted on a Haswell" in capsys.readouterr().out
 
 
 def test_inspect_refuses_what_is_no_shape(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def estimate(
         return
     if model is None:
         click.echo("\n\n".join("\n".join(said.lines_of(fit)) for fit in fits()))
+        click.echo("\nmodelled, of networks that were never seen:\n  " + "\n  ".join(said.modelled_lines()))
         if page is not None:
             drawn = page.with_suffix(".svg")
             write_atomic(drawn, standalone(said.picture(fits())).encode())

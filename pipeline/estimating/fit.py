@@ -98,8 +98,13 @@ def events(counts: Mapping[str, float]) -> dict[str, float]:
 
 def estimate(fit: Fit, counts: Mapping[str, float], *, clock_mhz: int, error_bar: float) -> Interval:
     """Estimate the ms of one inference at a clock; ``error_bar``: the factor to both sides."""
+    return estimate_of(fit, events(counts), clock_mhz=clock_mhz, error_bar=error_bar)
+
+
+def estimate_of(fit: Fit, found: Mapping[str, float], *, clock_mhz: int, error_bar: float) -> Interval:
+    """Estimate the ms of events, kind → number."""
     slower = fit.clock_mhz / clock_mhz
-    ns = sum(number * fit.ns[kind] * (1 if kind in _OF_MEMORY else slower) for kind, number in events(counts).items())
+    ns = sum(number * fit.ns[kind] * (1 if kind in _OF_MEMORY else slower) for kind, number in found.items())
     return Interval(value=ns / 1e6, low=ns / 1e6 / error_bar, high=ns / 1e6 * error_bar)
 
 

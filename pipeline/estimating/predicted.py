@@ -21,7 +21,7 @@ def predicted(counts: Mapping[str, float], *, cpu: str, clock_mhz: int, runtime:
     if fit is None:
         return None
     learnt = corrections(fit)
-    bar, why = _error_bar(fit, runtime, learnt)
+    bar, why = error_bar(fit, runtime)
     found = estimate(fit, counts, clock_mhz=clock_mhz, error_bar=bar)
     factor = learnt[runtime].factor if runtime in learnt else 1.0
     return Interval(value=factor * found.value, low=factor * found.low, high=factor * found.high), why
@@ -71,8 +71,9 @@ def corrections(fit: Fit) -> dict[str, Correction]:
     return {runtime: correction(some) for runtime, some in ratios.items()}
 
 
-def _error_bar(fit: Fit, runtime: str, learnt: Mapping[str, Correction]) -> tuple[float, str]:
+def error_bar(fit: Fit, runtime: str) -> tuple[float, str]:
     """Return the factor to both sides: of networks left out and, for another runtime, of what is known of that."""
+    learnt = corrections(fit)
     if runtime in learnt:
         own = learnt[runtime]
         bar = fit.error_bar * math.exp(own.furthest)

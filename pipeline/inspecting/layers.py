@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pipeline.declare.words import Precision
+from pipeline.estimating.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,9 @@ class Layer:
     why_float: str  # "" where it does, or where the file is float all the way
     channels: int | None = None  # that a layer with weights makes
     squashes: bool = False  # sigmoid or tanh in the middle of the network, on the way of all values
+    works: Mapping[Precision, tuple[Work, ...]] = field(
+        default_factory=dict
+    )  # what its kernels do; none: inside others
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pipeline.graph.ends import is_end
 from pipeline.graph.fold import fold
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
+from pipeline.inspecting.works import works_of
 from pipeline.networks.from_torch import flat_graph
 from pipeline.quant.grids import QUANTIZERS, on_grid, runs_inside
 from pipeline.quant.prepare import prepare
@@ -63,7 +64,7 @@ def _layers(folded: fx.GraphModule) -> tuple[Layer, ...]:
     nodes, costs = [node for node in compute_nodes(folded) if not is_end(node)], layer_costs(folded)
     labels = [node.meta["label"] for node in nodes]
     bytes_of = {label: _value_bytes(twins[label]) for label in labels}
-    alive = _peaks(folded, bytes_of)
+    alive, works = _peaks(folded, bytes_of), works_of(folded, prepared)
     found = []
     for node, cost, peak in zip(nodes, costs, alive, strict=True):
         why = _why_float(twins[cost.layer])
@@ -80,6 +81,7 @@ def _layers(folded: fx.GraphModule) -> tuple[Layer, ...]:
                 why_float=why,
                 channels=_channels(module_of(node)),
                 squashes=cost.op in _SQUASHING and not _ends_or_gates(node, output_node(folded)),
+                works=works[cost.layer],
             )
         )
     return tuple(found)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import NodeProto, TensorProto
 
-from pipeline.errors import ModelError
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
+from pipeline.inspecting.onnx_graph import GRIDS, Graph, attribute, read_graph, weight_of
+from pipeline.inspecting.onnx_works import works_of_node
 
-_NO_CORRECT_FILE = "is it an ONNX file, and whole?"
-_GRIDS = ("QuantizeLinear", "DequantizeLinear")
 _IN_PLACE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _ORDERING = frozenset({*_IN_PLACE, "Transpose", "Slice", "Gather", "Split", "Concat"})
 _MOVING = frozenset({*_ORDERING, "MaxPool", "Pad", "Relu", "Clip"})
@@ -22,22 +19,8 @@ _INTEGER_OPS = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "QAttention"
 # what ONNX Runtime makes an integer kernel of where quantizers stand around it
 _FUSED = frozenset({*_MOVING, "Add", "AveragePool", "Conv", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul", "Mul"})
 _FUSED |= {"Resize", "Sigmoid", "Softmax", "Where"}
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger")
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
 _SQUASHING = ("Sigmoid", "Tanh")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Graph:
-    """An ONNX graph and what is known about its values."""
-
-    proto: onnx.GraphProto
-    constants: Mapping[str, tuple[int, ...]]  # name → shape; also of constants behind a DequantizeLinear
-    stored: Mapping[str, str]  # name → name of the initializer that it is made of
-    shapes: Mapping[str, tuple[int, ...]]  # without the batch
-    types: Mapping[str, int]
-    makers: Mapping[str, NodeProto]
-    readers: Mapping[str, list[NodeProto]]
 
 
 def inspect_onnx(path: Path) -> Inspected:
@@ -45,9 +28,9 @@ def inspect_onnx(path: Path) -> Inspected:
 
     Quantizers between nodes get no row.  Raises ModelError for what is no ONNX file.
     """
-    graph = _read(path)
-    nodes = [node for node in graph.proto.node if node.op_type not in (*_GRIDS, "Constant")]
-    quantized = any(node.op_type in _GRIDS or node.op_type.startswith(_INTEGER_OPS) for node in graph.proto.node)
+    graph = read_graph(path)
+    nodes = [node for node in graph.proto.node if node.op_type not in (*GRIDS, "Constant")]
+    quantized = any(node.op_type in GRIDS or node.op_type.startswith(_INTEGER_OPS) for node in graph.proto.node)
     initializers = {each.name for each in graph.proto.initializer}
     inputs = [value for value in graph.proto.input if value.name not in initializers]
     alive = _alive(graph, [value.name for value in inputs])
@@ -63,45 +46,7 @@ def inspect_onnx(path: Path) -> Inspected:
     )
 
 
-def _read(path: Path) -> _Graph:
-    try:
-        model = onnx.load(path, load_external_data=False)
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except Exception as error:
-        what = f"is no readable ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        raise ModelError(what, where=str(path), remedy=_NO_CORRECT_FILE) from error
-    proto = inferred.graph
-    constants = {each.name: tuple(each.dims) for each in proto.initializer}
-    types = {each.name: each.data_type for each in proto.initializer}
-    stored = {each.name: each.name for each in proto.initializer}
-    readers: dict[str, list[NodeProto]] = {}
-    for node in proto.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-            constants[node.output[0]] = tuple(node.attribute[0].t.dims)
-            stored[node.output[0]] = node.output[0]
-        elif node.op_type in (*_GRIDS, "Identity") and node.input and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-            stored[node.output[0]] = stored[node.input[0]]
-    shapes = {}
-    for value in (*proto.input, *proto.value_info, *proto.output):
-        shapes[value.name] = tuple(int(side.dim_value) for side in value.type.tensor_type.shape.dim)[1:]
-        types[value.name] = value.type.tensor_type.elem_type
-    return _Graph(
-        proto=proto,
-        constants=constants,
-        stored=stored,
-        shapes=shapes,
-        types=types,
-        makers={name: node for node in proto.node for name in node.output},
-        readers=readers,
-    )
-
-
-def _layer(graph: _Graph, node: NodeProto, peak_bytes: int, counted: set[str], *, quantized: bool) -> Layer:
+def _layer(graph: Graph, node: NodeProto, peak_bytes: int, counted: set[str], *, quantized: bool) -> Layer:
     made = node.output[0]
     shape = graph.shapes.get(made, ())
     own = {graph.stored[name] for name in node.input if name in graph.stored} - counted
@@ -112,7 +57,7 @@ def _layer(graph: _Graph, node: NodeProto, peak_bytes: int, counted: set[str], *
         if graph.types.get(name) in (TensorProto.FLOAT, *_BYTES, TensorProto.INT32)
     ]
     why = _why_float(graph, node) if quantized else ""
-    weight = _weight(graph, node)
+    weight = weight_of(graph, node)
     return Layer(
         name=node.name or made,
         op=node.op_type,
@@ -125,31 +70,26 @@ def _layer(graph: _Graph, node: NodeProto, peak_bytes: int, counted: set[str], *
         why_float=why,
         channels=_channels(node, weight),
         squashes=node.op_type in _SQUASHING and not _ends_or_gates(graph, made),
+        works={
+            "int8" if quantized else "fp32": tuple(
+                works_of_node(graph, node, integer=quantized and not why, quantized=quantized)
+            )
+        },
     )
-
-
-def _weight(graph: _Graph, node: NodeProto) -> tuple[int, ...]:
-    if node.op_type not in _WEIGHTED:
-        return ()
-    return next((graph.constants[name] for name in node.input if len(graph.constants.get(name, ())) > 1), ())
 
 
 def _channels(node: NodeProto, weight: tuple[int, ...]) -> int | None:
     if not weight:
         return None
     if node.op_type == "ConvTranspose":
-        return weight[1] * _attribute(node, "group", 1)
+        return weight[1] * attribute(node, "group", 1)
     last: bool = node.op_type in ("MatMul", "QLinearMatMul") or (
-        node.op_type in ("Gemm", "QGemm") and not _attribute(node, "transB", 0)
+        node.op_type in ("Gemm", "QGemm") and not attribute(node, "transB", 0)
     )
     return weight[-1] if last else weight[0]
 
 
-def _attribute(node: NodeProto, name: str, default: int) -> int:
-    return next((int(each.i) for each in node.attribute if each.name == name), default)
-
-
-def _macs(graph: _Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
+def _macs(graph: Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
     """Count what each output value sums over: a row of the weights, or the shared axis of two computed factors."""
     made = math.prod(graph.shapes.get(node.output[0], ()))
     channels = _channels(node, weight)
@@ -165,7 +105,7 @@ def _macs(graph: _Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
 # ── integers ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _why_float(graph: _Graph, node: NodeProto) -> str:
+def _why_float(graph: Graph, node: NodeProto) -> str:
     """Say why a node of a quantized file does not run on integers; empty where it does."""
     if node.op_type.startswith(_INTEGER_OPS) or graph.types.get(node.output[0]) in _BYTES:
         return ""
@@ -177,14 +117,14 @@ def _why_float(graph: _Graph, node: NodeProto) -> str:
     return "" if _to_grid(graph, node.output[0]) else "its output is not quantized"
 
 
-def _from_grid(graph: _Graph, name: str) -> bool:
+def _from_grid(graph: Graph, name: str) -> bool:
     maker = graph.makers.get(name)
     if maker is None:
         return False
     return maker.op_type == "DequantizeLinear" or (maker.op_type in _MOVING and _from_grid(graph, maker.input[0]))
 
 
-def _to_grid(graph: _Graph, name: str) -> bool:
+def _to_grid(graph: Graph, name: str) -> bool:
     """Whether a value ends on a grid: past an activation function, or at once."""
     readers = graph.readers.get(name, [])
     return bool(readers) and all(
@@ -193,9 +133,9 @@ def _to_grid(graph: _Graph, name: str) -> bool:
     )
 
 
-def _ends_or_gates(graph: _Graph, name: str) -> bool:
+def _ends_or_gates(graph: Graph, name: str) -> bool:
     readers = graph.readers.get(name, [])
-    passing = (*_GRIDS, *_ORDERING)
+    passing = (*GRIDS, *_ORDERING)
     return all(
         reader.op_type == "Mul" or (reader.op_type in passing and _ends_or_gates(graph, reader.output[0]))
         for reader in readers
@@ -205,19 +145,19 @@ def _ends_or_gates(graph: _Graph, name: str) -> bool:
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _value_bytes(graph: _Graph, name: str) -> int:
+def _value_bytes(graph: Graph, name: str) -> int:
     each = 1 if graph.types.get(name) in _BYTES or _to_grid(graph, name) else 4
     return math.prod(graph.shapes.get(name, ())) * each
 
 
-def _alive(graph: _Graph, inputs: list[str]) -> dict[str, int]:
+def _alive(graph: Graph, inputs: list[str]) -> dict[str, int]:
     """Return the bytes that are alive while each node works; quantizers take no memory of their own."""
     steps = [
         Step(
             reads=tuple(name for name in node.input if name and name not in graph.constants),
             makes=tuple(name for name in node.output if name),
             size_bytes=sum(_value_bytes(graph, name) for name in node.output if name),
-            in_place=node.op_type in (*_GRIDS, *_IN_PLACE)
+            in_place=node.op_type in (*GRIDS, *_IN_PLACE)
             or (node.op_type in ("Relu", "Clip") and len(graph.readers.get(node.input[0], ())) == 1),
         )
         for node in graph.proto.node

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pipeline import catalog
 from pipeline.artifacts.networks import NetworkRef
@@ -53,6 +54,13 @@ def inspect(asked: Asked) -> Inspected:
     spec, beside, shape, classes = _network(asked)
     ref = catalog.network_ref(spec, beside=beside, signature=_signature(shape, classes))
     return advised(_of_network(ref, shape, asked.subject))
+
+
+def built(asked: Asked) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return the network that is meant, with random weights, and the shape of its input; raises as ``inspect``."""
+    spec, beside, shape, classes = _network(asked)
+    ref = catalog.network_ref(spec, beside=beside, signature=_signature(shape, classes))
+    return build_network(ref, seed=0, checked=False), shape
 
 
 def _of_network(ref: NetworkRef, shape: tuple[int, ...], subject: str) -> Inspected:

@@ -12,6 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ModelError
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
+from pipeline.inspecting.seen import Seen
+from pipeline.inspecting.tflite_works import work_of_operator
 from pipeline.runtimes.executed import why_float_in_tflite
 
 _LARGEST_FILE_BYTES = 2 << 30
@@ -111,7 +113,24 @@ def _layer(model: Any, op: Any, own: set[int], constants: set[int], peak_bytes: 
         why_float=why,
         channels=channels,
         squashes=name in _SQUASHING and not _ends_or_gates(model, op),
+        works={
+            "int8" if quantized else "fp32": work_of_operator(
+                name,
+                Seen(
+                    reads=[_shape(each) for each in reads],
+                    weight=_sides(weights[0]) if weights else (),
+                    made=_shape(made),
+                ),
+                integer=quantized and not why,
+                activated=bool(_option(op, "fusedActivationFunction")),
+                strided=_option(op, "strideW") > 1,
+            )
+        },
     )
+
+
+def _option(op: Any, name: str) -> int:
+    return int(getattr(op.builtinOptions, name, 0) or 0)
 
 
 def _channels_and_macs(name: str, made: Any, reads: list[Any], weight: Any | None) -> tuple[int | None, int]:

@@ -106,6 +106,7 @@ class Worker:
         marks.simulate()
         timer(max(frame.header["counts"]))  # buffers are laid out, weights are packed
         gc.collect()
+        gc.freeze()  # the next time there is little left to look through: it takes an emulator half a second
         gc.disable()
         try:
             for count in frame.header["counts"]:

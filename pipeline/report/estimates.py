@@ -10,8 +10,10 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.estimating.fit import Fit
+from pipeline.estimating.modelled import judged as modelled_judged
+from pipeline.estimating.modelled import modelled
 from pipeline.estimating.predicted import corrections, fitted_rows, held_out
-from pipeline.estimating.table import Row, own
+from pipeline.estimating.table import Row, own, reference
 from pipeline.report.svg import FLOAT, FONT_PT, INK, INT8, MUTED, RULE, drawing, figure, quiet_axes, to_svg
 
 _FURTHEST = 5  # of a processor that are named
@@ -74,6 +76,67 @@ def _own_lines(fit: Fit) -> Iterator[str]:
             yield f"  {runtime} takes {learnt.factor:.2f} times what is estimated, {gave}"
 
 
+def modelled_lines() -> tuple[str, ...]:
+    """Say how far off times are that follow from what kernels have to do, where nothing was counted."""
+    found = modelled_judged()
+    lines = []
+    for key in dict.fromkeys((each.row.cpu, each.row.runtime, each.row.precision) for each in found):
+        own = [each for each in found if (each.row.cpu, each.row.runtime, each.row.precision) == key]
+        instructions, times = (np.abs([getattr(each, name) for each in own]) for name in ("instructions", "time"))
+        lines.append(
+            f"{', '.join(key)}: {len(own)} networks; median {100 * np.median(instructions):.1f} % of instructions "
+            f"and {100 * np.median(times):.1f} % of times; nine of ten within {100 * np.quantile(times, 0.9):.0f} %"
+        )
+    return tuple(lines)
+
+
+def _modelled_and_published() -> list[str]:
+    lines = []
+    for each in modelled_judged():
+        key = (each.row.network, each.row.precision, each.row.runtime, each.row.cpu)
+        for row in reference():
+            if (row.model, row.precision, row.runtime, row.cpu) == key:
+                found = modelled(
+                    [each.row.works], runtime=row.runtime, precision=row.precision, cpu=row.cpu, clock_mhz=row.clock_mhz
+                )
+                assert found is not None  # noqa: S101  (it is judged, so there is a model)
+                assert found.latency_ms is not None  # noqa: S101  (and there are published times)
+                ms = found.latency_ms
+                lines.append(
+                    f"- {row.model} {row.precision} in {row.runtime}, {row.board}: published {row.published_ms:g} ms, "
+                    f"modelled {ms.value:.3g} ms ({ms.low:.3g}–{ms.high:.3g})"
+                )
+    return lines
+
+
+def _modelled_section() -> list[str]:
+    return [
+        "## Without an emulator",
+        "",
+        "`karui inspect NAME --target raspberry-pi-4` runs nothing: events follow from what each kernel has to do",
+        "(products in tiles, values in lines of a cache), as drawn layers and short chains of them took them once in",
+        "the same runtimes (`pipeline/estimating/layers.csv`). Below, against counts, networks on which no number was",
+        "fitted. What events follow from was chosen looking at all but EfficientDet-Lite0; others may be further off.",
+        "",
+        "```",
+        *modelled_lines(),
+        "```",
+        "",
+        "| network | runtime | processor | instructions | time |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {each.row.network} {each.row.precision} | {each.row.runtime} | {each.row.cpu} "
+            f"| {100 * each.instructions:+.0f} % | {100 * each.time:+.0f} % |"
+            for each in modelled_judged()
+        ),
+        "",
+        "Against published times, through the ns of each event:",
+        "",
+        *_modelled_and_published(),
+        "",
+    ]
+
+
 def picture(fits: Sequence[Fit]) -> Markup:
     """Draw estimated over published times, one square for each processor, both on logarithmic scales."""
     with drawing():
@@ -128,4 +191,4 @@ def page(fits: Sequence[Fit], picture_name: str) -> str:
             times = f"{row.published_ms:g} | {each.estimated_ms:.3g} | {100 * each.error:+.0f} %"
             text.append(f"| {name} | {row.runtime} | {times} |")
         text.append("")
-    return "\n".join(text)
+    return "\n".join([*text, *_modelled_section()])

@@ -10,9 +10,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
+from pipeline.artifacts.evidence import Interval
 from pipeline.inspecting.advice import advised
 from pipeline.inspecting.layers import Advice, Inspected
 from pipeline.inspecting.network import inspect_network
+from pipeline.inspecting.timed import OnTarget, Timed
 from pipeline.report.inspection import inspected_json, inspected_svg, print_inspected
 from tests import learnable
 from tests.inspecting.test_network import Residual
@@ -61,6 +63,34 @@ def test_totals_and_reasons_stand_below(found: Inspected) -> None:
 def test_advice_names_its_layer_and_what_to_do(found: Inspected) -> None:
     text = printed(replace(found, advice=(Advice(layer="first", what="is odd", remedy="mend it"),)))
     assert "! first: is odd\n  mend it" in text
+
+
+def there(found: Inspected) -> OnTarget:
+    """Return times that are easy to find again."""
+    timed = Timed(
+        target="mine", precision="int8", runtime="litert", instructions=1.25e6,
+        latency_ms=Interval(value=0.5, low=0.25, high=1.0), basis="for a reason",
+        layers_ms=(0.123, *(0.0 for _ in found.layers[1:])), rest_ms=0.377,
+    )  # fmt: skip
+    return OnTarget(target="mine", timed=(timed,))
+
+
+def test_times_stand_beside_layers_and_their_sum_below(found: Inspected) -> None:
+    stream = io.StringIO()
+    nowhere = OnTarget(target="other", timed=(), why_not="nobody knows")
+    print_inspected(found, Console(file=stream, width=110, highlight=False), [there(found), nowhere])
+    lines = stream.getvalue().splitlines()
+    assert next(line for line in lines if line.startswith("first")).split()[-2:] == ["int8", "0.123"]
+    assert next(line for line in lines if line.startswith("fc")).split()[-1] == "int8"  # nothing of its own: no number
+    said = "mine, int8 in litert: 0.500 ms (0.250–1.00, estimated from about 1.25 M instructions; for a reason)"
+    assert said in lines
+    assert "other: no estimate: nobody knows" in lines
+
+
+def test_times_stand_in_json_and_chart(found: Inspected) -> None:
+    (target,) = json.loads(inspected_json(found, [there(found)]))["targets"]
+    assert (target["target"], target["timed"][0]["latency_ms"]["low"]) == ("mine", 0.25)
+    assert "ms, int8" in inspected_svg(found, [there(found)])
 
 
 @pytest.mark.parametrize(("width", "encoding"), [(80, "utf-8"), (40, "utf-8"), (100, "ascii")])

@@ -15,6 +15,7 @@ from tests.onboard.small_models import inputs, small_net, tflite_bytes
 from tests.runtimes.emulation.systems import emulated_target
 
 REPEAT_WITHIN = 0.001
+FEW_WITHIN = 0.02
 PYTHONS_OWN = 64  # instructions by which the loop around an inference varies: much beside a network this small
 
 
@@ -40,6 +41,15 @@ def test_counts_repeat(small: Path) -> None:
     assert sum(once[name] for name in once if name in CLASSES) == pytest.approx(once["total"])
     assert 0 < once["l1d_miss"] < once["accesses"]
     assert once["bytes_ld"] > once["bytes_st"] > 0
+
+
+def test_few_inferences_tell_as_much_as_many(small: Path) -> None:
+    _, system = emulated_target("raspberry-pi-4b")
+    with Counting(system) as counting:
+        many, few, one = (counting.count(small, "litert", {"x": inputs(1)}, more=more) for more in (None, 4, 0))
+    assert few["total"] == pytest.approx(many["total"], rel=FEW_WITHIN)
+    assert few["mlal"] == one["mlal"] == many["mlal"]
+    assert one["total"] > many["total"]  # with what stands around it
 
 
 def test_a_newer_core_multiplies_with_fewer_instructions(small: Path) -> None:
