@@ -26,12 +26,14 @@ MEANS = {
     "another divisor": (nn.Sequential(nn.Conv2d(3, 5, 1), nn.AvgPool2d(2, divisor_override=3)), (3, 8, 8)),
     "strides and axes apart": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d((2, 3), (1, 2))), (3, 8, 9)),
     "ceil mode, nothing over": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2, 2, 0, True, False)), (3, 8, 8)),
+    "large windows of even numbers": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(6), nn.ReLU()), (3, 12, 12)),
+    "all there is": (nn.Sequential(nn.Conv2d(3, 6, 1), nn.AvgPool2d(8), nn.Conv2d(6, 4, 1)), (3, 8, 8)),
     "1d": (nn.Sequential(nn.Conv1d(2, 6, 3), nn.AvgPool1d(4), nn.Conv1d(6, 3, 1)), (2, 32)),
 }
 POOLS = {
     "counts what is there": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
     "windows over the end": nn.AvgPool2d(2, ceil_mode=True),
-    "large windows": nn.AvgPool2d(6),
+    "large windows of odd numbers": nn.AvgPool2d(7),
 }
 
 
