@@ -206,7 +206,8 @@ def test_rules_say_what_they_must() -> None:
         (nn.AvgPool1d(3, 1, 1), {"m0": "Conv"}),
         (nn.AvgPool1d(3, 1, 1, count_include_pad=False), {"m0": "AveragePool"}),
         (nn.AvgPool1d(3, 2, ceil_mode=True), {"m0": "AveragePool"}),
-        (nn.AvgPool1d(26), {"m0": "AveragePool"}),
+        (nn.AvgPool1d(25, 1, 0), {"m0": "Conv"}),
+        (nn.AvgPool1d(26), {"m0": "GlobalAveragePool"}),
     ],
 )
 @torch.no_grad()
