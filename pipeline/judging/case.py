@@ -14,6 +14,7 @@ from pipeline.artifacts.evidence import (
     Interval,
     Measurement,
     Metric,
+    Observed,
     Place,
     Quantity,
 )
@@ -92,6 +93,18 @@ class Case:
     def slower_there(self) -> bool:
         """True where int8 is surely slower than float on the target itself."""
         return self.timed_there and self.int8_time is not None and self.int8_time.time.low > 1
+
+
+def in_order_of_weight(observed: Iterable[Observed], target: str) -> tuple[Observed, ...]:
+    """Sort by what counts first: the target's own answers, unless they are a few that all other places give as well."""
+
+    def rank(each: Observed) -> int:
+        if each.place.profile != target:
+            return 1
+        drawn = any(one.samples < one.of for one in each.beside)
+        return 2 if drawn and not any(one.changed for one in each.beside) else 0
+
+    return tuple(sorted(observed, key=rank))
 
 
 def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[Measurement, ...]:

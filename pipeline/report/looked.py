@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline import tasks
@@ -11,7 +12,7 @@ from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.data.source import Source
 from pipeline.instruments.answers import load_answers
 from pipeline.report import words
-from pipeline.report.rows import answers_of
+from pipeline.report.rows import answers_of, observed_for
 from pipeline.runs.store import Store
 
 
@@ -49,14 +50,26 @@ def look(outcome: Outcome, test: Source, classes: tuple[str, ...], store: Store)
 
 
 def looked_at(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
-    """Return the float reference and the int8 file to look into.
+    """Return the float reference and the int8 file to look into, where they answered the whole test split.
 
     The int8 file is the one that ships, or else could ship, or else the first one; without any, the network that was
     trained.  Without int8 the reference stands alone.
     """
-    answers = {each.way: each for each in answers_of(outcome, target)}
+    answers = {each.way: each for each in _whole_answers(outcome, target)}
     floats = [each for way, each in answers.items() if way.variant.precision == "fp32" and not way.variant.unpruned]
     int8 = [way for way in answers if way.variant.precision == "int8"]
     wanted = (target.verdict.ship, *target.candidates, *(way for way in int8 if way.program != "torch"), *int8)
     chosen = next((answers[way] for way in wanted if way in int8), None)
     return (*floats[:1], *([chosen] if chosen else []))
+
+
+def _whole_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:
+    """Return one answer of each way: the target's own, or another place's where it was asked of some samples alone."""
+    found = answers_of(outcome, target)
+    most = max((each.samples for each in found), default=0)
+    everywhere = [each for one in observed_for(outcome, target) for each in one.answers if each.samples == most]
+    for each in found:
+        if each.samples == most:
+            yield each
+        else:
+            yield from [other for other in everywhere if other.way == each.way][:1]

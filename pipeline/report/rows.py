@@ -21,6 +21,7 @@ from pipeline.artifacts.files import ExportSet, Variant, Way
 from pipeline.artifacts.outcome import Judged, Outcome
 from pipeline.artifacts.training import LayerQuality
 from pipeline.declare.words import Precision
+from pipeline.judging.case import in_order_of_weight
 
 LATENCIES: tuple[Quantity, ...] = ("latency_p50_ms", "latency_p95_ms")
 
@@ -89,8 +90,8 @@ def _observed_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:
 
 
 def observed_for(outcome: Outcome, target: Judged) -> tuple[Observed, ...]:
-    """Return what was observed, on the target itself first."""
-    return tuple(sorted(outcome.observed, key=lambda each: each.place.profile != target.target))
+    """Return what was observed, in the order in which it counts for the target."""
+    return in_order_of_weight(outcome.observed, target.target)
 
 
 def emulated_of(outcome: Outcome, target: Judged) -> Observed | None:

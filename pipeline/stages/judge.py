@@ -11,7 +11,7 @@ from pipeline.artifacts.outcome import Judged
 from pipeline.declare.recipe import RecipeLimits
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision, RuntimeName
-from pipeline.judging.case import Candidate, Case, estimated_memory, standing_for
+from pipeline.judging.case import Candidate, Case, estimated_memory, in_order_of_weight, standing_for
 from pipeline.judging.speed import TimeRatio, Times
 from pipeline.judging.verdict import decide, failures
 from pipeline.runs.run import Work, stage
@@ -174,7 +174,7 @@ def _bench(
 ) -> _Bench:
     mine = [each for each in exports if each.precision == "fp32" or each.weight_bits == target.weight_bits]
     files = {file.variant: file for each in mine for file in each.files}
-    in_order = tuple(sorted(observed, key=lambda each: _rank(each, target)))
+    in_order = in_order_of_weight(observed, target.name)
     found = [
         each
         for one in in_order
@@ -189,14 +189,6 @@ def _bench(
         observed=in_order,
         standing=(*standing, *_memory(target, found)),
     )
-
-
-def _rank(observed: Observed, target: TargetProfile) -> int:
-    """Say what counts first: the target's own answers, unless they are a few that all other places give as well."""
-    if observed.place.profile != target.name:
-        return 1
-    drawn = [each for each in observed.beside if each.samples < each.of]
-    return 2 if drawn and not any(each.changed for each in observed.beside) else 0
 
 
 def _memory(target: TargetProfile, found: Sequence[Measurement]) -> tuple[Measurement, ...]:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.artifacts.evidence import Matrix
+from pipeline.artifacts.evidence import Answered, Beside, Matrix, Place
 from pipeline.errors import StorageError
 from pipeline.report.looked import look, looked_at
 from pipeline.report.rows import comparison_of
@@ -50,6 +50,34 @@ def test_figures_agree_with_the_comparison(digits: Recorded) -> None:
     right = [np.trace(run.store.get_array(each.counts)) for each in matrices[:2]]
     found = compared.comparison
     assert np.array(right) / found.samples == pytest.approx([found.value_float, found.value_int8])
+
+
+@pytest.mark.parametrize("same", [1.0, 0.9])
+def test_a_few_answers_of_the_target_are_not_drawn_beside_all_test_inputs(digits: Recorded, same: float) -> None:
+    """Whether the few count for the verdict, since they differ, or not."""
+    here, place = digits.outcome.observed[0], Place(how="emulated", name="qemu cortex-a72", profile=PI)
+    few = np.arange(5)
+
+    def drawn(each: Answered) -> Answered:
+        decisions, score = (digits.store.get_array(digest)[few] for digest in (each.decisions, each.score))
+        return dataclasses.replace(
+            each, place=place, samples=len(few), outputs={},
+            decisions=digits.store.put_array(decisions), score=digits.store.put_array(score),
+        )  # fmt: skip
+
+    beside = tuple(
+        Beside(
+            way=each.way, other=here.place, samples=len(few), of=each.samples, same=same, identical=same, max_steps=0
+        )
+        for each in here.answers
+    )
+    there = dataclasses.replace(
+        here, place=place, answers=tuple(map(drawn, here.answers)), beside=beside, timings=(), measurements=()
+    )
+    run = digits.but(targets=(target_of(digits.outcome, PI),), observed=(here, there))
+    (alone,) = digits.but(targets=(target_of(digits.outcome, PI),)).looked()
+    (looked,) = run.looked()
+    assert looked == alone
 
 
 def test_targets_with_the_same_pair_are_shown_once(digits: Recorded) -> None:
