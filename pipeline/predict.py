@@ -186,7 +186,7 @@ def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
     try:
         while (portion := _next(portions)) is not None:
             outputs = session.run(portion.inputs)
-            _check_finite(outputs, portion.names, model.path)
+            _check_outputs(outputs, portion.names, model.path)
             answers = answers_of(outputs, model.about, model.decision)
             for name, answer in zip(portion.names, answers, strict=True):
                 yield Answered(name=name, answer=answer)
@@ -194,8 +194,14 @@ def _run(model: Model, portions: Iterator[Samples]) -> Iterator[Answered]:
         session.close()
 
 
-def _check_finite(outputs: Arrays, names: Sequence[str], path: Path) -> None:
+def _check_outputs(outputs: Arrays, names: Sequence[str], path: Path) -> None:
     for output, values in outputs.items():
+        if values.ndim == 0 or len(values) != len(names):
+            raise ModelError(
+                f"its output '{output}' has the shape {tuple(values.shape)} for {len(names)} samples",
+                where=str(path),
+                remedy="the first axis has to count the samples: is the file damaged?",
+            )
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(names), -1)).all(1))
         if bad.size:
             raise ModelError(

@@ -238,6 +238,20 @@ def test_outputs_that_are_no_numbers_are_refused_by_the_input(at: Karui, tmp_pat
     at("predict", tmp_path / "nan.onnx", tmp_path / "x.npy").refused(4, "is no finite number for", "x.npy#0")
 
 
+def test_outputs_that_are_no_answer_for_each_input_are_refused(at: Karui, tmp_path: Path) -> None:
+    model = onnx.load("runs/eights/eights.fp32.onnx")
+    (output,) = (each.name for each in model.graph.output)
+    last = next(node for node in model.graph.node if output in node.output)
+    last.output[0] = "all"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0], np.int64), "first"))
+    model.graph.node.append(onnx.helper.make_node("Gather", ["all", "first"], [output], axis=0))
+    onnx.save(model, tmp_path / "three.onnx")
+    np.save(tmp_path / "x.npy", np.zeros((2, 1, 8, 8), np.float32))
+    at("predict", tmp_path / "three.onnx", tmp_path / "x.npy").refused(
+        4, f"'{output}' has the shape (3, ", "not one per sample"
+    )
+
+
 def test_a_handed_over_folder_needs_no_run_json(at: Karui, runs: Path, tmp_path: Path) -> None:
     for name in ("model.json", "yes-no.int8.tflite", "yes-no.fp32.tflite", "yes-no.int8.onnx", "yes-no.fp32.onnx"):
         shutil.copy(runs / "runs" / "yes-no" / name, tmp_path / name)
