@@ -70,9 +70,9 @@ def test_a_first_answer_takes_library_file_and_inference(tmp_path: Path, runtime
         pytest.skip(str(unavailable(runtime)))
     path = tmp_path / "small.model"
     path.write_bytes((onnx_bytes if runtime == "onnxruntime" else tflite_bytes)(small_net(), int8=True))
-    found = cold_start(path, runtime, threads=1, sample={"x": inputs(1)})
-    assert found.library_ms > 5  # all of it, not a package that loads it later
-    assert found.load_ms > 0
-    assert found.first_ms > 0
+    found = [cold_start(path, runtime, threads=1, sample={"x": inputs(1)}) for _ in range(3)]
+    # all of it, not a package that loads it later: then the first file would be slow and the library quick
+    assert min(each.library_ms for each in found) > min(each.load_ms for each in found) > 0
+    assert min(each.first_ms for each in found) > 0
     with pytest.raises(ModelError, match="no such model file"):
         cold_start(tmp_path / "gone", runtime, threads=1, sample={})

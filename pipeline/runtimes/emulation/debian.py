@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import EmulationError
@@ -24,6 +24,7 @@ _SOURCE = re.compile(r"^ *\d+ (\S+) ([a-z]+)(-\S+)?/main ", re.MULTILINE)
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 KERNEL = "linux-image-cloud-arm64"
 _TIMEOUT_S = 300
+_QUIET = ("--quiet=2", "--option", "Acquire::Retries=2")
 
 
 def suite_of(system: str) -> str:
@@ -56,8 +57,8 @@ def unpack_system(root: Path, scratch: Path, *, suite: str, architecture: str) -
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise EmulationError("apt-get and dpkg-deb are missing here", remedy="the set-up works on Debian and its kin")
     options = _private_apt(scratch, suite, _ARCHITECTURES[architecture])
-    _run("apt-get", *options, "--quiet=2", "update")
-    _run("apt-get", *options, "--quiet=2", "--yes", "--download-only", "install", *packages_of(architecture))
+    packages = packages_of(architecture)
+    _after_update(options, lambda: _run("apt-get", *options, *_QUIET, "--yes", "--download-only", "install", *packages))
     for folder in ("bin", "sbin", "lib"):  # one tree, as on the device
         (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
         (root / folder).symlink_to(Path("usr") / folder)
@@ -73,13 +74,13 @@ def unpack_kernel(folder: Path, scratch: Path, *, suite: str) -> None:
     ``scratch``: for apt's own files.  Raises EmulationError in words.
     """
     options = _private_apt(scratch, suite, _ARCHITECTURES["aarch64"])
-    _run("apt-get", *options, "--quiet=2", "update")
-    found = re.search(r"Depends: (linux-image-\S+)", _run("apt-cache", *options, "depends", KERNEL))
+    depends = _after_update(options, lambda: _run("apt-cache", *options, "depends", KERNEL))
+    found = re.search(r"Depends: (linux-image-\S+)", depends)
     if found is None:
         raise EmulationError(f"{suite} has no package {KERNEL}")
     archives, unpacked = scratch / "cache" / "archives", scratch / "unpacked"
     unpacked.mkdir()
-    _run("apt-get", *options, "--quiet=2", "download", found[1], folder=archives)
+    _run("apt-get", *options, *_QUIET, "download", found[1], folder=archives)
     for package in archives.glob("linux-image-*.deb"):
         _unpack(package, unpacked)
     for image in unpacked.glob("boot/vmlinuz-*"):
@@ -114,6 +115,21 @@ def _private_apt(scratch: Path, suite: str, architecture: str) -> list[str]:
     }
     root = {"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}
     return [part for name, value in {**places, **root}.items() for part in ("-o", f"{name}={value}")]
+
+
+def _after_update(options: Sequence[str], then: Callable[[], str]) -> str:
+    """Get the lists of packages and go on; one that cannot be had, of a mirror in the middle of its own update, may do.
+
+    Raises EmulationError with what the lists lacked where it did not.
+    """
+    try:
+        _run("apt-get", *options, *_QUIET, "update")
+    except EmulationError as missing:
+        try:
+            return then()
+        except EmulationError:
+            raise missing from None
+    return then()
 
 
 def _debian_sources() -> Iterator[tuple[str, str]]:
@@ -163,10 +179,10 @@ def _run(*command: str, folder: Path | None = None) -> str:
     except OSError as error:
         raise EmulationError(f"{command[0]} does not start: {error}") from error
     if done.returncode:
-        raise EmulationError(f"{command[0]}: {_last_words(done.stderr.splitlines())}", remedy="try again later")
+        raise EmulationError(f"{command[0]}: {_words_of(done.stderr.splitlines())}", remedy="try again later")
     return done.stdout
 
 
-def _last_words(lines: Sequence[str]) -> str:
+def _words_of(lines: Sequence[str]) -> str:
     said = [line.strip() for line in lines if line.startswith(("E:", "Err"))] or [line.strip() for line in lines]
-    return said[-1] if said else "failed without a word"
+    return said[0] if said else "failed without a word"

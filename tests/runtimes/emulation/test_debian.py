@@ -93,3 +93,24 @@ def test_without_apt_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(EmulationError, match=r"^apt-get: E: .*nonsense"):
         debian._run("apt-get", "nonsense")
+
+
+def apt_of_a_source_that_is_gone(folder: Path) -> list[str]:
+    """Return options for apt in folders of its own, with a mirror that lacks what it should have."""
+    (folder / "lists" / "partial").mkdir(parents=True)
+    sources = folder / "sources.list"
+    sources.write_text(f"deb [trusted=yes] file:{folder}/nowhere bookworm main\n")
+    places = {"Dir::Etc::sourcelist": sources, "Dir::Etc::sourceparts": "/dev/null", "Dir::State": folder}
+    return [part for name, value in places.items() for part in ("-o", f"{name}={value}")]
+
+
+@needs_dpkg
+def test_what_is_asked_for_may_be_had_without_every_list(tmp_path: Path) -> None:
+    assert debian._after_update(apt_of_a_source_that_is_gone(tmp_path), lambda: "went on") == "went on"
+
+
+@needs_dpkg
+def test_without_the_list_that_is_needed_it_is_named(tmp_path: Path) -> None:
+    options = apt_of_a_source_that_is_gone(tmp_path)
+    with pytest.raises(EmulationError, match=r"^apt-get: E: .*nowhere"):
+        debian._after_update(options, lambda: debian._run("apt-get", *options, "--quiet=2", "download", "python3"))
