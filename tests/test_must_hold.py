@@ -110,12 +110,14 @@ def test_second_run_recalls_everything_in_seconds(digits: Path) -> None:
     assert len(recalled) == len(expected) + 1  # the threads of whichever file ships
 
 
-def test_pruning_kept_only_what_got_faster(digits: Path) -> None:
+def test_pruning_kept_only_what_is_estimated_faster_on_the_target(digits: Path) -> None:
     pruned = outcome_of(digits).pruned
     assert pruned is not None
     assert pruned.steps
     assert all(step.paid and step.paid.high < 1 for step in pruned.steps if step.kept)
     assert all(step.why for step in pruned.steps)
+    places = {(step.paid.place.how, step.paid.place.profile) for step in pruned.steps if step.paid}
+    assert places == {("estimated", "raspberry-pi-4b")}  # and no clock of this machine
 
 
 def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.artifacts.networks import Digest
 from pipeline.onboard.arrays import Arrays
 
 How = Literal["measured", "emulated", "estimated"]
-_INSTRUMENTS: Mapping[How, str] = {"measured": "here", "emulated": "emulated", "estimated": "counts"}
+_INSTRUMENTS: Mapping[How, str] = {"measured": "here", "emulated": "emulated"}
 Quantity = Literal["latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "cold_start_ms", "instructions"]
 
 
@@ -210,7 +210,8 @@ class Place:
     @property
     def code_in_use(self) -> tuple[str, ...]:
         """Return the module of the instrument that tells numbers in this way."""
-        return (f"pipeline.instruments.{_INSTRUMENTS[self.how]}",)
+        name = _INSTRUMENTS.get(self.how, "modelled" if self.profile else "counts")
+        return (f"pipeline.instruments.{name}",)
 
     @property
     def text(self) -> str:

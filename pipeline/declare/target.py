@@ -87,6 +87,18 @@ class TargetProfile(Spec):
         )
 
     @property
+    def machine(self) -> TargetProfile:
+        """Return it without what only a verdict looks at."""
+        return TargetProfile(
+            name=self.name,
+            title=self.title,
+            cpu=self.cpu,
+            memory=self.memory,
+            os=self.os,
+            python=self.python,
+        )
+
+    @property
     def judged_threads(self) -> int:
         """Return the number of threads that files are compared with: 1 where the profile leaves it open."""
         return 1 if self.threads == "auto" else self.threads

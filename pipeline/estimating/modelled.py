@@ -29,6 +29,11 @@ class Modelled:
     rest_ms: float = 0.0  # beside the layers
 
 
+def is_known(runtime: str, *, cpu: str) -> bool:
+    """Tell whether kernels of a runtime were counted on a processor."""
+    return costs(runtime, _STANDS_FOR.get(cpu, cpu)) is not None
+
+
 def modelled(
     layers: Sequence[Sequence[Work]], *, runtime: str, precision: str, cpu: str, clock_mhz: int
 ) -> Modelled | None:

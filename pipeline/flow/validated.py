@@ -88,7 +88,7 @@ def _emulate(
         files=_files_for(network, target),
         references=predicted,
         here=here,
-        target=_machine_of(target),
+        target=target.machine,
         place=emulated.place(target),
         budget_s=job.asked.emulation_s or 0.0,
         seed=job.recipe.seed,
@@ -106,7 +106,7 @@ def _estimate(
         estimate,
         data=job.asked.data,
         files=(*_unpruned_files(job, network), *_files_that_may_ship(network, target)),
-        target=_machine_of(target),
+        target=target.machine,
         place=counted.place(target),
         runtimes=runtimes_here() | _own_times(),
     )
@@ -132,7 +132,7 @@ def _bring(job: Job, network: Network, target: TargetProfile, hints: list[str]) 
             data=job.asked.data,
             files=files,
             found=found,
-            target=_machine_of(target),
+            target=target.machine,
             place=brought.place(found, target),
         )
 
@@ -147,7 +147,7 @@ def _weigh(
         weigh,
         data=job.asked.data,
         files=_files_that_may_ship(network, target),
-        target=_machine_of(target),
+        target=target.machine,
         place=weighed.place(target),
         programs=_programs_of(target),
         threads=target.judged_threads,
@@ -177,13 +177,6 @@ def _files_for(network: Network, target: TargetProfile) -> tuple[Exported, ...]:
     """Return the files to be tried: float, of the target's width, and of 8 bits, which show what fewer are for."""
     files = (file for each in network.exports for file in each.files)
     return tuple(each for each in files if each.variant.weight_bits in (32, 8, target.weight_bits))
-
-
-def _machine_of(target: TargetProfile) -> TargetProfile:
-    """Return a target without what only a verdict looks at."""
-    return TargetProfile(
-        name=target.name, title=target.title, cpu=target.cpu, memory=target.memory, os=target.os, python=target.python
-    )
 
 
 def _with_threads(job: Job, network: Network, judged: Sequence[Judged]) -> Iterator[Judged]:

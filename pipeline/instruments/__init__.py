@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pipeline.instruments import counts, here
-from pipeline.instruments.protocol import Contender, Instrument
+from pipeline.instruments.protocol import Contender, Instrument, Works
 
-__all__ = ["INSTRUMENTS", "Contender", "Instrument"]
+__all__ = ["INSTRUMENTS", "Contender", "Instrument", "Works"]
 
 # by what they tell the cost in: the words of a recipe's ``prune.decide_by``
 INSTRUMENTS: Mapping[Literal["latency", "macs"], Instrument] = {

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.training import Paid
+from pipeline.declare.words import Precision
+from pipeline.estimating.work import Work
+
+Works = Mapping[Precision, tuple[tuple[Work, ...], ...]]  # what the kernels of each layer do
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Contender:
-    """A float ONNX file on its way through pruning, and what was counted on its graph."""
+    """A network on its way through pruning: its float ONNX file, and what is counted on its graph."""
 
     path: Path
     macs: int
+    works: Callable[[], Works]  # found when it is asked for
 
 
 class Instrument(Protocol):

@@ -224,7 +224,7 @@ def prune_result(steps: tuple[PruneStep, ...]) -> str:
 def prune_decided(steps: tuple[PruneStep, ...]) -> str:
     """Say what told that a step paid, and where."""
     told = dict.fromkeys((each.paid.of, each.paid.place) for each in steps if each.paid)
-    said = ("latency " + place.text if of == "latency" else "a count of MACs" for of, place in told)
+    said = (f"latency {place.text}" if of == "latency" else "a count of MACs" for of, place in told)
     return f"Whether a step paid was decided by {' and '.join(said)}." if told else ""
 
 

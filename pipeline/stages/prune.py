@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from pipeline import tasks
 from pipeline.artifacts.evidence import Place
@@ -20,12 +20,16 @@ from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Edit, Epoch, Paid, Pruned, PruneStep, SparsityTrial
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
+from pipeline.declare.words import Precision
 from pipeline.graph.costs import layer_costs
-from pipeline.instruments import INSTRUMENTS, Contender, Instrument, counts
+from pipeline.inspecting.works import works_of
+from pipeline.instruments import INSTRUMENTS, Contender, Instrument, Works, counts
+from pipeline.instruments.modelled import Modelled
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
 from pipeline.networks.pruning import most_gone, plan_for, sparsify
+from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
 from pipeline.runs.run import Work, stage
 from pipeline.runs.store import write_atomic
@@ -37,6 +41,8 @@ from pipeline.training.loop import Fit, evaluate, fit
 _MEASURE_BUDGET_S = 5.0  # for a decision
 _COST_BUDGET_S = 0.5  # for each plan on the way to a latency
 _INFERENCE_THREADS = 1  # a step that pays with one thread is what small devices need
+_WEIGHT_BITS = 8  # fewer take as long
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +114,14 @@ def prune(
     threads: int,
     device: str,
     place: Place,
+    model: Modelled | None = None,
 ) -> Pruned:
     """Prune towards ``spec.amount`` of the MACs or of the latency; a step that does not pay is undone.
 
-    A step pays if the instrument of ``place`` finds its ONNX float file cheaper than the one before, beyond its noise,
-    and the validation metric stays within ``spec.margin_pp`` points of the unpruned network's.  ``threads``: of torch
-    in the training that follows a step; ``device``: "cpu" or "cuda".
+    A step pays if the instrument of ``place`` finds it cheaper than what was before, beyond its noise, and the metric
+    on the validation split stays within ``spec.margin_pp`` points of the unpruned network's.  ``model``: of the place,
+    where that is a target that is not at hand; this machine times ONNX float files.
+    ``threads``: of torch in the training that follows a step; ``device``: "cpu" or "cuda".
     """
     if not spec.amount and not spec.unstructured_sparsity:
         return Pruned(checkpoint=checkpoint)
@@ -126,7 +134,7 @@ def prune(
             seed=seed,
             checkpoint=checkpoint,
             task=tasks.named(data.card.task),
-            instrument=counts if place == counts.PLACE else INSTRUMENTS["latency"],
+            instrument=model or (counts if place == counts.PLACE else INSTRUMENTS["latency"]),
             train_samples=hold(dataset.train, facts.frontend, to),
             val_samples=hold(dataset.val, facts.frontend, to),
             device=to,
@@ -270,7 +278,7 @@ def _judge(job: _Job, before: _Network, after: _Network, index: int) -> PruneSte
 
 def _verdict(job: _Job, after: _Network, paid: Paid) -> tuple[bool, str]:
     metric = job.task.METRIC
-    found = f"{'MACs' if paid.of == 'macs' else paid.of} x {paid.ratio:.2f}"
+    found = f"{'MACs' if paid.of == 'macs' else f'{paid.place.how} {paid.of}'} x {paid.ratio:.2f}"
     if paid.low != paid.high:
         found += f" ({paid.low:.2f} to {paid.high:.2f})"
     reached = f"validation {metric.name} {metric.text(after.val_metric)}"
@@ -302,7 +310,12 @@ def _contender(job: _Job, module: nn.Module, name: str) -> Contender:
     folded = folded_graph(module, job.sample_shape)
     path: Path = job.work.scratch / f"{name}.onnx"
     write_atomic(path, to_bytes(write_onnx(folded, name=name)))
-    return Contender(path=path, macs=sum(row.macs for row in layer_costs(folded)))
+    return Contender(path=path, macs=sum(row.macs for row in layer_costs(folded)), works=lambda: _works(folded))
+
+
+def _works(folded: fx.GraphModule) -> Works:
+    layers = works_of(folded, prepare(folded, weight_bits=_WEIGHT_BITS)).values()
+    return {precision: tuple(each[precision] for each in layers) for precision in _PRECISIONS}
 
 
 def _try_sparsity(job: _Job, network: _Network) -> SparsityTrial | None:

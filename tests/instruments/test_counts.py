@@ -12,6 +12,10 @@ from pipeline.instruments import INSTRUMENTS, Contender, counts
 NOWHERE = Path("no-such-file.onnx")  # counting opens no file
 
 
+def contender(macs: int) -> Contender:
+    return Contender(path=NOWHERE, macs=macs, works=lambda: pytest.fail("MACs are all that is asked for"))
+
+
 @pytest.mark.parametrize(("candidate", "cheaper"), [(75, True), (99, True), (100, False), (130, False)])
 def test_a_count_has_no_noise(candidate: int, cheaper: bool) -> None:
     got = counts.compare_macs(candidate, 100)
@@ -28,7 +32,7 @@ def test_a_reference_that_computes_nothing_is_refused() -> None:
 
 def test_as_an_instrument_it_needs_neither_file_nor_time() -> None:
     instrument = INSTRUMENTS["macs"]
-    first, second = Contender(path=NOWHERE, macs=50), Contender(path=NOWHERE, macs=100)
+    first, second = contender(50), contender(100)
     got = instrument.compare(first, second, threads=1, budget_s=0.0, seed=0)
     assert got == counts.compare_macs(50, 100)
     assert got == instrument.compare(first, second, threads=4, budget_s=9.0, seed=1)

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import tasks
+from pipeline import catalog, tasks
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Paid, Pruned
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
+from pipeline.flow.made import model_of
 from pipeline.graph.costs import layer_costs
 from pipeline.instruments import Contender, counts, here
+from pipeline.instruments.modelled import Modelled
 from pipeline.networks.checkpoints import restore_float
 from pipeline.networks.from_torch import folded_graph
 from pipeline.runs.run import Work
@@ -40,7 +42,7 @@ class Made:
     checkpoint: Checkpoint
     said: learnable.Listening
 
-    def pruned(self, place: Place = counts.PLACE, **settings: object) -> Pruned:
+    def pruned(self, place: Place = counts.PLACE, model: Modelled | None = None, **settings: object) -> Pruned:
         spec = {"amount": 0.5, "recovery_epochs": 1, "margin_pp": 100, "learning_rate": 1e-2, **settings}
         return prune(
             self.work,
@@ -53,6 +55,7 @@ class Made:
             threads=1,
             device="cpu",
             place=place,
+            model=model,
         )
 
     def costs(self, checkpoint: Checkpoint) -> tuple[int, int]:
@@ -138,6 +141,24 @@ def test_the_clock_of_this_machine_finds_half_of_the_work_cheaper_and_is_recorde
     assert step.paid.ratio < 1
 
 
+def test_a_target_that_is_not_at_hand_decides_by_what_is_estimated_of_it(
+    made: Made, clock: Callable[..., Clock]
+) -> None:
+    silent = clock()
+    model = model_of(catalog.load_target("raspberry-pi-4b"), "int8")
+    assert model is not None
+    place = model.place()
+    first, again = (made.pruned(place=place, model=model, of="latency", amount=0.3, recovery_epochs=0) for _ in "12")
+    assert first.steps == again.steps  # no clock is asked
+    assert silent.asked == 0
+    [step] = first.steps
+    assert step.kept, step.why
+    assert step.paid is not None
+    assert (step.paid.of, step.paid.place) == ("latency", place)
+    assert step.paid.low < step.paid.ratio <= 0.7
+    assert step.why.startswith(f"estimated latency x {step.paid.ratio:.2f} (")
+
+
 def test_steps_share_the_amount(made: Made) -> None:
     result = made.pruned(amount=0.64, steps=2, round_to=1)
     first, second = result.steps
@@ -188,7 +209,7 @@ def test_a_file_that_is_not_cheaper_is_undone(made: Made, clock: Callable[..., C
     assert result.checkpoint == made.checkpoint
     [step] = result.steps
     assert not step.kept
-    assert step.why == "the exported file is not clearly cheaper: latency x 0.99 (0.98 to 1.00)"
+    assert step.why == "the exported file is not clearly cheaper: measured latency x 0.99 (0.98 to 1.00)"
 
 
 def test_where_nothing_can_go_the_reason_is_recorded(made: Made) -> None:

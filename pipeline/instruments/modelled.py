@@ -1,0 +1,61 @@
+"""The instrument that is a model of a target that is not at hand: what its kernels take, the same at every hour."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pipeline.artifacts.evidence import Place
+from pipeline.artifacts.networks import Digest
+from pipeline.artifacts.training import Paid
+from pipeline.declare.words import Precision, RuntimeName
+from pipeline.estimating.modelled import modelled
+from pipeline.estimating.static import STATIC
+from pipeline.estimating.table import REFERENCE, own_version
+from pipeline.instruments.protocol import Contender
+
+# nine of ten ratios lay within this factor of those that follow from counts: of the networks, pruned by 20, 40 and 60 %
+# of their multiply-accumulates, that bench/count_pruned.py names
+RATIO_BAR = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modelled:
+    """What networks cost on a target, in the precision that will ship and the runtime in which they are fastest."""
+
+    cpu: str  # "cortex-a72"
+    clock_mhz: int
+    runtimes: tuple[RuntimeName, ...]  # whose kernels were counted there
+    precision: Precision
+    profile: str  # the target's
+    basis: Digest  # the state of the model and of the times that it rests on
+
+    def place(self, profile: str | None = None) -> Place:
+        """Say that times follow from the work of kernels."""
+        name = f"the kernels of a {self.cpu} at {self.clock_mhz} MHz"
+        return Place(how="estimated", name=name, profile=profile or self.profile)
+
+    def compare(self, candidate: Contender, reference: Contender, *, threads: int, budget_s: float, seed: int) -> Paid:
+        """Compare two networks by what their kernels take; a network equals itself."""
+        del threads, budget_s, seed
+        after, before = self._cost(candidate), self._cost(reference)
+        ratio = after / before
+        bar = 1.0 if after == before else RATIO_BAR
+        return Paid(ratio=ratio, low=ratio / bar, high=ratio * bar, of="latency", place=self.place())
+
+    def _cost(self, contender: Contender) -> float:
+        """Return ms, or instructions of a processor of which nobody published times."""
+        layers = contender.works()[self.precision]
+        found = (
+            modelled(layers, runtime=each, precision=self.precision, cpu=self.cpu, clock_mhz=self.clock_mhz)
+            for each in self.runtimes
+        )
+        return min(
+            each.latency_ms.value if each.latency_ms else each.instructions for each in found if each is not None
+        )
+
+
+def basis() -> Digest:
+    """Return what tells one state of the model, and of the times that it rests on, from another."""
+    data = (STATIC.read_bytes(), REFERENCE.read_bytes(), own_version().encode())
+    return hashlib.sha256(b"\0".join(data)).hexdigest()
