@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -54,6 +55,11 @@ accuracy_drop_pp = 100
 # the processes that tests start are many, and each would compile the package anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# a shell lets what it starts in the background ignore Ctrl-C, and nohup SIGHUP; tests send these to processes of theirs
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # files whose tests take minutes start first, so that no worker is left alone with one at the end
 LONG = (

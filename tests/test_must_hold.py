@@ -5,16 +5,23 @@ This is the one long test of the suite: a minute on two idle cores.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline import catalog
 from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.outcome import Outcome
-from pipeline.runs.finished import load_outcome
+from pipeline.data.load import load
+from pipeline.instruments.answers import load_answers
+from pipeline.instruments.emulated import ways_there
+from pipeline.runs.finished import load_outcome, store_of
+from pipeline.runtimes.emulation.system import system_for
 from tests.own_project import processor_s
 from tests.runtimes.emulation.systems import emulated_machine
 
@@ -42,6 +49,7 @@ STEPS = (
     "report",
 )
 STEPS_LIMIT = {"onnxruntime": 1, "litert": 2}
+INTEGERS = ("onnx-int8 in onnxruntime", "tflite-int8 in litert")
 
 
 @pytest.fixture(scope="module")
@@ -120,26 +128,42 @@ def test_pruning_kept_only_what_is_estimated_faster_on_the_target(digits: Path) 
     assert places == {("estimated", "raspberry-pi-4b")}  # and no clock of this machine
 
 
-def test_integers_are_those_of_emulated_raspberry_pis(digits: Path) -> None:
-    """Every test input, in the ARM64 builds of both runtimes, on a Cortex-A72 and a Cortex-A76."""
-    boards = {"raspberry-pi-4b": "cortex-a72", "raspberry-pi-5": "cortex-a76"}
-    for name in boards:
-        emulated_machine(name)  # skip, or fail in CI
-    targets = [part for name in boards for part in ("--target", name)]
-    done = run(digits, *targets, "--emulate", "--out", "runs/emulated")
+def test_integers_are_those_of_an_emulated_raspberry_pi(digits: Path) -> None:
+    """Every test input, every file, in the ARM64 builds of all runtimes on a Cortex-A72; times and memory with it."""
+    emulated_machine("raspberry-pi-4b")  # skip, or fail in CI
+    done = run(digits, "--emulate", "--out", "runs/emulated")
     assert done.returncode == 0, done.stderr
     outcome = load_outcome(digits / "runs/emulated")
-    there = [each for each in outcome.observed if each.place.how == "emulated" and each.answers]
-    assert {each.place.profile: each.place.name.split()[0] for each in there} == boards
-    for one in there:
-        found = {each.way.key: each for each in one.beside}
-        for key in ("onnx-int8 in onnxruntime", "tflite-int8 in litert"):
-            assert (found[key].samples, found[key].identical, found[key].max_steps) == (360, 1.0, 0.0)
-        assert all(each.same == 1.0 for each in one.beside)
-    for judged in outcome.targets:
-        latencies = [each for each in judged.measurements if each.quantity == "latency_p50_ms"]
-        assert {each.way.program for each in latencies} == {"onnxruntime", "litert", "tflite-runtime"}
-        assert all(each.place.how == "estimated" and 0 < each.low < each.value < each.high for each in latencies)
-        weighed = [each for each in judged.measurements if each.quantity == "peak_memory_bytes"]
-        assert {each.way.program for each in weighed if each.place.how == "emulated"} == {"onnxruntime", "litert"}
-        assert {each.way.program for each in weighed if each.place.how == "estimated"} == {"tflite-runtime"}
+    [there] = [each for each in outcome.observed if each.place.how == "emulated" and each.answers]
+    assert there.place.name.split()[0] == "cortex-a72"
+    found = {each.way.key: each for each in there.beside}
+    for key in INTEGERS:
+        assert (found[key].samples, found[key].identical, found[key].max_steps) == (360, 1.0, 0.0)
+    assert all(each.same == 1.0 for each in there.beside)
+    [judged] = outcome.targets
+    latencies = [each for each in judged.measurements if each.quantity == "latency_p50_ms"]
+    assert {each.way.program for each in latencies} == {"onnxruntime", "litert", "tflite-runtime"}
+    assert all(each.place.how == "estimated" and 0 < each.low < each.value < each.high for each in latencies)
+    weighed = [each for each in judged.measurements if each.quantity == "peak_memory_bytes"]
+    weighed = [each for each in weighed if not each.way.variant.unpruned]  # which never ships
+    assert {each.way.program for each in weighed if each.place.how == "emulated"} == {"onnxruntime", "litert"}
+    assert {each.way.program for each in weighed if each.place.how == "estimated"} == {"tflite-runtime"}
+
+
+def test_a_later_raspberry_pi_gives_the_same_integers(digits: Path) -> None:
+    """Every test input, both int8 files, on a Cortex-A76, which multiplies with other instructions."""
+    emulated_machine("raspberry-pi-5")
+    system = system_for(catalog.load_target("raspberry-pi-5"))
+    assert system.processor.name == "cortex-a76"
+    outcome, store = outcome_of(digits), store_of(digits / "runs/digits")
+    here = {each.way.key: each for each in observed(digits).answers}
+    test = load(outcome.data).test
+    inputs = test.read(np.arange(len(test))).inputs
+    files = [each for some in outcome.exports for each in some.files if each.variant.precision == "int8"]
+    ways = {each.way.key: each for each in ways_there(files, system, store)[0]}
+    for key in INTEGERS:
+        with contextlib.closing(ways[key].open(threads=1, exact=True)) as session:
+            got = session.run(ways[key].prepared(inputs))
+        expected = load_answers(here[key], store).outputs
+        assert all(np.array_equal(got[name], expected[name]) for name in got)
+        assert len(next(iter(got.values()))) == 360

@@ -230,8 +230,9 @@ def _alarm(process: subprocess.Popen[bytes], timeout_s: float | None, too_late: 
         process.kill()
 
     timer = threading.Timer(timeout_s, ring)
-    timer.start()
+    timer.daemon = True  # one that Ctrl-C keeps from being cancelled holds no process back
     try:
+        timer.start()
         yield
     finally:
         timer.cancel()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,14 @@ from pipeline.errors import ModelError
 from pipeline.onboard.faults import FrameRefused, ProcessDied, RuntimeMissing
 from pipeline.runtimes import open_session, unavailable
 from pipeline.runtimes.boundary import GuardedSession
-from pipeline.runtimes.child import TFLITE_RUNTIME_PYTHON, Child, ChildSession, python_of, reusing_children
+from pipeline.runtimes.child import (
+    TFLITE_RUNTIME_PYTHON,
+    Child,
+    ChildSession,
+    _alarm,
+    python_of,
+    reusing_children,
+)
 from tests.onboard import odd_models
 from tests.onboard.small_models import inputs, small_net, tflite_bytes
 
@@ -219,3 +227,13 @@ def test_a_question_in_time_is_answered() -> None:
         child.ask("sing", {})
     assert child.ask("version", {"runtime": "onnxruntime"}).header["ok"]  # it goes on
     child.close()
+
+
+def test_a_time_limit_never_holds_the_process_back() -> None:
+    """Ctrl-C may come between the start of its thread and whatever would cancel it."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE) as process:
+        with _alarm(process, 60.0, threading.Event()):
+            waiting = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+        assert waiting
+        assert all(each.daemon for each in waiting)
+        process.wait()
