@@ -45,6 +45,7 @@ from pipeline.quant.grids import (
     result_quantizer,
     runs_inside,
 )
+from pipeline.quant.leaky import QLeakyReLU
 from pipeline.quant.neighbours import better_float
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
 from pipeline.quant.spelled import Gate, spell_out
@@ -64,15 +65,17 @@ def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collectio
             prepared.set_submodule(str(node.target), Gate())
         elif isinstance(module, ops.Scale):
             module.__class__ = QScale
+        elif isinstance(module, nn.LeakyReLU):
+            module.__class__ = QLeakyReLU
     for node in list(prepared.graph.nodes):
         if node.op in ("placeholder", "call_module"):
             _insert_quantizer(prepared, node, quantized)
     for node in weighted:
         module_of(node).read_from(input_quantizer(node))  # type: ignore[operator]
     for node in quantized:
-        module, total = module_of(node), result_quantizer(node)
-        if isinstance(module, QScale) and total is not None:
-            module.stand_between(input_quantizer(node), total)
+        module, result = module_of(node), result_quantizer(node)
+        if isinstance(module, QScale | QLeakyReLU) and result is not None:
+            module.stand_between(input_quantizer(node), result)
     prepared.graph.lint()
     prepared.recompile()
     _check_prepared(prepared, quantized)
@@ -220,6 +223,8 @@ def _integers_of(node: fx.Node) -> nn.Module | None:
         return FrozenWeighted(module)
     if (arithmetic := _arithmetic_of(node)) is not None:
         return arithmetic
+    if isinstance(module, QLeakyReLU):
+        return nn.LeakyReLU(module.slope)
     if kind_of(module) == "AveragePool" and on_grid(node.args[0]):
         return FrozenPool(module, input_quantizer(node).params.scale)
     return None

@@ -1,4 +1,4 @@
-"""Scales of sums, products and means that every kernel rounds alike, given to the quantizers of a prepared graph."""
+"""Scales with which every kernel rounds alike, given to the quantizers of a prepared graph."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipeline.graph.kinds import compute_nodes, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import ActivationQuantizer
 from pipeline.quant.grids import on_grid, quantizer_of, result_quantizer
+from pipeline.quant.leaky import QLeakyReLU, leaky_scale, leaky_source
 from pipeline.quant.products import untied_scale, untied_unit
 from pipeline.quant.scheme import ACTIVATIONS
 from pipeline.quant.spelled import Gate
@@ -21,7 +22,7 @@ _STEPS = np.arange(ACTIVATIONS.steps + 1)
 
 
 def settle_scales(prepared: fx.GraphModule) -> None:
-    """Move scales a little, in place, so that kernels agree: of sums, then of what is joined, of products and means.
+    """Move scales a little, in place, so that kernels agree: of sums, then of what is joined, then of other results.
 
     What one of them has settled, the next ones leave alone.
     """
@@ -83,18 +84,30 @@ def _settle_joined(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) ->
 
 
 def _settle_results(prepared: fx.GraphModule, taken: set[ActivationQuantizer]) -> None:
-    """Give products and means scales with which kernels agree, in their order: a result may be a factor later.
+    """Give products, means and LeakyReLUs scales with which kernels agree, in their order: a result may be read later.
 
-    ``taken``: quantizers that have to stay as they are; those of products and means are added.
+    ``taken``: quantizers that have to stay as they are; those of these operations are added.
     """
     for node in compute_nodes(prepared):
         result, unit = result_quantizer(node), _unit(node)
+        if isinstance(module_of(node), QLeakyReLU) and result is not None and on_grid(node.args[0]):
+            _settle_leaky(quantizer_of(node.all_input_nodes[0]), result, taken)
         if result is None or unit is None:
             continue
         if _may_move(result, taken):
             result.settled.zero_()
             result.settle(untied_scale(result.params.scale, unit=unit))
         taken.update((result, *map(quantizer_of, node.all_input_nodes)))
+
+
+def _settle_leaky(source: ActivationQuantizer, result: ActivationQuantizer, taken: set[ActivationQuantizer]) -> None:
+    if _may_move(result, taken):
+        result.settled.zero_()
+        result.settle(leaky_scale(result.params.scale, source=source.params.scale))
+    elif _may_move(source, taken):
+        source.settled.zero_()
+        source.settle(leaky_source(source.params.scale, scale=result.params.scale))
+    taken.update((source, result))
 
 
 def _unit(node: fx.Node) -> float | None:

@@ -6,6 +6,7 @@ Shapes: N batch, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,7 +117,9 @@ def test_nothing_is_rounded_before_a_sum_is_complete(a: float, b: float, zero_a:
 # ── kernels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def in_onnxruntime(kind: str, operands: list[tuple[NDArray[np.uint8], QuantParams]], result: QuantParams) -> Tensor:
+def in_onnxruntime(
+    kind: str, operands: list[tuple[NDArray[np.uint8], QuantParams]], result: QuantParams, **attributes: Any
+) -> Tensor:
     """Run one integer operator and return its real numbers."""
     inputs, constants, values = list[str](), list[onnx.TensorProto](), dict[str, NDArray[np.uint8]]()
 
@@ -131,7 +134,7 @@ def in_onnxruntime(kind: str, operands: list[tuple[NDArray[np.uint8], QuantParam
         parameters(f"x{index}", grid)
     parameters("y", result)
     graph = helper.make_graph(
-        [helper.make_node(kind, inputs, ["y"], domain="com.microsoft")],
+        [helper.make_node(kind, inputs, ["y"], domain="com.microsoft", **attributes)],
         "one",
         [helper.make_tensor_value_info(name, TensorProto.UINT8, value.shape) for name, value in values.items()],
         [helper.make_tensor_value_info("y", TensorProto.UINT8, None)],

@@ -13,6 +13,7 @@ from pipeline.graph.params import QuantParams
 from pipeline.quant.constants import QScale
 from pipeline.quant.emitters.draft import Draft, Emitter, array_of, inputs_of, plain
 from pipeline.quant.grids import input_quantizer
+from pipeline.quant.leaky import QLeakyReLU
 from pipeline.quant.spelled import Gate
 
 
@@ -25,7 +26,8 @@ def _clip(out: Draft, node: fx.Node, layer: nn.Module) -> str:
 
 
 def _leaky_relu(out: Draft, node: fx.Node, layer: nn.Module) -> str:
-    return out.op("LeakyRelu", inputs_of(out, node), node.meta["label"], alpha=layer.negative_slope)
+    slope = layer.slope if isinstance(layer, QLeakyReLU) else layer.negative_slope
+    return out.op("LeakyRelu", inputs_of(out, node), node.meta["label"], alpha=slope)
 
 
 def _hard_sigmoid(out: Draft, node: fx.Node, layer: nn.Module) -> str:
