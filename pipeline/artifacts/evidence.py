@@ -351,18 +351,18 @@ class Predicted:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """All that one instrument found out about a set of files."""
+    """All that one instrument found out about a set of files; what it does not look for stays empty."""
 
     place: Place
     metric: Metric
-    answers: tuple[Answered, ...]
+    answers: tuple[Answered, ...] = ()
     # every file against the float reference, then against the network before pruning where there is one
-    comparisons: tuple[Compared, ...]
-    agreements: tuple[Agreement, ...]  # int8 files against the network that was trained, and against each other
-    measurements: tuple[Measurement, ...]
-    timings: tuple[Timing, ...]
-    executed: tuple[Executed, ...]
-    saturation: tuple[Saturation, ...]
+    comparisons: tuple[Compared, ...] = ()
+    agreements: tuple[Agreement, ...] = ()  # int8 files against the network that was trained, and against each other
+    measurements: tuple[Measurement, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    executed: tuple[Executed, ...] = ()
+    saturation: tuple[Saturation, ...] = ()
     not_usable: dict[str, str]  # runtime → why
     beside: tuple[Beside, ...] = ()  # what the same files gave elsewhere
     cannot_run: tuple[CannotRun, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.artifacts.evidence import Observed, Predicted, Spread
 from pipeline.artifacts.files import RUNTIME_OF_FORMAT, Exported, Way
@@ -49,12 +50,16 @@ def validate(job: Job, network: Network) -> Validated:
     for target in job.asked.targets if job.asked.emulation_s else ():
         if is_this_machine(target):
             continue
+        asked: dict[str, Callable[[], Observed]] = {
+            "emulated": partial(_emulate, job, network, target, observed, predicted),
+            "estimated": partial(_estimate, job, network, target),
+        }
+        if target.cpu.architecture == "aarch64":
+            asked["booted"] = partial(_weigh, job, network, target)
         found = there.setdefault(target.name, [])
-        for what, find in _INSTRUMENTS.items():
-            if find is _weigh and target.cpu.architecture != "aarch64":
-                continue
+        for what, find in asked.items():
             try:
-                found.append(find(job, network, target, observed, predicted))
+                found.append(find())
             except EmulationError as error:  # the rest stands without it
                 hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
     for target in job.asked.targets:
@@ -96,11 +101,8 @@ def _emulate(
     )
 
 
-def _estimate(
-    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
-) -> Observed:
+def _estimate(job: Job, network: Network, target: TargetProfile) -> Observed:
     """Count what the target's own processor executes.  Raises EmulationError where that tells no time."""
-    del here, predicted
     return job.run.step(
         f"estimate-{target.name}",
         estimate,
@@ -137,11 +139,8 @@ def _bring(job: Job, network: Network, target: TargetProfile, hints: list[str]) 
         )
 
 
-def _weigh(
-    job: Job, network: Network, target: TargetProfile, here: Observed, predicted: tuple[Predicted, ...]
-) -> Observed:
+def _weigh(job: Job, network: Network, target: TargetProfile) -> Observed:
     """Let the files be run in a machine with the target's memory.  Raises EmulationError where none can be had."""
-    del here, predicted
     return job.run.step(
         f"weigh-{target.name}",
         weigh,
@@ -154,10 +153,6 @@ def _weigh(
         budget_s=job.asked.emulation_s or 0.0,
         runtimes=runtimes_here(),
     )
-
-
-# what became of a target that was asked in this way
-_INSTRUMENTS = {"emulated": _emulate, "estimated": _estimate, "booted": _weigh}
 
 
 def _programs_of(target: TargetProfile) -> tuple[RuntimeName, ...]:

@@ -59,13 +59,8 @@ def observed(
     return Observed(
         place=where,
         metric=metric,
-        answers=(),
-        comparisons=(),
-        agreements=(),
         measurements=tuple(number for each, file in own for number in _numbers(each, _way(each, file), where, found)),
         timings=tuple(_timing(each, _way(each, file), store) for each, file in own),
-        executed=(),
-        saturation=(),
         not_usable={},
     )
 

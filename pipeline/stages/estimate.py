@@ -38,15 +38,9 @@ def estimate(
     return Observed(
         place=place,
         metric=named(data.card.task).METRIC,
-        answers=(),
-        comparisons=(),
-        agreements=(),
         measurements=tuple(
             counted.estimated(ways, sample, system, target, progress=work.progress, cannot_run=cannot_run)
         ),
-        timings=(),
-        executed=(),
-        saturation=(),
         not_usable=not_usable,
         cannot_run=tuple(cannot_run),
     )

@@ -49,13 +49,7 @@ def weigh(
     return Observed(
         place=place,
         metric=named(data.card.task).METRIC,
-        answers=(),
-        comparisons=(),
-        agreements=(),
         measurements=tuple(found),
-        timings=(),
-        executed=(),
-        saturation=(),
         not_usable=not_usable,
         cannot_run=tuple(cannot_run),
     )

@@ -24,7 +24,7 @@ def timed(place: Place, times_ms: dict[Way, float], *, threads: int = 1) -> Obse
         for way, ms in times_ms.items()
     )
     return Observed(
-        place=place, metric=ACCURACY, answers=(), comparisons=(), agreements=(), measurements=(), timings=timings,
+        place=place, metric=ACCURACY, timings=timings,
         executed=(), saturation=(), not_usable={},
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_what_nobody_timed_is_not_compared(standing: tuple[Measurement, ...]) ->
 def test_times_are_compared_with_the_same_number_of_threads() -> None:
     one, two = timed(HERE, {INT8.way: 1.0}), timed(HERE, {FP32.way: 1.0}, threads=2)
     mixed = Observed(
-        place=HERE, metric=ACCURACY, answers=(), comparisons=(), agreements=(), measurements=(),
+        place=HERE, metric=ACCURACY,
         timings=(*one.timings, *two.timings), executed=(), saturation=(), not_usable={},
     )  # fmt: skip
     assert Times(target=target(), observed=(mixed,), standing=()).ratio(INT8.way, FP32.way) is None

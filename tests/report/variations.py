@@ -66,9 +66,6 @@ def float_only(run: Recorded) -> Recorded:
         measurements=tuple(filter(is_float, seen.measurements)),
         timings=tuple(filter(is_float, seen.timings)),
         executed=tuple(filter(is_float, seen.executed)),
-        comparisons=(),
-        agreements=(),
-        saturation=(),
     )
     off = dataclasses.replace(outcome.quantized[8], method="none", layers=(), float_layers=())
     bare = run.but(
@@ -89,13 +86,7 @@ def seen_on(run: Recorded, place: Place, *measurements: Measurement) -> Recorded
     there = Observed(
         place=place,
         metric=run.outcome.metric,
-        answers=(),
-        comparisons=(),
-        agreements=(),
         measurements=measurements,
-        timings=(),
-        executed=(),
-        saturation=(),
         not_usable={},
     )
     return judged_anew(run, *run.outcome.observed, there)
