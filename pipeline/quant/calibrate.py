@@ -19,7 +19,7 @@ from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.quant.constants import QScale
 from pipeline.quant.fakequant import ActivationQuantizer, QWeighted
 from pipeline.quant.grids import WEIGHTED, on_grid, quantizer_of, runs_inside
-from pipeline.quant.scheme import ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
+from pipeline.quant.scheme import ACCUMULATOR_LIMIT, ACTIVATIONS, FINEST_OF_RESULT, SANE_SCALE, SMALLEST_SCALE
 from pipeline.quant.settling import settle_scales
 
 _BINS = 2048
@@ -84,7 +84,8 @@ def bound_scales(prepared: fx.GraphModule) -> None:
     """Keep every scale from becoming finer than its kernel can give, in place; values that never occur get a sane one.
 
     An activation function that never fires has the range [0, 0]; scales of zero, or far below the steps in which a sum
-    is computed, would be refused by runtimes.  To be done after calibration, and again after training has moved ranges.
+    is computed, would be refused by runtimes.  Results of more than 2^31 steps, before they are clamped, wrap around in
+    kernels that add the zero point first.  To be done after calibration, and again after training has moved ranges.
     """
     for node in compute_nodes(prepared):
         quantizer = module_of(node)
@@ -93,7 +94,7 @@ def bound_scales(prepared: fx.GraphModule) -> None:
         step = _result_step(node.args[0])
         never = float(quantizer.high) == float(quantizer.low)
         smallest = SANE_SCALE if never and step is None else (step or 0.0) * (1.0 if never else FINEST_OF_RESULT)
-        quantizer.smallest_scale.fill_(max(smallest, SMALLEST_SCALE))
+        quantizer.smallest_scale.fill_(max(smallest, _reach(node.args[0]) / ACCUMULATOR_LIMIT, SMALLEST_SCALE))
     settle_scales(prepared)
 
 
@@ -116,6 +117,16 @@ def _result_step(node: object) -> float | None:
         scales.append(module.params.scale)
         return math.prod(scales) if module.has_factor else max(scales)
     return math.prod(scales) if kind_of(module) == "Mul" else max(scales)
+
+
+def _reach(node: object) -> float:
+    """Return what no sum of a layer with weights exceeds, an activation function inside it included; 0 for others."""
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return 0.0
+    module = module_of(node)
+    if isinstance(module, WEIGHTED):
+        return module.reach()
+    return _reach(node.args[0]) if runs_inside(node) else 0.0
 
 
 def _run(prepared: fx.GraphModule, inputs: Tensor) -> None:

@@ -205,13 +205,20 @@ class _QuantizedWeights:
         return torch.maximum(own, self._smallest_scale(magnitudes, input_scale))
 
     def _smallest_scale(self, magnitudes: Tensor, input_scale: Tensor) -> Tensor:
-        reach = ACTIVATIONS.steps * magnitudes.sum(1)  # (O,), in units of the input's scale
-        if self._bias is not None:
-            reach = reach + self._bias.detach().abs() / input_scale
-        needed = reach / ACCUMULATOR_LIMIT
+        needed = self._reach(magnitudes, input_scale) / ACCUMULATOR_LIMIT
         largest = needed.amax()
         of_layer = torch.where(largest > 0, largest * SMALLEST_OF_LAYER, 1 / self.grid.highest)  # all zero: any will do
         return torch.maximum(needed, of_layer).clamp(min=SMALLEST_SCALE)
+
+    def _reach(self, magnitudes: Tensor, input_scale: Tensor) -> Tensor:
+        """Return what no sum of an output channel exceeds, (O,), in units of the input's scale."""
+        reach = ACTIVATIONS.steps * magnitudes.sum(1)
+        return reach if self._bias is None else reach + self._bias.detach().abs() / input_scale
+
+    def reach(self) -> float:
+        """Return what no sum of the layer exceeds, whatever it reads."""
+        scale = self._input_scale()
+        return float(self._reach(self.weight.detach().flatten(1).abs(), scale).max() * scale)
 
     def fake_parameters(self) -> tuple[Tensor, Tensor | None]:
         """Return weights and biases rounded to their grids."""

@@ -149,6 +149,19 @@ def test_no_result_is_finer_than_kernels_can_give(spoil: Callable[[Two], None]) 
             step = module.weight_scale() * module.input_quantizer.params.scale
             assert float(step.max()) / quantizer.params.scale < LARGEST_RESCALING
             assert float(step.min()) / quantizer.params.scale > 2**-32
+            assert module.reach() / quantizer.params.scale <= ACCUMULATOR_LIMIT * 1.0001
+
+
+@torch.no_grad()
+def test_results_far_below_what_is_kept_do_not_wrap_around() -> None:
+    """2^31 steps below a narrow range came out as 255 of kernels that add the zero point first (XNNPACK's for AMX)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)).eval()
+    bias(network[0])[1:] = -4e7  # type: ignore[arg-type]
+    x = samples()
+    graph = quantized(network, x)
+    got = run_tflite(write_tflite(write_onnx(graph, name="far")), x.numpy()).values
+    assert torch.allclose(torch.from_numpy(got), freeze(graph)(x), atol=1e-4)
 
 
 def test_a_sound_layer_keeps_the_scales_of_its_weights() -> None:
