@@ -28,9 +28,10 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision
 from pipeline.estimating.predicted import predicted
 from pipeline.estimating.work import Work
-from pipeline.flow.made import model_of
+from pipeline.flow.job import kernels_of
 from pipeline.inspecting.subject import built
 from pipeline.instruments import Contender
+from pipeline.instruments.modelled import ByKernels
 from pipeline.networks.edits import apply
 from pipeline.networks.pruning import plan_for
 from pipeline.runtimes.emulation.counting import Counting
@@ -90,10 +91,11 @@ def compared(name: str, counters: Mapping[str, Counting], targets: Mapping[str, 
                     times[cpu, precision] = ms
                     continue
                 counted = ms / times[cpu, precision]
-                model = model_of(targets[cpu], precision)
-                if model is None:
+                kernels = kernels_of(targets[cpu])
+                if kernels is None:
                     raise click.ClickException(f"no kernels were counted on a {cpu}")
-                paid = model.compare(contender(files), contender(before), threads=1, budget_s=0.0, seed=0)
+                by_kernels = ByKernels(kernels=kernels, precision=precision)
+                paid = by_kernels.compare(contender(files), contender(before), threads=1, budget_s=0.0, seed=0)
                 off = paid.ratio / counted - 1
                 words = f"{name:20s} -{gone:.0%} {cpu} {precision}: counted {counted:.3f}, modelled {paid.ratio:.3f}"
                 print(f"{words}, {100 * off:+.1f} %", flush=True)

@@ -156,7 +156,7 @@ def _train(name: str, network: nn.Module, dataset: Dataset) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         print(
             f"{name}: epoch {epoch + 1}, loss {np.mean(losses):.3f}, {time.process_time() - started:.0f} s", flush=True
         )

@@ -9,21 +9,17 @@ from pipeline.artifacts.files import ExportSet
 from pipeline.artifacts.networks import WeightsFile
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
-from pipeline.declare.target import TargetProfile
-from pipeline.declare.words import Precision
 from pipeline.errors import ModelError
-from pipeline.estimating.modelled import is_known
-from pipeline.flow.job import Job, ToTrain, measured_here, runtimes_here
+from pipeline.flow.job import Job, ToTrain, kernels_of, measured_here, runtimes_here
 from pipeline.flow.stages import export, finetune, import_weights, prune, quantize, train
 from pipeline.host import is_this_machine
 from pipeline.instruments import counts
-from pipeline.instruments.modelled import Modelled, basis
+from pipeline.instruments.modelled import ByKernels
 from pipeline.runs.finished import (
     load_outcome,
     store_of,
 )
 from pipeline.runs.store import Store, write_atomic
-from pipeline.runtimes.emulation.processors import processor_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +121,8 @@ def _prune(job: Job, latest: Checkpoint) -> Pruned:
     """Prune for the first target: by what is estimated of it, by a clock where that is this machine or nothing is."""
     recipe, target = job.recipe, job.asked.targets[0]
     counted = recipe.prune.decide_by == "macs"
+    kernels = None if counted or is_this_machine(target) else kernels_of(target)
     precision = "fp32" if recipe.quantize.method == "none" else target.precision
-    model = None if counted or is_this_machine(target) else model_of(target, precision)
     return job.run.step(
         "prune",
         prune,
@@ -138,27 +134,8 @@ def _prune(job: Job, latest: Checkpoint) -> Pruned:
         seed=recipe.seed,
         threads=job.threads.count,
         device=job.asked.device,
-        place=model.place() if model else counts.PLACE if counted else measured_here(),
-        model=model,
-    )
-
-
-def model_of(target: TargetProfile, precision: Precision) -> Modelled | None:
-    """Return the model of a target's kernels; None where none were counted on its processor or in its runtime."""
-    processor = processor_of(target.cpu)
-    if isinstance(processor, str):
-        return None
-    allowed = [each for each in target.runtimes if target.runtime in ("auto", each)]
-    runtimes = tuple(each for each in allowed if is_known(each, cpu=processor.name))
-    if not runtimes:
-        return None
-    return Modelled(
-        cpu=processor.name,
-        clock_mhz=target.cpu.clock_mhz,
-        runtimes=runtimes,
-        precision=precision,
-        profile=target.name,
-        basis=basis(),
+        place=kernels.place if kernels else counts.PLACE if counted else measured_here(),
+        by_kernels=ByKernels(kernels=kernels, precision=precision) if kernels else None,
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "finetune",
     "import_weights",
     "judge",
+    "model",
     "observe",
     "predict",
     "prune",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.stages.finetune import finetune
     from pipeline.stages.importing import import_weights
     from pipeline.stages.judge import judge
+    from pipeline.stages.model import model
     from pipeline.stages.observe import observe
     from pipeline.stages.predict import predict
     from pipeline.stages.prune import prune
@@ -62,12 +64,13 @@ else:
     predict = deferred("pipeline.stages.predict", "predict")
     emulate = deferred("pipeline.stages.emulate", "emulate")
     estimate = deferred("pipeline.stages.estimate", "estimate")
+    model = deferred("pipeline.stages.model", "model")
     observe = deferred("pipeline.stages.observe", "observe")
     weigh = deferred("pipeline.stages.weigh", "weigh")
     judge = deferred("pipeline.stages.judge", "judge")
     spread = deferred("pipeline.stages.spread", "spread")
     report = deferred("pipeline.stages.report", "report")
 
-# "validate" is predict, observe, judge and spread
+# "validate" is predict, observe, model or what emulation tells, judge and spread
 StageName = Literal["train", "finetune", "prune", "quantize", "export", "validate", "report"]
 STAGES: tuple[StageName, ...] = ("train", "finetune", "prune", "quantize", "export", "validate", "report")

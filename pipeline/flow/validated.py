@@ -15,11 +15,12 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import EmulationError
 from pipeline.estimating.table import own_version
-from pipeline.flow.job import Job, measured_here, runtimes_here
+from pipeline.flow.job import Job, kernels_of, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
-from pipeline.flow.stages import bring, emulate, estimate, judge, observe, predict, spread, weigh
+from pipeline.flow.stages import bring, emulate, estimate, judge, model, observe, predict, spread, weigh
 from pipeline.host import is_this_machine, usable_cores
 from pipeline.instruments import brought, counted, emulated, weighed
+from pipeline.instruments.modelled import Kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +48,9 @@ def validate(job: Job, network: Network) -> Validated:
         runtimes=runtimes_here(),
     )
     there, hints = dict[str, list[Observed]](), list[str]()
-    for target in job.asked.targets if job.asked.emulation_s else ():
-        if is_this_machine(target):
-            continue
-        asked: dict[str, Callable[[], Observed]] = {
-            "emulated": partial(_emulate, job, network, target, observed, predicted),
-            "estimated": partial(_estimate, job, network, target),
-        }
-        if target.cpu.architecture == "aarch64":
-            asked["booted"] = partial(_weigh, job, network, target)
-        found = there.setdefault(target.name, [])
-        for what, find in asked.items():
-            try:
-                found.append(find())
-            except EmulationError as error:  # the rest stands without it
-                hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
     for target in job.asked.targets:
-        there.setdefault(target.name, []).extend(_bring(job, network, target, hints))
+        found = [] if is_this_machine(target) else _not_at_hand(job, network, target, observed, predicted, hints=hints)
+        there[target.name] = [*found, *_bring(job, network, target, hints)]
     judged = [
         job.run.step(
             f"judge-{target.name}",
@@ -79,6 +66,35 @@ def validate(job: Job, network: Network) -> Validated:
     targets = tuple(_with_threads(job, network, judged))
     observations = (observed, *itertools.chain(*there.values()))
     return Validated(predicted=predicted, observed=observations, targets=targets, hints=tuple(hints))
+
+
+def _not_at_hand(
+    job: Job,
+    network: Network,
+    target: TargetProfile,
+    here: Observed,
+    predicted: tuple[Predicted, ...],
+    *,
+    hints: list[str],
+) -> list[Observed]:
+    """Find out about a target by emulating it, where that is asked for and can be done, and by a model of its kernels.
+
+    ``hints``: takes down what could not be found out, and why.
+    """
+    asked: dict[str, Callable[[], Observed]] = {}
+    if job.asked.emulation_s:
+        asked["emulated"] = partial(_emulate, job, network, target, here, predicted)
+        asked["estimated"] = partial(_estimate, job, network, target)
+        if target.cpu.architecture == "aarch64":
+            asked["booted"] = partial(_weigh, job, network, target)
+    found: dict[str, Observed] = {}
+    for what, find in asked.items():
+        try:
+            found[what] = find()
+        except EmulationError as error:  # the rest stands without it
+            hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
+    kernels = None if "estimated" in found else kernels_of(target)
+    return [*found.values(), *([_model(job, network, target, kernels)] if kernels else [])]
 
 
 def _emulate(
@@ -111,6 +127,19 @@ def _estimate(job: Job, network: Network, target: TargetProfile) -> Observed:
         target=target.machine,
         place=counted.place(target),
         runtimes=runtimes_here() | _own_times(),
+    )
+
+
+def _model(job: Job, network: Network, target: TargetProfile, kernels: Kernels) -> Observed:
+    """Estimate the files' time from what they have to do."""
+    return job.run.step(
+        f"model-{target.name}",
+        model,
+        data=job.asked.data,
+        files=(*_unpruned_files(job, network), *_files_that_may_ship(network, target)),
+        kernels=kernels,
+        place=kernels.place,
+        runtimes=runtimes_here(),
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.networks import Digest
 from pipeline.artifacts.training import Paid
 from pipeline.declare.words import Precision, RuntimeName
-from pipeline.estimating.modelled import modelled
+from pipeline.estimating.modelled import Modelled, modelled
 from pipeline.estimating.static import STATIC
 from pipeline.estimating.table import REFERENCE, own_version
+from pipeline.estimating.work import Work
 from pipeline.instruments.protocol import Contender
 
 # nine of ten ratios lay within this factor of those that follow from counts: of the networks, pruned by 20, 40 and 60 %
@@ -20,20 +22,39 @@ RATIO_BAR = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Modelled:
-    """What networks cost on a target, in the precision that will ship and the runtime in which they are fastest."""
+class Kernels:
+    """What is known of the kernels of a target."""
 
     cpu: str  # "cortex-a72"
     clock_mhz: int
     runtimes: tuple[RuntimeName, ...]  # whose kernels were counted there
-    precision: Precision
     profile: str  # the target's
     basis: Digest  # the state of the model and of the times that it rests on
 
-    def place(self, profile: str | None = None) -> Place:
+    @property
+    def place(self) -> Place:
         """Say that times follow from the work of kernels."""
-        name = f"the kernels of a {self.cpu} at {self.clock_mhz} MHz"
-        return Place(how="estimated", name=name, profile=profile or self.profile)
+        name = f"the basis of a model of the kernels of a {self.cpu} at {self.clock_mhz} MHz"
+        return Place(how="estimated", name=name, profile=self.profile)
+
+    def take(self, layers: Sequence[Sequence[Work]], runtime: RuntimeName, precision: Precision) -> Modelled | None:
+        """Return what one inference takes on one thread; None in a runtime whose kernels were not counted."""
+        if runtime not in self.runtimes:
+            return None
+        return modelled(layers, runtime=runtime, precision=precision, cpu=self.cpu, clock_mhz=self.clock_mhz)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByKernels:
+    """Compares networks in the precision that will ship, each in the runtime in which it is fastest."""
+
+    kernels: Kernels
+    precision: Precision
+
+    def place(self, profile: str | None = None) -> Place:
+        """Say that times follow from the work of kernels; ``profile`` is theirs."""
+        del profile
+        return self.kernels.place
 
     def compare(self, candidate: Contender, reference: Contender, *, threads: int, budget_s: float, seed: int) -> Paid:
         """Compare two networks by what their kernels take; a network equals itself."""
@@ -46,10 +67,7 @@ class Modelled:
     def _cost(self, contender: Contender) -> float:
         """Return ms, or instructions of a processor of which nobody published times."""
         layers = contender.works()[self.precision]
-        found = (
-            modelled(layers, runtime=each, precision=self.precision, cpu=self.cpu, clock_mhz=self.clock_mhz)
-            for each in self.runtimes
-        )
+        found = (self.kernels.take(layers, each, self.precision) for each in self.kernels.runtimes)
         return min(
             each.latency_ms.value if each.latency_ms else each.instructions for each in found if each is not None
         )

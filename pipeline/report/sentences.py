@@ -300,6 +300,9 @@ def next_commands(outcome: Outcome, folder: Path, command: Sequence[str] = ()) -
         (f"karui report {typed} --open", "the whole report in a browser"),
         (f"karui compare {typed} RUN", "beside another run"),
     ]
-    if all(target.target != "host" for target in outcome.targets):
+    elsewhere = all(target.target != "host" for target in outcome.targets)
+    if elsewhere and not any(each.place.how == "emulated" for each in outcome.observed):
+        commands.append((f"{again} --emulate", "let the target's own processor answer, emulated"))
+    if elsewhere:
         commands.append((f"{again} --target host", "the verdict for this machine"))
     return tuple(commands)

@@ -24,7 +24,7 @@ from pipeline.declare.words import Precision
 from pipeline.graph.costs import layer_costs
 from pipeline.inspecting.works import works_of
 from pipeline.instruments import INSTRUMENTS, Contender, Instrument, Works, counts
-from pipeline.instruments.modelled import Modelled
+from pipeline.instruments.modelled import ByKernels
 from pipeline.networks.checkpoints import restore_float, save
 from pipeline.networks.edits import apply
 from pipeline.networks.from_torch import folded_graph
@@ -114,13 +114,13 @@ def prune(
     threads: int,
     device: str,
     place: Place,
-    model: Modelled | None = None,
+    by_kernels: ByKernels | None = None,
 ) -> Pruned:
     """Prune towards ``spec.amount`` of the MACs or of the latency; a step that does not pay is undone.
 
     A step pays if the instrument of ``place`` finds it cheaper than what was before, beyond its noise, and the metric
-    on the validation split stays within ``spec.margin_pp`` points of the unpruned network's.  ``model``: of the place,
-    where that is a target that is not at hand; this machine times ONNX float files.
+    on the validation split stays within ``spec.margin_pp`` points of the unpruned network's.  ``by_kernels``: the
+    instrument, where the place is a target that is not at hand; this machine times ONNX float files.
     ``threads``: of torch in the training that follows a step; ``device``: "cpu" or "cuda".
     """
     if not spec.amount and not spec.unstructured_sparsity:
@@ -134,7 +134,7 @@ def prune(
             seed=seed,
             checkpoint=checkpoint,
             task=tasks.named(data.card.task),
-            instrument=model or (counts if place == counts.PLACE else INSTRUMENTS["latency"]),
+            instrument=by_kernels or (counts if place == counts.PLACE else INSTRUMENTS["latency"]),
             train_samples=hold(dataset.train, facts.frontend, to),
             val_samples=hold(dataset.val, facts.frontend, to),
             device=to,

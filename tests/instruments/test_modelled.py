@@ -11,10 +11,10 @@ from torch import nn
 from pipeline import catalog
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision
-from pipeline.flow.made import model_of
+from pipeline.flow.job import kernels_of
 from pipeline.inspecting.works import works_of
 from pipeline.instruments import Contender
-from pipeline.instruments.modelled import RATIO_BAR, Modelled, basis
+from pipeline.instruments.modelled import RATIO_BAR, ByKernels, basis
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.prepare import prepare
 
@@ -38,10 +38,10 @@ def contender(channels: int) -> Contender:
     return Contender(path=Path("no-such-file.onnx"), macs=1, works=lambda: works)
 
 
-def modelled(target: str, precision: Precision = "int8", runtime: str = "auto") -> Modelled:
-    found = model_of(pinned(target, runtime), precision)
-    assert found is not None
-    return found
+def modelled(target: str, precision: Precision = "int8", runtime: str = "auto") -> ByKernels:
+    kernels = kernels_of(pinned(target, runtime))
+    assert kernels is not None
+    return ByKernels(kernels=kernels, precision=precision)
 
 
 def pinned(target: str, runtime: str) -> TargetProfile:
@@ -85,7 +85,7 @@ def test_the_runtime_that_is_fastest_decides_or_the_one_that_is_pinned() -> None
     [("x86-laptop-avx2", "auto"), ("x86-laptop-vnni", "auto"), ("raspberry-pi-4b", "tflite-runtime")],
 )
 def test_where_no_kernels_were_counted_there_is_no_model(target: str, runtime: str) -> None:
-    assert model_of(pinned(target, runtime), "int8") is None
+    assert kernels_of(pinned(target, runtime)) is None
 
 
 def test_the_state_of_the_model_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

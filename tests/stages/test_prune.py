@@ -15,10 +15,10 @@ from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Paid, Pruned
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
-from pipeline.flow.made import model_of
+from pipeline.flow.job import kernels_of
 from pipeline.graph.costs import layer_costs
 from pipeline.instruments import Contender, counts, here
-from pipeline.instruments.modelled import Modelled
+from pipeline.instruments.modelled import ByKernels
 from pipeline.networks.checkpoints import restore_float
 from pipeline.networks.from_torch import folded_graph
 from pipeline.runs.run import Work
@@ -42,7 +42,7 @@ class Made:
     checkpoint: Checkpoint
     said: learnable.Listening
 
-    def pruned(self, place: Place = counts.PLACE, model: Modelled | None = None, **settings: object) -> Pruned:
+    def pruned(self, place: Place = counts.PLACE, by_kernels: ByKernels | None = None, **settings: object) -> Pruned:
         spec = {"amount": 0.5, "recovery_epochs": 1, "margin_pp": 100, "learning_rate": 1e-2, **settings}
         return prune(
             self.work,
@@ -55,7 +55,7 @@ class Made:
             threads=1,
             device="cpu",
             place=place,
-            model=model,
+            by_kernels=by_kernels,
         )
 
     def costs(self, checkpoint: Checkpoint) -> tuple[int, int]:
@@ -145,10 +145,12 @@ def test_a_target_that_is_not_at_hand_decides_by_what_is_estimated_of_it(
     made: Made, clock: Callable[..., Clock]
 ) -> None:
     silent = clock()
-    model = model_of(catalog.load_target("raspberry-pi-4b"), "int8")
-    assert model is not None
-    place = model.place()
-    first, again = (made.pruned(place=place, model=model, of="latency", amount=0.3, recovery_epochs=0) for _ in "12")
+    kernels = kernels_of(catalog.load_target("raspberry-pi-4b"))
+    assert kernels is not None
+    place, by_kernels = kernels.place, ByKernels(kernels=kernels, precision="int8")
+    first, again = (
+        made.pruned(place=place, by_kernels=by_kernels, of="latency", amount=0.3, recovery_epochs=0) for _ in "12"
+    )
     assert first.steps == again.steps  # no clock is asked
     assert silent.asked == 0
     [step] = first.steps
