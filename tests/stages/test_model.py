@@ -29,7 +29,7 @@ def test_every_file_has_a_range_in_the_runtimes_whose_kernels_are_known(
     files, found = modelled
     programs = {"onnx": "onnxruntime", "tflite": "litert"}
     expected = {(file.variant, programs[file.variant.format]) for file in files}
-    expected = {each for each in expected if not unavailable(each[1])}  # type: ignore[arg-type]
+    expected = {each for each in expected if not unavailable(each[1])}
     for quantity in ("latency_p50_ms", "latency_p95_ms"):
         own = [each for each in found.measurements if each.quantity == quantity]
         assert {(each.way.variant, each.way.program) for each in own} == expected
