@@ -65,17 +65,17 @@ def _inspected(content: bytes, subject: str) -> Inspected:
     } - set(graph.inputs)
     computed = [each for index, each in enumerate(graph.tensors) if index not in constants]
     integer = any(_type(each) in (np.int8, np.uint8) for each in computed)
-    operators = list(graph.operators or ())
+    operators, batch = list(graph.operators or ()), _batch_of(graph)
     steps = [
         Step(
             reads=tuple(str(index) for index in op.inputs if index >= 0 and index not in constants),
             makes=tuple(str(index) for index in op.outputs),
-            size_bytes=sum(_value_bytes(graph.tensors[index]) for index in op.outputs),
+            size_bytes=sum(_value_bytes(graph.tensors[index], batch) for index in op.outputs),
             in_place=_op_name(model, op) in _IN_PLACE,
         )
         for op in operators
     ]
-    inputs = {str(index): _value_bytes(graph.tensors[index]) for index in graph.inputs}
+    inputs = {str(index): _value_bytes(graph.tensors[index], batch) for index in graph.inputs}
     alive = peaks(inputs, steps, [str(index) for index in graph.outputs])
     counted: set[int] = set()
     layers = []
@@ -86,9 +86,9 @@ def _inspected(content: bytes, subject: str) -> Inspected:
     return Inspected(
         subject=subject,
         kind="tflite",
-        input_shapes=tuple(_shape(graph.tensors[index]) for index in graph.inputs),
+        input_shapes=tuple(_of_one_sample(graph.tensors[index], batch) for index in graph.inputs),
         layers=tuple(layers),
-        parameter_bytes=sum(_value_bytes(graph.tensors[index], batch=False) for index in constants),
+        parameter_bytes=sum(_value_bytes(graph.tensors[index]) for index in constants),
         normalized=None,
     )
 
@@ -111,7 +111,7 @@ def _layer(model: Any, op: Any, own: set[int], constants: set[int], peak_bytes: 
         output_shape=_of_one_sample(made, _batch_of(graph)),
         parameters=sum(math.prod(_sides(graph.tensors[index])) for index in own if _is_weight(graph.tensors[index])),
         macs=sum(work.macs for work in works if work.kernel in PRODUCTS | RECURRENT),
-        activation_bytes=_value_bytes(made),
+        activation_bytes=_value_bytes(made, _batch_of(graph)),
         peak_bytes=peak_bytes,
         integer=quantized and not why,
         why_float=why,
@@ -172,10 +172,6 @@ def _sides(tensor: Any) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
 
 
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return _sides(tensor)[1:]
-
-
 def _batch_of(graph: Any) -> int:
     """Return how many samples the file takes at once."""
     sides = _sides(graph.tensors[graph.inputs[0]]) if len(graph.inputs) else ()
@@ -200,5 +196,5 @@ def _is_weight(tensor: Any) -> bool:
     return _type(tensor).kind == "f" or (params is not None and params.scale is not None and len(params.scale) > 0)
 
 
-def _value_bytes(tensor: Any, *, batch: bool = True) -> int:
-    return math.prod(_shape(tensor) if batch else _sides(tensor)) * _type(tensor).itemsize
+def _value_bytes(tensor: Any, batch: int = 1) -> int:
+    return math.prod(_of_one_sample(tensor, batch)) * _type(tensor).itemsize
