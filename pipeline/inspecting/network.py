@@ -12,10 +12,10 @@ from pipeline.graph.ends import is_end
 from pipeline.graph.fold import fold
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
-from pipeline.inspecting.works import works_of
+from pipeline.inspecting.works import runs_on_integers, works_of
 from pipeline.networks.from_torch import flat_graph
 from pipeline.quant.grids import QUANTIZERS, on_grid, runs_inside
-from pipeline.quant.prepare import prepare
+from pipeline.quant.prepare import BESIDE_FLOAT, prepare
 from pipeline.quant.scheme import RULES, Output
 
 _FLOAT_BYTES = 4
@@ -92,6 +92,8 @@ def _why_float(node: fx.Node) -> str:
     rule = RULES[kind_of(module_of(node))]
     if rule.output is Output.FLOAT:
         return rule.note
+    if node.meta.get("beside_float") and not runs_on_integers(node):
+        return BESIDE_FLOAT
     return _MOVED if rule.output is Output.SAME and not on_grid(node.args[0]) else ""
 
 

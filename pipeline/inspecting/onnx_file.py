@@ -8,11 +8,12 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto
 
+from pipeline.estimating.work import PRODUCTS, RECURRENT
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
-from pipeline.inspecting.onnx_graph import GRIDS, Graph, attribute, read_graph, weight_of
+from pipeline.inspecting.onnx_graph import CLAMPS, GRIDS, RESHAPING, Graph, attribute, read_graph, weight_of
 from pipeline.inspecting.onnx_works import works_of_node
 
-_IN_PLACE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+_IN_PLACE = RESHAPING | {"Identity"}
 _ORDERING = frozenset({*_IN_PLACE, "Transpose", "Slice", "Gather", "Split", "Concat"})
 _MOVING = frozenset({*_ORDERING, "MaxPool", "Pad", "Relu", "Clip"})
 _INTEGER_OPS = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "QAttention")
@@ -58,23 +59,20 @@ def _layer(graph: Graph, node: NodeProto, peak_bytes: int, counted: set[str], *,
     ]
     why = _why_float(graph, node) if quantized else ""
     weight = weight_of(graph, node)
+    works = tuple(works_of_node(graph, node, integer=quantized and not why, quantized=quantized))
     return Layer(
         name=node.name or made,
         op=node.op_type,
         output_shape=shape,
         parameters=sum(held),
-        macs=_macs(graph, node, weight),
+        macs=sum(work.macs for work in works if work.kernel in PRODUCTS | RECURRENT),
         activation_bytes=_value_bytes(graph, made),
         peak_bytes=peak_bytes,
         integer=quantized and not why,
         why_float=why,
         channels=_channels(node, weight),
         squashes=node.op_type in _SQUASHING and not _ends_or_gates(graph, made),
-        works={
-            "int8" if quantized else "fp32": tuple(
-                works_of_node(graph, node, integer=quantized and not why, quantized=quantized)
-            )
-        },
+        works={"int8" if quantized else "fp32": works},
     )
 
 
@@ -83,23 +81,10 @@ def _channels(node: NodeProto, weight: tuple[int, ...]) -> int | None:
         return None
     if node.op_type == "ConvTranspose":
         return weight[1] * attribute(node, "group", 1)
-    last: bool = node.op_type in ("MatMul", "QLinearMatMul") or (
+    last: bool = node.op_type in ("MatMul", "MatMulInteger", "QLinearMatMul") or (
         node.op_type in ("Gemm", "QGemm") and not attribute(node, "transB", 0)
     )
     return weight[-1] if last else weight[0]
-
-
-def _macs(graph: Graph, node: NodeProto, weight: tuple[int, ...]) -> int:
-    """Count what each output value sums over: a row of the weights, or the shared axis of two computed factors."""
-    made = math.prod(graph.shapes.get(node.output[0], ()))
-    channels = _channels(node, weight)
-    if channels and node.op_type == "ConvTranspose":
-        return math.prod(graph.shapes.get(node.input[0], ())) * math.prod(weight[1:])
-    if channels:
-        return made * math.prod(weight) // channels
-    if node.op_type == "MatMul":
-        return made * (graph.shapes.get(node.input[0], ()) or (0,))[-1]
-    return 0
 
 
 # ── integers ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,11 +95,24 @@ def _why_float(graph: Graph, node: NodeProto) -> str:
     if node.op_type.startswith(_INTEGER_OPS) or graph.types.get(node.output[0]) in _BYTES:
         return ""
     reads = [name for name in node.input if name and name not in graph.constants]
-    if not all(_from_grid(graph, name) for name in reads):
+    if not all(_from_grid(graph, name) or _ends_integers(graph, node, name) for name in reads):
         return "an input is not quantized"
     if node.op_type not in _FUSED:
         return "ONNX Runtime has no integer kernel for it"
-    return "" if _to_grid(graph, node.output[0]) else "its output is not quantized"
+    if _to_grid(graph, node.output[0]) or (node.op_type in RESHAPING and _read_by_integers(graph, node)):
+        return ""
+    return "its output is not quantized"
+
+
+def _ends_integers(graph: Graph, node: NodeProto, name: str) -> bool:
+    """Whether a node is the end of an integer kernel, or reads what one made in another shape."""
+    maker = graph.makers.get(name)
+    return node.op_type in (*RESHAPING, *CLAMPS) and maker is not None and not _why_float(graph, maker)
+
+
+def _read_by_integers(graph: Graph, node: NodeProto) -> bool:
+    readers = graph.readers.get(node.output[0], [])
+    return bool(readers) and not any(_why_float(graph, reader) for reader in readers)
 
 
 def _from_grid(graph: Graph, name: str) -> bool:
@@ -158,7 +156,7 @@ def _alive(graph: Graph, inputs: list[str]) -> dict[str, int]:
             makes=tuple(name for name in node.output if name),
             size_bytes=sum(_value_bytes(graph, name) for name in node.output if name),
             in_place=node.op_type in (*GRIDS, *_IN_PLACE)
-            or (node.op_type in ("Relu", "Clip") and len(graph.readers.get(node.input[0], ())) == 1),
+            or (node.op_type in CLAMPS and len(graph.readers.get(node.input[0], ())) == 1),
         )
         for node in graph.proto.node
         if node.output[0] not in graph.constants

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from onnx import NodeProto
 from pipeline.errors import ModelError
 
 GRIDS = ("QuantizeLinear", "DequantizeLinear")
+CLAMPS = ("Relu", "Clip")
 _NO_CORRECT_FILE = "is it an ONNX file, and whole?"
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger")
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm"})
+_WEIGHTED |= {"ConvInteger", "MatMulInteger"}
+RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_OTHER_ROWS = frozenset({"Transpose", "Concat", "Slice", "Split", "Gather", "Shape", "Expand", "Tile"})
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +28,9 @@ class Graph:
     """An ONNX graph and what is known about its values."""
 
     proto: onnx.GraphProto
-    constants: Mapping[str, tuple[int, ...]]  # name → shape; also of constants behind a DequantizeLinear
+    constants: Mapping[str, Shape]  # name → shape; also of constants behind a DequantizeLinear
     stored: Mapping[str, str]  # name → name of the initializer that it is made of
-    shapes: Mapping[str, tuple[int, ...]]  # without the batch
+    shapes: Mapping[str, Shape]  # without the batch; with the rows that it was joined with
     steps: Mapping[str, int]  # the first axis, which is the batch elsewhere than in recurrent layers
     types: Mapping[str, int]
     makers: Mapping[str, NodeProto]
@@ -55,10 +62,13 @@ def read_graph(path: Path) -> Graph:
             constants[node.output[0]] = constants[node.input[0]]
             stored[node.output[0]] = stored[node.input[0]]
     shapes, steps = {}, {}
+    batch = _batch_of(proto)
     for value in (*proto.input, *proto.value_info, *proto.output):
-        shapes[value.name] = tuple(int(side.dim_value) for side in value.type.tensor_type.shape.dim)[1:]
-        steps[value.name] = next((int(side.dim_value) for side in value.type.tensor_type.shape.dim), 0)
+        sides = _sides(value)
+        shapes[value.name] = _of_one_sample(sides, batch)
+        steps[value.name] = next(iter(sides), 0)
         types[value.name] = value.type.tensor_type.elem_type
+    _take_apart(proto.node, shapes, constants)
     return Graph(
         proto=proto,
         constants=constants,
@@ -71,7 +81,50 @@ def read_graph(path: Path) -> Graph:
     )
 
 
-def weight_of(graph: Graph, node: NodeProto) -> tuple[int, ...]:
+def _sides(value: onnx.ValueInfoProto) -> Shape:
+    return tuple(int(side.dim_value) for side in value.type.tensor_type.shape.dim)
+
+
+def _batch_of(proto: onnx.GraphProto) -> int:
+    """Return how many samples the file takes at once; 0 where any number."""
+    constants = {each.name for each in proto.initializer}
+    sides = next((_sides(value) for value in proto.input if value.name not in constants), ())
+    return sides[0] if len(sides) > 1 else 1
+
+
+def _of_one_sample(sides: Shape, batch: int) -> Shape:
+    """Leave the batch out, wherever it stands; rows that it was joined with stay."""
+    if 0 in sides:
+        place = sides.index(0)
+        return (*sides[:place], *sides[place + 1 :])
+    if not sides:
+        return ()
+    first, *rest = sides
+    samples = batch if batch and first % batch == 0 else 1
+    return tuple(rest) if first == samples else (first // samples, *rest)
+
+
+def _take_apart(nodes: Iterable[NodeProto], shapes: dict[str, Shape], constants: Mapping[str, Shape]) -> None:
+    """Give values back the rows that were joined with a batch of any size."""
+    rows: dict[str, int] = {}
+    for node in nodes:
+        read = next((name for name in node.input if name and name not in constants), "")
+        if not read or not node.output or node.output[0] not in shapes or read not in shapes:
+            continue
+        made = node.output[0]
+        if node.op_type in RESHAPING:
+            there, here = math.prod(shapes[read]), math.prod(shapes[made])
+            more = there // here if here and there % here == 0 else 1
+        elif node.op_type in _OTHER_ROWS or len(shapes[made]) + 1 != len(shapes[read]):
+            more = 1
+        else:
+            more = rows.get(read, 1)
+        if more > 1:
+            rows[made] = more
+            shapes[made] = (more, *shapes[made])
+
+
+def weight_of(graph: Graph, node: NodeProto) -> Shape:
     """Return the shape of a layer's weights; empty where it has none."""
     if node.op_type not in _WEIGHTED:
         return ()

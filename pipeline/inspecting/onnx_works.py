@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from onnx import NodeProto
+from onnx import NodeProto, numpy_helper
 
-from pipeline.estimating.work import Work
-from pipeline.inspecting.onnx_graph import Graph, weight_of
+from pipeline.estimating.work import RECURRENT, Work
+from pipeline.inspecting.onnx_graph import CLAMPS, GRIDS, RESHAPING, Graph, weight_of
+from pipeline.inspecting.onnx_recurrent import moves_steps_alone, work_of_recurrence
 from pipeline.inspecting.seen import Numbers, Seen, Shape, by_rows, linear, numbers_of, pair, product
 from pipeline.inspecting.works import convolution
 
@@ -31,41 +33,24 @@ _NAMED = {
     "Split": "Slice",
     "GatherElements": "Gather",
 }
-_NO_KERNEL = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "Dropout", "Cast"}
-)
-_RECURRENT = ("LSTM", "GRU", "RNN")
-_CLAMPS = ("Relu", "Clip")
-_TAKE_IN = ("Conv", "Gemm", "MatMul", "Add")  # a ReLU or a clip, in float
+_ASKING = ("Shape", "Constant")  # which read no values
+_NO_KERNEL = RESHAPING | {"Identity", "Dropout", "Cast", *_ASKING}
 
 
 def works_of_node(graph: Graph, node: NodeProto, *, integer: bool, quantized: bool) -> Iterator[Work]:
     """Yield what the node's kernel does and what converts for it; nothing where it runs inside another's."""
-    if node.op_type in _NO_KERNEL:
+    if node.op_type in _ASKING:
         return
     reads = [name for name in node.input if name and name not in graph.constants]
-    shapes = [_read_shape(graph, name) for name in reads]
+    shapes = [graph.shapes.get(name, ()) for name in reads]
     makers = [graph.makers.get(name) for name in reads]
     if quantized:
         for maker, shape in zip(makers, shapes, strict=True):
-            if (
-                maker is not None
-                and maker.op_type == "DequantizeLinear"
-                and _converts(graph, maker, node, integer=integer)
-            ):
+            if maker is not None and maker.op_type in GRIDS and _converts(graph, maker, node, integer=integer):
                 yield _converting("QuantizeEnd" if integer else "Dequantize", shape)
     made = graph.shapes.get(node.output[0], ())
-    if not _inside(graph, node, integer=integer):
-        if node.op_type in _RECURRENT:
-            weight = graph.constants.get(node.input[1], ())
-            yield from _work_of_recurrence(
-                node, steps=graph.steps.get(node.input[0], 0), weight=weight if len(weight) == 3 else (1, 1, 1)
-            )
-        else:
-            readers = graph.readers.get(node.output[0], ())
-            activated = any(user.op_type in _CLAMPS and _inside(graph, user, integer=False) for user in readers)
-            seen = Seen(reads=shapes, weight=_constant(graph, node), made=made, sizes=_sizes_of(node))
-            yield from _work_of_node(node, seen, integer=integer, activated=activated)
+    if not (_inside(graph, node, integer=integer) or moves_steps_alone(graph, node)):
+        yield from _kernel_of(graph, node, shapes, integer=integer)
     readers = graph.readers.get(node.output[0], [])
     if quantized and not integer and any(reader.op_type == "QuantizeLinear" for reader in readers):
         yield _converting("Quantize", made)
@@ -73,61 +58,96 @@ def works_of_node(graph: Graph, node: NodeProto, *, integer: bool, quantized: bo
         yield _converting("DequantizeEnd", made)
 
 
-def _read_shape(graph: Graph, name: str) -> tuple[int, ...]:
-    """Return a value's shape; one whose rows were joined with the batch has them again."""
-    shape, maker = graph.shapes.get(name, ()), graph.makers.get(name)
-    if maker is not None and maker.op_type in ("Reshape", "DequantizeLinear", "QuantizeLinear") and len(shape) == 1:
-        elements = math.prod(_read_shape(graph, maker.input[0]))
-        return (elements // shape[0], *shape) if shape[0] and elements > shape[0] else shape
-    return shape
+def _kernel_of(graph: Graph, node: NodeProto, reads: Sequence[Shape], *, integer: bool) -> Iterator[Work]:
+    if node.op_type in RECURRENT:
+        weight = next((graph.constants.get(name, ()) for name in node.input[1:]), ())
+        yield work_of_recurrence(
+            node, steps=graph.steps.get(node.input[0], 0), weight=weight if len(weight) == 3 else (1, 1, 1)
+        )
+        return
+    parts = node.output if node.op_type == "Split" else node.output[:1]
+    made = [graph.shapes.get(name, ()) for name in parts]
+    seen = Seen(reads=reads, weight=weight_of(graph, node), made=made[0], sizes=_sizes_of(node))
+    activated = any(_inside(graph, user, integer=False) for user in _activations(graph, node))
+    for work in _work_of_node(graph, node, seen, integer=integer, activated=activated):
+        yield replace(work, makes=sum(map(math.prod, made)))
+
+
+def _activations(graph: Graph, node: NodeProto) -> list[NodeProto]:
+    """Return the ReLUs and clips that read a node, or the bias that is added to it."""
+    readers = graph.readers.get(node.output[0], [])
+    if len(readers) == 1 and _is_bias(graph, readers[0]):
+        readers = graph.readers.get(readers[0].output[0], [])
+    return [reader for reader in readers if reader.op_type in CLAMPS]
 
 
 def _converting(kernel: str, shape: tuple[int, ...]) -> Work:
     return Work(kernel=kernel, integer=True, reads=math.prod(shape), makes=math.prod(shape))
 
 
-def _constant(graph: Graph, node: NodeProto) -> tuple[int, ...]:
-    return next((graph.constants[name] for name in node.input if graph.constants.get(name)), ())
-
-
 def _inside(graph: Graph, node: NodeProto, *, integer: bool) -> bool:
     """Whether a ReLU, a clip or a bias is the end of the kernel before it."""
+    if _is_bias(graph, node):
+        return True
     before = graph.makers.get(node.input[0]) if node.input else None
-    if before is None or len(graph.readers.get(node.input[0], ())) != 1:
+    if node.op_type not in CLAMPS or before is None or len(graph.readers.get(node.input[0], ())) != 1:
         return False
+    return before.op_type not in GRIDS and (integer or _takes_in(graph, before))
+
+
+def _takes_in(graph: Graph, node: NodeProto) -> bool:
+    """Whether a float kernel ends in the ReLU or clip after it."""
+    if node.op_type == "MatMul":
+        return bool(weight_of(graph, node))
     if node.op_type == "Add":
-        return before.op_type == "MatMul" and bool(weight_of(graph, before)) and bool(_constant(graph, node))
-    return node.op_type in _CLAMPS and (integer or before.op_type in _TAKE_IN)
+        return _is_bias(graph, node) or not any(name in graph.constants for name in node.input)
+    return node.op_type in ("Conv", "Gemm")
 
 
-def _converts(graph: Graph, dequantizer: NodeProto, node: NodeProto, *, integer: bool) -> bool:
+def _is_bias(graph: Graph, node: NodeProto) -> bool:
+    """Whether a node adds one number per column to a product that nothing else reads."""
+    if node.op_type != "Add":
+        return False
+    values = [name for name in node.input if name not in graph.constants]
+    before = graph.makers.get(values[0]) if len(values) == 1 else None
+    if before is None or before.op_type != "MatMul" or len(graph.readers.get(values[0], ())) != 1:
+        return False
+    weight, sizes = weight_of(graph, before), [math.prod(graph.constants.get(name, ())) for name in node.input]
+    return bool(weight) and weight[-1] in sizes
+
+
+def _converts(graph: Graph, grid: NodeProto, node: NodeProto, *, integer: bool) -> bool:
     """Whether a value is converted for this reader: from integers, or as the first one from the network's input."""
-    quantizer = graph.makers.get(dequantizer.input[0])
-    if not integer or quantizer is None:
-        return not integer
-    readers = [
-        reader.output[0]
-        for each in graph.readers[quantizer.output[0]]
-        for reader in graph.readers.get(each.output[0], ())
-    ]
-    return quantizer.input[0] not in graph.makers and node.output[0] in readers[:1]
+    if not integer:
+        return grid.op_type == "DequantizeLinear"
+    quantizer = graph.makers.get(grid.input[0]) if grid.op_type == "DequantizeLinear" else grid
+    if quantizer is None or quantizer.input[0] in graph.makers:
+        return False
+    first = next(_past_grids(graph, quantizer), None)
+    return first is not None and node.output[0] == first.output[0]
+
+
+def _past_grids(graph: Graph, quantizer: NodeProto) -> Iterator[NodeProto]:
+    """Yield who reads a quantized value, as integers or behind a DequantizeLinear."""
+    for reader in graph.readers.get(quantizer.output[0], ()):
+        if reader.op_type == "DequantizeLinear":
+            yield from graph.readers.get(reader.output[0], ())
+        else:
+            yield reader
 
 
 def _ends_dequantized(graph: Graph, readers: Sequence[NodeProto]) -> bool:
+    """Whether a value leaves the network behind a DequantizeLinear; integer operators need no QuantizeLinear."""
     outputs = {value.name for value in graph.proto.output}
-    ends = [
-        end
-        for reader in readers
-        if reader.op_type == "QuantizeLinear"
-        for end in graph.readers.get(reader.output[0], ())
-    ]
+    quantizers = [reader for reader in readers if reader.op_type == "QuantizeLinear"]
+    ends = [*readers, *(end for each in quantizers for end in graph.readers.get(each.output[0], ()))]
     return any(end.op_type == "DequantizeLinear" and end.output[0] in outputs for end in ends)
 
 
 # ── kernels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _work_of_node(node: NodeProto, seen: Seen, *, integer: bool, activated: bool) -> tuple[Work, ...]:
+def _work_of_node(graph: Graph, node: NodeProto, seen: Seen, *, integer: bool, activated: bool) -> tuple[Work, ...]:
     """Return the work of one node that is not recurrent."""
     kind = _NAMED.get(node.op_type, node.op_type)
     if kind in _NO_KERNEL:
@@ -135,45 +155,27 @@ def _work_of_node(node: NodeProto, seen: Seen, *, integer: bool, activated: bool
     if kind == "Resize":
         mode = next((each.s for each in node.attribute if each.name == "mode"), b"nearest")
         kind = "ResizeNearest" if mode == b"nearest" else "ResizeLinear"
+    if kind == "Pad" and _fills(graph, node):
+        kind = "PadFilled"
     if kind == "MatMul" and seen.weight:
-        kind = "Gemm"
+        kind = "Gemm" if node.input[0] not in graph.constants else "FromLeft"
     numbers: dict[str, Any] = numbers_of(kind, seen, _SHAPED)
     kernel = numbers.pop("kernel", kind)
-    reads = sum(map(math.prod, seen.reads))
-    return (
-        Work(
-            kernel=kernel,
-            integer=integer,
-            activated=activated and not integer,
-            reads=reads,
-            makes=max(
-                math.prod(seen.made), numbers.get("rows", 1) * numbers.get("columns", 0) if kind == "Gemm" else 0
-            ),
-            **numbers,
-        ),
-    )
+    reads, makes = sum(map(math.prod, seen.reads)), math.prod(seen.made)
+    activated = activated and not integer
+    return (Work(kernel=kernel, integer=integer, activated=activated, reads=reads, makes=makes, **numbers),)
+
+
+def _fills(graph: Graph, node: NodeProto) -> bool:
+    """Whether a pad writes anything but zeros."""
+    name = node.input[2] if len(node.input) > 2 else ""
+    stored = next((each for each in graph.proto.initializer if name and each.name == name), None)
+    return stored is not None and bool(numpy_helper.to_array(stored).any())
 
 
 def _sizes_of(node: NodeProto) -> Mapping[str, tuple[int, ...]]:
     """Return the attributes that are numbers."""
     return {each.name: tuple(each.ints) or (int(each.i),) for each in node.attribute}
-
-
-def _work_of_recurrence(node: NodeProto, *, steps: int, weight: Shape) -> tuple[Work, ...]:
-    """Return the work of an LSTM, GRU or RNN over so many steps; ``weight``: (directions, gates * H, F)."""
-    directions, columns, features = weight
-    (hidden,) = _sizes_of(node).get("hidden_size", (1,))
-    return (
-        Work(
-            kernel=node.op_type,
-            reads=steps * features,
-            makes=steps * hidden * directions,
-            rows=steps,
-            columns=columns,
-            depth=features + hidden,
-            groups=directions,
-        ),
-    )
 
 
 def _convolution(seen: Seen) -> Numbers:
@@ -207,10 +209,17 @@ def _transposed(seen: Seen) -> Numbers:
 
 
 def _linear(seen: Seen) -> Numbers:
-    """Count rows of what it reads: in its result they may be one axis with the batch."""
-    columns = (1, *seen.made)[-1]
-    depth = math.prod(seen.weight) // max(columns, 1)
-    return linear(max(1, math.prod(seen.reads[0]) // max(depth, 1)), columns, depth)
+    """Read weights (…, I, O), or (O, I): what is not the number of columns is the depth."""
+    columns, groups = (1, *seen.made)[-1], math.prod(seen.weight[:-2])
+    depth = math.prod(seen.weight) // max(columns * groups, 1)
+    numbers = linear(max(1, math.prod(seen.made) // max(columns * groups, 1)), columns, depth)
+    return {**numbers, "groups": groups}
+
+
+def _from_left(seen: Seen) -> Numbers:
+    """Read weights (O, I) that stand before a value (…, I, rows)."""
+    columns, depth = seen.weight[-2:]
+    return linear(max(1, math.prod(seen.made) // columns), columns, depth)
 
 
 def _pool(seen: Seen) -> Numbers:
@@ -222,13 +231,30 @@ def _mean(seen: Seen) -> Numbers:
     return {"groups": (*seen.made, 1)[0]}
 
 
+def _softmax(seen: Seen) -> Numbers:
+    (axis,) = seen.sizes.get("axis", (-1,))
+    return _rows_of(seen, seen.made[axis - 1 if axis > 0 else axis])
+
+
+def _norm(seen: Seen) -> Numbers:
+    (axis,) = seen.sizes.get("axis", (-1,))
+    return _rows_of(seen, math.prod(seen.made[axis - 1 if axis > 0 else axis :]))
+
+
+def _rows_of(seen: Seen, length: int) -> Numbers:
+    return {"rows": max(1, math.prod(seen.made) // max(1, length))}
+
+
 _SHAPED: Mapping[str, Callable[[Seen], Numbers]] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed,
     "Gemm": _linear,
+    "FromLeft": _from_left,
     "MatMul": product,
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     "GlobalAveragePool": _mean,
-    **dict.fromkeys(("Softmax", "LayerNormalization", "ReduceMean", "ReduceMax"), by_rows),
+    "Softmax": _softmax,
+    "LayerNormalization": _norm,
+    **dict.fromkeys(("ReduceMean", "ReduceMax"), by_rows),
     **dict.fromkeys(("Add", "Mul", "Sub", "Div"), pair),
 }

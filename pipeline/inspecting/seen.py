@@ -20,14 +20,14 @@ class Seen:
     reads: Sequence[Shape]  # of what other nodes made
     weight: Shape  # of its first constant, as it stands in the file
     made: Shape
-    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # attribute → its numbers, in ONNX
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of its attributes; in TFLite "filter" alone
 
 
 def numbers_of(kind: str, seen: Seen, shaped: Mapping[str, Callable[[Seen], Numbers]]) -> Numbers:
     """Return what the shapes of a node of this kind say; nothing where the file does not tell them all."""
     try:
         return shaped.get(kind, plain)(seen)
-    except (IndexError, ValueError, ZeroDivisionError):
+    except (IndexError, KeyError, ValueError, ZeroDivisionError):
         return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ModelError
+from pipeline.estimating.work import PRODUCTS, RECURRENT, Work
 from pipeline.inspecting.layers import Inspected, Layer, Step, peaks
 from pipeline.inspecting.seen import Seen
 from pipeline.inspecting.tflite_works import work_of_operator
@@ -26,6 +28,7 @@ _TYPES = {
 }
 _IN_PLACE = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 _SQUASHING = ("LOGISTIC", "TANH")
+_CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}  # among the weights' axes
 _ODD = (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, MemoryError, OverflowError)
 
 
@@ -62,17 +65,17 @@ def _inspected(content: bytes, subject: str) -> Inspected:
     } - set(graph.inputs)
     computed = [each for index, each in enumerate(graph.tensors) if index not in constants]
     integer = any(_type(each) in (np.int8, np.uint8) for each in computed)
-    operators = list(graph.operators or ())
+    operators, batch = list(graph.operators or ()), _batch_of(graph)
     steps = [
         Step(
             reads=tuple(str(index) for index in op.inputs if index >= 0 and index not in constants),
             makes=tuple(str(index) for index in op.outputs),
-            size_bytes=sum(_value_bytes(graph.tensors[index]) for index in op.outputs),
+            size_bytes=sum(_value_bytes(graph.tensors[index], batch) for index in op.outputs),
             in_place=_op_name(model, op) in _IN_PLACE,
         )
         for op in operators
     ]
-    inputs = {str(index): _value_bytes(graph.tensors[index]) for index in graph.inputs}
+    inputs = {str(index): _value_bytes(graph.tensors[index], batch) for index in graph.inputs}
     alive = peaks(inputs, steps, [str(index) for index in graph.outputs])
     counted: set[int] = set()
     layers = []
@@ -83,9 +86,9 @@ def _inspected(content: bytes, subject: str) -> Inspected:
     return Inspected(
         subject=subject,
         kind="tflite",
-        input_shapes=tuple(_shape(graph.tensors[index]) for index in graph.inputs),
+        input_shapes=tuple(_of_one_sample(graph.tensors[index], batch) for index in graph.inputs),
         layers=tuple(layers),
-        parameter_bytes=sum(_value_bytes(graph.tensors[index], batch=False) for index in constants),
+        parameter_bytes=sum(_value_bytes(graph.tensors[index]) for index in constants),
         normalized=None,
     )
 
@@ -100,52 +103,46 @@ def _layer(model: Any, op: Any, own: set[int], constants: set[int], peak_bytes: 
     weights = [
         graph.tensors[index] for index in op.inputs if index in constants and len(_sides(graph.tensors[index])) > 1
     ]
-    channels, macs = _channels_and_macs(name, made, reads, weights[0] if weights else None)
+    weight = _sides(weights[0]) if weights else ()
+    works = _works(model, op, reads, weight, integer=quantized and not why)
     return Layer(
         name=_name(made),
         op=name,
-        output_shape=_shape(made),
+        output_shape=_of_one_sample(made, _batch_of(graph)),
         parameters=sum(math.prod(_sides(graph.tensors[index])) for index in own if _is_weight(graph.tensors[index])),
-        macs=macs,
-        activation_bytes=_value_bytes(made),
+        macs=sum(work.macs for work in works if work.kernel in PRODUCTS | RECURRENT),
+        activation_bytes=_value_bytes(made, _batch_of(graph)),
         peak_bytes=peak_bytes,
         integer=quantized and not why,
         why_float=why,
-        channels=channels,
+        channels=weight[_CHANNELS[name]] if weight and name in _CHANNELS else None,
         squashes=name in _SQUASHING and not _ends_or_gates(model, op),
-        works={
-            "int8" if quantized else "fp32": work_of_operator(
-                name,
-                Seen(
-                    reads=[_shape(each) for each in reads],
-                    weight=_sides(weights[0]) if weights else (),
-                    made=_shape(made),
-                ),
-                integer=quantized and not why,
-                activated=bool(_option(op, "fusedActivationFunction")),
-                strided=_option(op, "strideW") > 1,
-            )
-        },
+        works={"int8" if quantized else "fp32": works},
     )
+
+
+def _works(model: Any, op: Any, reads: list[Any], weight: tuple[int, ...], *, integer: bool) -> tuple[Work, ...]:
+    graph, name = model.subgraphs[0], _op_name(model, op)
+    batch, window = _batch_of(graph), (_option(op, "filterHeight"), _option(op, "filterWidth"))
+    parts = [_of_one_sample(graph.tensors[index], batch) for index in op.outputs]
+    seen = Seen(
+        reads=[_of_one_sample(each, batch) for each in reads],
+        weight=weight,
+        made=parts[0],
+        sizes={"filter": window} if all(window) else {},
+    )
+    works = work_of_operator(
+        name,
+        seen,
+        integer=integer,
+        activated=bool(_option(op, "fusedActivationFunction")),
+        strided=max(_option(op, "strideW"), _option(op, "strideH")) > 1,
+    )
+    return tuple(replace(work, makes=sum(map(math.prod, parts))) for work in works)
 
 
 def _option(op: Any, name: str) -> int:
     return int(getattr(op.builtinOptions, name, 0) or 0)
-
-
-def _channels_and_macs(name: str, made: Any, reads: list[Any], weight: Any | None) -> tuple[int | None, int]:
-    sides, values = () if weight is None else _sides(weight), math.prod(_shape(made))
-    if not sides:
-        return None, values * _shape(reads[0])[-1] if name == "BATCH_MATMUL" else 0
-    if name == "CONV_2D":  # (O, H, W, I)
-        return sides[0], values * math.prod(sides[1:])
-    if name == "DEPTHWISE_CONV_2D":  # (1, H, W, O)
-        return sides[3], values * math.prod(sides[1:3])
-    if name == "FULLY_CONNECTED":  # (O, I)
-        return sides[0], values * sides[1]
-    if name == "TRANSPOSE_CONV":  # (O, H, W, I)
-        return sides[0], math.prod(_shape(reads[-1])) * math.prod(sides[:3])
-    return None, 0
 
 
 def _ends_or_gates(model: Any, op: Any) -> bool:
@@ -175,8 +172,17 @@ def _sides(tensor: Any) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
 
 
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return _sides(tensor)[1:]
+def _batch_of(graph: Any) -> int:
+    """Return how many samples the file takes at once."""
+    sides = _sides(graph.tensors[graph.inputs[0]]) if len(graph.inputs) else ()
+    return sides[0] if len(sides) > 1 and sides[0] > 0 else 1
+
+
+def _of_one_sample(tensor: Any, batch: int) -> tuple[int, ...]:
+    """Return its shape without the batch; rows that it was joined with stay."""
+    first, *rest = _sides(tensor) or (1,)
+    samples = batch if first % batch == 0 else 1
+    return tuple(rest) if first == samples else (first // samples, *rest)
 
 
 def _type(tensor: Any) -> np.dtype[Any]:
@@ -190,5 +196,5 @@ def _is_weight(tensor: Any) -> bool:
     return _type(tensor).kind == "f" or (params is not None and params.scale is not None and len(params.scale) > 0)
 
 
-def _value_bytes(tensor: Any, *, batch: bool = True) -> int:
-    return math.prod(_shape(tensor) if batch else _sides(tensor)) * _type(tensor).itemsize
+def _value_bytes(tensor: Any, batch: int = 1) -> int:
+    return math.prod(_of_one_sample(tensor, batch)) * _type(tensor).itemsize

@@ -40,6 +40,8 @@ _NAMED = {
     "PAD": "Pad",
     "PADV2": "PadFilled",
     "TRANSPOSE": "Transpose",
+    "DEPTH_TO_SPACE": "Transpose",
+    "SPACE_TO_DEPTH": "Transpose",
     "SLICE": "Slice",
     "STRIDED_SLICE": "Slice",
     "SPLIT": "Slice",
@@ -121,13 +123,18 @@ def _linear(seen: Seen) -> Numbers:
 
 
 def _pool(seen: Seen) -> Numbers:
-    """Take windows for as large as what they are set apart by."""
-    window = max(1, round(math.prod(seen.reads[0]) / max(1, math.prod(seen.made))))
-    return {"window": window, "groups": seen.made[-1], "lines": math.prod(seen.made[:-2])}
+    return {"window": math.prod(seen.sizes["filter"]), "groups": seen.made[-1], "lines": math.prod(seen.made[:-2])}
 
 
 def _mean(seen: Seen) -> Numbers:
-    return {"groups": (1, *seen.made)[-1]}
+    """Count the means."""
+    return {"groups": max(1, math.prod(seen.made))}
+
+
+def _lstm(seen: Seen) -> Numbers:
+    """Read weights (H, F) of the first of four gates."""
+    hidden, features = seen.weight
+    return {"rows": math.prod(seen.made[:-1]), "columns": 4 * hidden, "depth": features + hidden}
 
 
 _SHAPED: Mapping[str, Callable[[Seen], Numbers]] = {
@@ -138,6 +145,7 @@ _SHAPED: Mapping[str, Callable[[Seen], Numbers]] = {
     "MatMul": product,
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     "GlobalAveragePool": _mean,
+    "LSTM": _lstm,
     **dict.fromkeys(("Softmax", "ReduceMax"), by_rows),
     **dict.fromkeys(("Add", "Mul", "Sub", "Div"), pair),
 }

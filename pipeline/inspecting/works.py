@@ -14,7 +14,7 @@ from pipeline.graph import ops
 from pipeline.graph.ends import is_end
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of, output_node
 from pipeline.graph.recurrent import Recurrent
-from pipeline.quant.grids import QUANTIZERS, on_grid, runs_inside
+from pipeline.quant.grids import QUANTIZERS, WEIGHTED, on_grid, result_quantizer, runs_inside
 from pipeline.quant.scheme import RULES, Output
 
 Works = Mapping[Precision, tuple[Work, ...]]
@@ -38,17 +38,26 @@ def _float_works(folded: fx.GraphModule) -> dict[str, tuple[Work, ...]]:
     found = {}
     for node in compute_nodes(folded):
         if not is_end(node) and not _inside(node):
-            activated = any(_inside(user) for user in node.users if user.op == "call_module")
-            found[node.meta["label"]] = _works(node, integer=False, activated=activated)
+            found[node.meta["label"]] = _works(node, integer=False, activated=_ends_activated(node))
     return found
 
 
+def _is_clamp(node: fx.Node) -> bool:
+    return not isinstance(module_of(node), QUANTIZERS) and _kind(node) in _CLAMPS
+
+
+def _ends_activated(node: fx.Node) -> bool:
+    return any(_inside(user) for user in node.users if user.op == "call_module")
+
+
 def _inside(node: fx.Node) -> bool:
+    """Whether a ReLU or a clip is the end of the float kernel before it."""
     before = node.args[0]
     return (
-        _kind(node) in _CLAMPS
+        _is_clamp(node)
         and isinstance(before, fx.Node)
         and before.op == "call_module"
+        and not isinstance(module_of(before), QUANTIZERS)
         and len(before.users) == 1
         and _kind(before) in _TAKE_IN
     )
@@ -66,13 +75,13 @@ def _integer_works(prepared: fx.GraphModule, labels: list[str]) -> dict[str, lis
             continue
         label = node.meta["label"]
         own = found[label if label in known else label.partition(":")[0]]
-        integer = _runs_on_integers(node)
+        integer = runs_on_integers(node)
         if integer:
             own += [_converting("QuantizeEnd", each) for each in node.all_input_nodes if _first_reader(node, each)]
         else:
             own += [_converting("Dequantize", each) for each in node.all_input_nodes if on_grid(each)]
-        if not (integer and runs_inside(node)):
-            own += _works(node, integer=integer, activated=False)
+        if not (runs_inside(node) if integer else _inside(node)):
+            own += _works(node, integer=integer, activated=not integer and _ends_activated(node))
         quantizers = [
             user for user in node.users if user.op == "call_module" and isinstance(module_of(user), QUANTIZERS)
         ]
@@ -83,11 +92,19 @@ def _integer_works(prepared: fx.GraphModule, labels: list[str]) -> dict[str, lis
     return found
 
 
-def _runs_on_integers(node: fx.Node) -> bool:
+def runs_on_integers(node: fx.Node) -> bool:
+    """Tell whether a node of a prepared graph is, or ends, an integer kernel.
+
+    What is left float beside float operations is one nevertheless where it stands between quantizers.
+    """
     rule = RULES[_kind(node)]
-    if rule.output is Output.FLOAT:
+    if rule.output is Output.FLOAT or (rule.weighted and not isinstance(module_of(node), WEIGHTED)):
         return False
-    return on_grid(node.args[0]) or runs_inside(node)
+    if runs_inside(node):
+        return runs_on_integers(node.args[0])  # type: ignore[arg-type]
+    if not node.meta.get("beside_float"):
+        return on_grid(node.args[0])
+    return all(map(on_grid, node.all_input_nodes)) and result_quantizer(node) is not None
 
 
 def _first_reader(node: fx.Node, value: fx.Node) -> bool:
@@ -114,6 +131,13 @@ def _elements(node: fx.Node) -> int:
     return math.prod(node.meta["shape"][1:])
 
 
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """Return the values that a kernel reads: one that is multiplied by itself is read twice."""
+    found: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
 def _works(node: fx.Node, *, integer: bool, activated: bool) -> tuple[Work, ...]:
     module, kind = module_of(node), _kind(node)
     if kind == "Reshape" or (isinstance(module, Recurrent) and module.gives_cells):
@@ -121,7 +145,7 @@ def _works(node: fx.Node, *, integer: bool, activated: bool) -> tuple[Work, ...]
     make = next((make for known, make in _SHAPED.items() if isinstance(module, known)), _of_elements)
     numbers: dict[str, Any] = make(module, node)
     kernel = numbers.pop("kernel", kind)
-    reads = sum(map(_elements, node.all_input_nodes))
+    reads = sum(_elements(each) for each in _operands(node))
     return (Work(kernel=kernel, integer=integer, activated=activated, reads=reads, makes=_elements(node), **numbers),)
 
 
@@ -199,8 +223,14 @@ def _of_mean(module: nn.Module, node: fx.Node) -> dict[str, Any]:
 
 
 def _of_rows(module: nn.Module, node: fx.Node) -> dict[str, Any]:
-    del module
-    return {"rows": max(1, _elements(node) // max(1, node.meta["shape"][-1]))}
+    """Count the rows that a softmax or a norm takes by themselves; of others those along the last axis."""
+    shape = node.meta["shape"]
+    length = shape[-1]
+    if isinstance(module, nn.LayerNorm):
+        length = math.prod(module.normalized_shape)
+    elif isinstance(module, nn.Softmax) and module.dim is not None:
+        length = shape[module.dim]
+    return {"rows": max(1, _elements(node) // max(1, length))}
 
 
 def _of_pair(module: nn.Module, node: fx.Node) -> dict[str, Any]:

@@ -50,6 +50,8 @@ from pipeline.quant.neighbours import better_float
 from pipeline.quant.scheme import ACCUMULATOR_LIMIT, LARGEST_RESCALING, RULES, Output
 from pipeline.quant.spelled import Gate, spell_out
 
+BESIDE_FLOAT = "beside float operations, where integers would round and save no time"
+
 
 def prepare(folded: fx.GraphModule, *, weight_bits: int, float_layers: Collection[str] = ()) -> fx.GraphModule:
     """Insert quantizers into a copy of a folded graph; layers labelled in ``float_layers`` stay float."""
@@ -312,7 +314,7 @@ def float_reasons(prepared: fx.GraphModule) -> tuple[str, ...]:
         if node.meta.get("left_float") or (rule.weighted and not isinstance(module, WEIGHTED)):
             note = "left float to keep the margin"
         elif node.meta.get("beside_float"):
-            note = "beside float operations, where integers would round and save no time"
+            note = BESIDE_FLOAT
         if note:
             reasons.append(f"{node.meta['label']} ({kind_of(module)}): {note}")
     return tuple(reasons)

@@ -312,13 +312,20 @@ def _fused(nodes: Sequence[Node], constants: Mapping[str, Constant], ends: set[s
     taken = set()
     for node in nodes:
         after = readers.get(node.output, ())
-        if node.op not in _FUSING or node.output in ends or len(after) != 1 or after[0].op not in ("Relu", "Clip"):
+        if not _takes_in(node, constants) or node.output in ends or len(after) != 1:
+            continue
+        if after[0].op not in ("Relu", "Clip"):
             continue
         activation = ACTIVATION_OF_BOUNDS.get(clip_bounds(after[0], constants))
         if activation is not None:
             taken.add(after[0].output)
             fused[node.output] = replace(node, output=after[0].output, activation=activation)
     return [fused.get(node.output, node) for node in nodes if node.output not in taken]
+
+
+def _takes_in(node: Node, constants: Mapping[str, Constant]) -> bool:
+    """Whether its operator can end in an activation function: BATCH_MATMUL, for two computed values, cannot."""
+    return node.op in _FUSING and (node.op != "MatMul" or node.input(1) in constants)
 
 
 def _gelus(nodes: Sequence[Node], constants: Mapping[str, Constant], ends: set[str]) -> list[Node]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from pipeline import catalog
 from pipeline.declare.target import TargetProfile
+from pipeline.inspecting.layers import Inspected
 from pipeline.inspecting.network import inspect_network
 from pipeline.inspecting.subject import Asked, inspect
-from pipeline.inspecting.timed import on_target
+from pipeline.inspecting.timed import Timed, on_target
 from pipeline.networks.from_torch import folded_graph
 from tests import learnable
 from tests.inspecting.test_files import READERS, network, quantized, written
@@ -61,6 +64,46 @@ def test_a_faster_board_is_faster_and_integers_are_on_it() -> None:
     assert slow["fp32"] is not None
     assert fast["fp32"].value < slow["fp32"].value / 2
     assert fast["int8"].value < fast["fp32"].value / 2
+
+
+@pytest.mark.parametrize("name", ["raspberry-pi-4b", "raspberry-pi-5"])
+def test_of_two_runtimes_the_faster_one_is_estimated(name: str) -> None:
+    found = inspect_network(network(), learnable.SHAPE, subject="x")
+    either = on_target(found, target(name)).timed
+    for index, best in enumerate(either):
+        each = [on_target(found, target(name, runtime=runtime)).timed[index] for runtime in ("onnxruntime", "litert")]
+        assert best == min(each, key=took_ms)
+
+
+def test_more_channels_take_no_less() -> None:
+    wide = [took_ms(timed) for width in (4, 8, 9, 16, 32) for timed in on_target(of_width(width), target()).timed]
+    assert wide[::2] == sorted(wide[::2])
+    assert wide[1::2] == sorted(wide[1::2])
+
+
+def of_width(width: int) -> Inspected:
+    layers = [nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, width, 3, groups=width), nn.Conv2d(width, 8, 1)]
+    return inspect_network(nn.Sequential(*layers), learnable.SHAPE, subject="x")
+
+
+def took_ms(timed: Timed) -> float:
+    assert timed.latency_ms is not None
+    return timed.latency_ms.value
+
+
+def test_layers_and_the_rest_are_the_whole() -> None:
+    for timed in on_target(inspect_network(network(), learnable.SHAPE, subject="x"), target()).timed:
+        assert sum(timed.layers_ms) + timed.rest_ms == pytest.approx(took_ms(timed))
+
+
+def test_why_there_is_no_estimate() -> None:
+    found = inspect_network(network(), learnable.SHAPE, subject="x")
+    assert on_target(replace(found, layers=()), target()).why_not == "there are no layers"
+    laptop = on_target(found, target("x86-laptop-avx2"))
+    assert laptop.timed == ()
+    assert laptop.why_not
+    onnx = replace(found, kind="onnx")
+    assert "of which no kernels were counted" in on_target(onnx, target(runtime="litert")).why_not
 
 
 def test_an_estimate_is_there_at_once() -> None:

@@ -142,6 +142,18 @@ def test_products_of_two_values(shape: tuple[int, ...], *, turned: bool) -> None
     check(net, net.op("MatMul", net.input, right), batches=(1, 3))
 
 
+@pytest.mark.parametrize("highest", [6.0, math.inf])
+@pytest.mark.parametrize("kind", ["MatMul", "Sub", "Div"])
+def test_a_clamp_after_two_values_is_not_lost(kind: str, highest: float) -> None:
+    """BATCH_MATMUL takes no activation function in; those with one operand per element do."""
+    net = Net(3, 3)
+    made = net.op(kind, net.input, net.op("Exp", net.input))
+    bounds = [net.const(each) for each in (0.0, highest)]
+    clamped = net.op("Relu", made) if math.isinf(highest) else net.op("Clip", made, *bounds)
+    assert run_tflite(write_tflite(net.model(made)), net.samples).values[0].min() < 0
+    check(net, clamped, batches=(1, 3))
+
+
 def test_products_of_values_with_other_numbers_of_axes_are_refused() -> None:
     net = Net(3, 3)
     flat = net.op("Flatten", net.op("ReduceMean", net.input, axes=[1]))
