@@ -181,11 +181,12 @@ def _pad(node: Node) -> Value:
 
 
 def _edges(side: int, before: int, after: int, mode: str) -> list[int]:
+    if mode == "circular":  # what is cut off is not gone round
+        kept = range(max(-before, 0), side - max(-after, 0))
+        return [kept[place % len(kept)] for place in range(-max(before, 0), len(kept) + max(after, 0))]
     places = range(-before, side + after)
     if mode == "replicate":
         return [min(max(place, 0), side - 1) for place in places]
-    if mode == "circular":
-        return [place % side for place in places]
     period = max(2 * (side - 1), 1)
     return [side - 1 - abs(side - 1 - place % period) for place in places]
 
