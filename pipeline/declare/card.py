@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from pipeline.declare.words import MOST, Classes, Seed, Spec
+from pipeline.declare.words import LARGEST_SIZE, MOST, Classes, Seed, Spec
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
+_Held = Annotated[float | int, Field(ge=0)]
 _SAYS_HOW = {"divide", "mean", "std", "normalize"}  # keys of [input] that say how values are scaled
 _NAMES_OF_OTHER_ARRAYS = ("x", "y", "groups")
 
@@ -25,7 +26,9 @@ class FileSpec(Spec):
     path: str
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     url: str | None = None  # its public address, fetched only when the file is nowhere on disk
-    size_bytes: int | None = Field(None, ge=1)  # of what is fetched; another size is refused before it comes
+    size_bytes: int | None = Field(
+        None, ge=1, le=LARGEST_SIZE
+    )  # of what is fetched; another size is refused before it comes
 
 
 class InputSpec(Spec):
@@ -77,8 +80,8 @@ class SplitSpec(Spec):
     """How samples are divided: by the source's own splits where it has them, else by a seeded stratified draw."""
 
     seed: Seed = 0
-    val: float | int = 0.1  # share (< 1) or number of training samples held out for validation
-    test: float | int = 0.2  # the same for the test split; unused where the source brings one
+    val: _Held = 0.1  # share (< 1) or number of training samples held out for validation
+    test: _Held = 0.2  # the same for the test split; unused where the source brings one
 
     @field_validator("val", "test")
     @classmethod

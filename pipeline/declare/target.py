@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.declare.words import Precision, RuntimeName, SizeBytes, Spec
+from pipeline.declare.words import MOST, Precision, RuntimeName, SizeBytes, Spec
 
 _64_BIT = frozenset({"aarch64", "x86_64"})
 # what the package index holds wheels for: architectures, and the last Python
@@ -25,8 +25,8 @@ class CpuSpec(Spec):
     architecture: Literal["aarch64", "armv7l", "x86_64"]
     model: str
     isa: tuple[str, ...] = ()  # as the kernel prints them: neon, asimddp, avx2, avx512_vnni …
-    cores: int = Field(ge=1)
-    clock_mhz: int = Field(ge=1)
+    cores: int = Field(ge=1, le=MOST)
+    clock_mhz: int = Field(ge=1, le=MOST)
     l1d_bytes: SizeBytes = 0
     l2_bytes: SizeBytes = 0
     l3_bytes: SizeBytes = 0

@@ -34,15 +34,15 @@ def _parse_size(value: object) -> object:
         raise PydanticCustomError("int_type", "a whole number")
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value)
+    match = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([A-Za-z]+)\s*", value)
     if not match or match[2].upper() not in _SIZE_UNITS:
         raise ValueError(f"'{value}' is not a size; write bytes or for example \"512 KiB\"")
     size = float(match[1]) * _SIZE_UNITS[match[2].upper()]
-    return int(min(size, 2 * _LARGEST_SIZE))  # too large is refused below; infinity is no int
+    return int(min(size, 2 * LARGEST_SIZE))  # too large is refused below; infinity is no int
 
 
-_LARGEST_SIZE = 1 << 60
-SizeBytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0, le=_LARGEST_SIZE)]
+LARGEST_SIZE = 1 << 60
+SizeBytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0, le=LARGEST_SIZE)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 MOST = 1_000_000  # of anything that is counted in a recipe: more is a slip of the finger
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every random generator in use takes

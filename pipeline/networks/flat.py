@@ -240,6 +240,13 @@ def check_cast(node: fx.Node) -> None:
         raise Refusal(f"a cast of computed values to {str(after.dtype).removeprefix('torch.')}")
 
 
+def check_truth(name: str, computed: Sequence[fx.Node]) -> None:
+    """Raise Refusal for logic with computed numbers: a graph's truth is 0 or 1."""
+    values = (each.meta.get("val") for each in computed)
+    if any(isinstance(each, Tensor) and each.dtype != torch.bool for each in values):
+        raise Refusal(f"{name} of numbers")
+
+
 def constant_like(value: Value, constant: Constant) -> Tensor:
     """Return a constant so that it broadcasts against the node of an arranged value.
 

@@ -29,7 +29,7 @@ from pipeline.networks import tracing
 from pipeline.networks.aten import ATEN, MEANINGLESS
 from pipeline.networks.aten.shapes import SHAPES
 from pipeline.networks.axes import BATCH, Value, plain
-from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, check_cast
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal, check_cast, check_truth
 from pipeline.networks.lines import as_written, layer_of, place_of, refused
 from pipeline.networks.sameness import check_same, is_same
 from pipeline.networks.taken_apart import taken_apart
@@ -140,7 +140,7 @@ class _Reading:
 
     def _result(self, node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
         if getattr(node.target, "__name__", "") == "getitem":
-            return arguments[0][arguments[1]]
+            return _one_of(node, *arguments)
         block = next((each for each in arguments if isinstance(each, fx.GraphModule)), None)
         if block is not None:  # under autocast or without gradients: on the CPU in float32 that means nothing
             return self._inside(block, arguments[arguments.index(block) + 1 :])
@@ -151,6 +151,8 @@ class _Reading:
             check_cast(node)
             return arguments[0]
         try:
+            if call.name.startswith("logical_"):
+                check_truth(call.name, [each for each in node.all_input_nodes if isinstance(self.known[each], Value)])
             result = self._handled(node, call)
         except Refusal as refusal:
             return self._apart(node, refusal)
@@ -214,6 +216,15 @@ def _one_value(flat: FlatGraph, results: tuple[Any, ...], last: fx.Node) -> fx.N
     if value.node.op == "placeholder":  # a file needs a node
         return flat.add(call.within("same"), ops.Scale(1.0, 0.0), [value.node], value.dims)
     return value.node
+
+
+def _one_of(node: fx.Node, results: Any, place: int) -> Any:
+    """Return one of several results.  Raises Refusal where it is read and no graph gives it: places of the largest."""
+    result, function = results[place], node.args[0]
+    if result is None and node.users and isinstance(function, fx.Node):
+        name = Call.of(function, {}, layer="").name.removesuffix("_with_indices")
+        raise Refusal(f"reading the indices that {name} gives")
+    return result
 
 
 def _named(node: fx.Node, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:

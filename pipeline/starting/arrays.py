@@ -91,7 +91,7 @@ def _seen(kind: Any, files: Mapping[str, Path], x: NDArray[Any], y: NDArray[Any]
     first = next(iter(files.values()))
     shape = _shape(x, first)
     is_class = y.dtype.kind in "iub" and y.ndim == 1
-    if not is_class and (y.dtype.kind != "f" or y.ndim > 2):
+    if not is_class and (y.dtype.kind != "f" or y.ndim not in (1, 2) or not y.size):
         raise ConfigError(
             f"{first}: the labels are {y.dtype} of shape {y.shape}, expected a whole number from 0 per sample "
             "(a class), or numbers to predict",

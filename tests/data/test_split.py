@@ -160,7 +160,6 @@ def test_sources_beyond_the_budget_are_viewed_not_held(monkeypatch: pytest.Monke
         ([40, 40], 0.2, 0, r"\[split\] test = 0.* of 80 samples leaves a split empty"),
         ([40, 40], 0.001, 0.2, r"val = 0.001 of 80 samples leaves a split empty"),
         ([40, 40], 0.2, 80, r"test = 80.* of 80 samples leaves a split empty"),
-        ([40, 40], -1, 0.2, r"val = -1.* leaves a split empty"),
         ([40, 40], 0.5, 0.5, r"a val split of 40 of 80 samples cannot leave every class in every split"),
         ([40, 40], 1, 0.2, r"a val split of 1 of 80 samples cannot leave every class in every split \(2 classes"),
         ([40, 2], 0.2, 0.2, r"the rarest, 'c1', has 2 samples"),

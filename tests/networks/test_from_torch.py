@@ -1,4 +1,4 @@
-"""Functions, methods and modules of forward(): every way to write an operation, in every file, and every refusal.
+"""Functions, methods and modules of forward(): every way to write an operation, in every file.
 
 Shapes: N batch, C channels, H height, W width.
 """
@@ -6,45 +6,22 @@ Shapes: N batch, C channels, H height, W width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.errors import ModelError, UnsupportedOpError
+from pipeline.errors import ModelError
 from pipeline.graph.costs import layer_costs
 from pipeline.graph.kinds import compute_nodes, kind_of, module_of
 from pipeline.networks import sameness
 from pipeline.networks.from_torch import flat_graph, folded_graph
 from pipeline.quant.scheme import RULES
 from tests.networks.files import in_the_files
+from tests.networks.nets import Applied, Function
 
 SHAPE = (4, 6, 6)
-Function = Callable[[Tensor], Tensor]
-
-
-class Applied(nn.Module):
-    """A function between two layers, in a block of its own."""
-
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.before = nn.Conv2d(4, 4, 1)
-        self.block = Block(function)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.block(self.before(x))
-        return result
-
-
-class Block(nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def same(graph: nn.Module, network: nn.Module) -> None:
@@ -345,37 +322,7 @@ def test_a_module_that_is_called_twice_has_two_labels() -> None:
     assert [node.meta["label"] for node in compute_nodes(flat_graph(Twice().eval(), SHAPE))] == ["act", "conv", "act_2"]
 
 
-# ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-REFUSED: dict[str, tuple[Function, str]] = {
-    "cumprod": (lambda x: torch.cumprod(x, 1), "cumprod is not supported"),
-    "a cast": (lambda x: x.int() * 2.0, "a cast of computed values to int32"),
-    "the batch": (lambda x: x.reshape(-1, 2, 6, 6), "mixes the batch with other axes"),
-    "joining the batch": (lambda x: torch.cat([x, x], 0), "mixes the batch with other axes"),
-    "a mean of the batch": (lambda x: x - x.mean(0, keepdim=True), "mean over the batch"),
-    "a choice by values": (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "argmax is not supported"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_refusal_names_operation_layer_and_line(name: str) -> None:
-    function, words = REFUSED[name]
-    with pytest.raises(UnsupportedOpError, match=words) as caught:
-        flat_graph(Applied(function).eval(), SHAPE)
-    assert "layer 'block" in caught.value.where
-    assert __file__ in caught.value.where
-    assert "write this layer with supported torch.nn modules" in caught.value.remedy
-
-
-def test_all_that_is_not_supported_is_said_at_once() -> None:
-    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.FractionalMaxPool2d(2, 3))
-    both = Applied(lambda x: torch.cumprod(x, 1) + torch.sort(x)[0])
-    with pytest.raises(UnsupportedOpError, match=r"nn\.FractionalMaxPool2d is not supported"):
-        flat_graph(network, SHAPE)
-    with pytest.raises(UnsupportedOpError, match="cumprod is not supported") as caught:
-        flat_graph(both.eval(), SHAPE)
-    assert "sort is not supported (layer 'block'" in caught.value.remedy
-    assert "did you mean" not in str(caught.value)
+# ── what is checked ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _NormOfAlike(nn.Module):

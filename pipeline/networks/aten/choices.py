@@ -54,9 +54,17 @@ def _sign(flat: FlatGraph, call: Call) -> Value:
     return _minus(flat, call, positive, negative)
 
 
+def _truth(each: Any) -> Any:
+    return replace(each, tensor=(each.tensor != 0).float(), learned=False) if isinstance(each, Constant) else each
+
+
+def _both(flat: FlatGraph, call: Call) -> Value:
+    return mul(flat, replace(call, given={"self": _truth(call["self"]), "other": _truth(call["other"])}))
+
+
 def _either(flat: FlatGraph, call: Call) -> Value:
     """Return a or b: not (not a and not b)."""
-    negated = [_negated(flat, call, call[name]) for name in ("self", "other")]
+    negated = [_negated(flat, call, _truth(call[name])) for name in ("self", "other")]
     both = mul(flat, replace(call.within("neither"), given={"self": negated[0], "other": negated[1]}))
     return _not(flat, call, both)
 
@@ -155,6 +163,16 @@ def _whole(name: str) -> Handler:
     return convert
 
 
+def _round(flat: FlatGraph, call: Call) -> Value:
+    """Round to whole numbers, or to so many decimals."""
+    decimals = call["decimals"] or 0
+    if not decimals:
+        return flat.each(call, ops.Function("Round"), call.value())
+    larger = scaled(flat, call.within("larger"), call.value(), 10.0**decimals, 0.0)
+    whole = flat.each(call.within("whole"), ops.Function("Round"), larger)
+    return scaled(flat, call, whole, 10.0**-decimals, 0.0)
+
+
 def _frac(flat: FlatGraph, call: Call) -> Value:
     whole = _whole("trunc")(flat, call.within("trunc"))
     return subtract(flat, replace(call, given={"self": call.value(), "other": whole}))
@@ -188,7 +206,7 @@ CHOICES: Mapping[str, Handler] = {
     "ge": _compare(lambda flat, call, a, b: _not(flat, call, _above(flat, call.within("below"), b, a))),
     "eq": _compare(_alike),
     "ne": _compare(lambda flat, call, a, b: _not(flat, call, _alike(flat, call.within("equal"), a, b))),
-    **dict.fromkeys(("logical_and", "bitwise_and"), mul),
+    **dict.fromkeys(("logical_and", "bitwise_and"), _both),
     **dict.fromkeys(("logical_or", "bitwise_or"), _either),
     **dict.fromkeys(("logical_not", "bitwise_not"), lambda flat, call: _not(flat, call, call.value())),
     "where": _where,
@@ -201,7 +219,7 @@ CHOICES: Mapping[str, Handler] = {
     "ceil": _whole("ceil"),
     "trunc": _whole("trunc"),
     "fix": _whole("trunc"),
-    "round": lambda flat, call: flat.each(call, ops.Function("Round"), call.value()),
+    "round": _round,
     "frac": _frac,
     **dict.fromkeys(("remainder", "fmod", "floor_divide"), _remainder),
     "triu": _triangle,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from pipeline.graph import ops
 from pipeline.networks.aten.pointwise import add, mul, rsqrt, scaled, square, subtract, two
 from pipeline.networks.aten.shapes import Handler
 from pipeline.networks.axes import Value
-from pipeline.networks.flat import Call, FlatGraph, Refusal
+from pipeline.networks.flat import Call, Constant, FlatGraph, Refusal
 
 
 def _pow(flat: FlatGraph, call: Call) -> Value:
@@ -91,7 +92,10 @@ def _log_sigmoid(flat: FlatGraph, call: Call) -> Value:
 def _lerp(flat: FlatGraph, call: Call) -> Value:
     """Return a + weight * (b - a)."""
     a, b = call["self"], call["end"]
-    way = subtract(flat, replace(call.within("way"), given={"self": b, "other": a}))
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        way: Any = replace(b, tensor=b.tensor.detach() - a.tensor.detach(), learned=False)
+    else:
+        way = subtract(flat, replace(call.within("way"), given={"self": b, "other": a}))
     part = mul(flat, replace(call.within("part"), given={"self": way, "other": call["weight"]}))
     return add(flat, replace(call, given={"self": part, "other": a}))
 

@@ -48,7 +48,22 @@ def _joined(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis
         raise Refusal(f"{call.name} along an axis that was folded away")
     if len(values) == len(parts):
         return _concat(flat, call, values, stored)
-    return _with_constants(flat, call, parts, axis)
+    groups = _around_values(parts)
+    if len(groups) == 1:
+        return _with_constants(flat, call, parts, axis)
+    inner = call.within("part")
+    joined = [_with_constants(flat, inner, each, axis) if len(each) > 1 else each[0] for each in groups]
+    return _joined(flat, call, joined, axis)
+
+
+def _around_values(parts: Sequence[Value | Constant]) -> list[list[Value | Constant]]:
+    """Divide into runs with one computed value each, the constants between two with the first."""
+    groups: list[list[Value | Constant]] = [[]]
+    for each in parts:
+        if isinstance(each, Value) and any(isinstance(other, Value) for other in groups[-1]):
+            groups.append([])
+        groups[-1].append(each)
+    return groups
 
 
 def _concat(flat: FlatGraph, call: Call, values: list[Value], stored: int) -> Value:
@@ -59,13 +74,9 @@ def _concat(flat: FlatGraph, call: Call, values: list[Value], stored: int) -> Va
 
 def _with_constants(flat: FlatGraph, call: Call, parts: Sequence[Value | Constant], axis: int) -> Value:
     """Join constants (class tokens) to one computed value: room is made with zeros, and they are added."""
-    places = [number for number, each in enumerate(parts) if isinstance(each, Value)]
-    if len(places) != 1:
-        raise Refusal(f"{call.name} of constants and several computed values")
-    value = parts[places[0]]
-    assert isinstance(value, Value)  # noqa: S101
+    place, value = next((number, each) for number, each in enumerate(parts) if isinstance(each, Value))
     sizes = [each.shape[axis] if isinstance(each, Value) else each.tensor.shape[axis] for each in parts]
-    before, after = sum(sizes[: places[0]]), sum(sizes[places[0] + 1 :])
+    before, after = sum(sizes[:place]), sum(sizes[place + 1 :])
     room = padded(flat, call.within("room"), value, [0, 0] * (len(value.axes) - 1 - axis) + [before, after], 0.0)
     rows = [
         torch.zeros(_row_shape(value, axis, size)) if isinstance(each, Value) else _row(each, value, axis, size)

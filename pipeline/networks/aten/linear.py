@@ -31,6 +31,8 @@ def mixed(flat: FlatGraph, call: Call, value: Value, axis: int, weights: Tensor)
     last = len(value.axes) - 1
     order = [*(each for each in range(last + 1) if each != axis), axis]
     turned = flat.arranged(call, value.permuted(order))
+    if 0 in turned.axes[-1]:
+        raise Refusal(f"{call.name} along the batch")
     layer = ops.Projection(weights.shape[1], weights.shape[0], bias=False)
     layer.weight = nn.Parameter(weights, requires_grad=False)
     dims = (*turned.dims[:-1], weights.shape[0])

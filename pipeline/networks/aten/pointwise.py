@@ -34,10 +34,12 @@ def _silu(flat: FlatGraph, call: Call) -> Value:
 
 
 def clamped(flat: FlatGraph, call: Call) -> Value:
-    """Clamp to numbers."""
+    """Clamp to numbers; bounds that leave no room give the upper one."""
     low, high = call["min"], call["max"]
     low = -math.inf if low is None else float(low)
     high = math.inf if high is None else float(high)
+    if low >= high:
+        return scaled(flat, call, call.value(), 0.0, high)
     module = nn.ReLU() if (low, high) == (0.0, math.inf) else nn.ReLU6() if (low, high) == (0.0, 6.0) else None
     return flat.each(call, module or nn.Hardtanh(low, high), call.value())
 
@@ -127,6 +129,8 @@ def _raised(value: Value, rank: int) -> Value:
 def _same_rank(flat: FlatGraph, call: Call, a: Value, b: Value) -> tuple[Value, Value]:
     """Give both nodes the same axes: where one has none for an axis of one element, it gets one."""
     wanted = [max(one, other, key=len) for one, other in zip(a.axes, b.axes, strict=True)]
+    if [0 in group for group in a.axes] != [0 in group for group in b.axes]:
+        raise Refusal(f"{call.name} that mixes the batch with other axes")
     return _stretched(flat, call, a, wanted), _stretched(flat, call, b, wanted)
 
 

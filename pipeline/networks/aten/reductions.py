@@ -126,6 +126,8 @@ def _var(flat: FlatGraph, call: Call) -> Value:
     correction = call["correction"]
     if correction is None:
         correction = 0 if call["unbiased"] is False else 1
+    if count <= correction:
+        raise Refusal(f"{call.name} of {count} element{'s'[: count != 1]}, less a correction of {correction:g},")
     mean = reduced(flat, call.within("mean"), value, axes, "ReduceMean", keep=True)
     centred = two(ops.Sub)(flat, call.within("centred"), value, mean)
     squared = square(flat, call.within("square"), centred)

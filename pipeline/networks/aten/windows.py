@@ -82,13 +82,25 @@ def _avg_pool(make: Callable[..., nn.Module], axes: int) -> Handler:
         if divisor:  # sums: whatever hangs over is zero
             value, padding, ceil = _padded_to(flat, call, value, kernel, stride, padding), (0,) * axes, False
         elif ceil and include and any(padding):  # the windows that hang over count the pads, not the rest
-            pads = [side for each in reversed(padding) for side in (each, each)]
+            pads = _pads_for_windows(call, value, kernel, stride, padding)
             value, padding = padded(flat, call.within("pad"), value, pads, 0.0), (0,) * axes
         result = flat.apply(call, make(kernel, stride, padding, ceil_mode=ceil, count_include_pad=include), value)
         factor = math.prod(kernel) / (divisor or math.prod(kernel))
         return result if factor == 1 else scaled(flat, call.within("divisor"), result, factor, 0.0)
 
     return convert
+
+
+def _pads_for_windows(
+    call: Call, value: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> list[int]:
+    """Return zeros around that leave as many windows as the result has: torch drops one that lies in pads alone."""
+    pads = []
+    for axis in reversed(range(len(kernel))):
+        whole = value.dims[axis + 2] + 2 * padding[axis]
+        reach = (call.shape[axis + 2] - 1) * stride[axis] + kernel[axis]
+        pads += [padding[axis], min(reach, whole) - whole + padding[axis]]
+    return pads
 
 
 def _padded_to(  # noqa: PLR0917
@@ -190,11 +202,12 @@ def _pad(flat: FlatGraph, call: Call) -> Value:
 
 
 def _edge_indices(side: int, before: int, after: int, mode: str) -> list[int]:
+    if mode == "circular":  # what is cut off is not gone round
+        kept = range(max(-before, 0), side - max(-after, 0))
+        return [kept[place % len(kept)] for place in range(-max(before, 0), len(kept) + max(after, 0))]
     places = range(-before, side + after)
     if mode == "replicate":
         return [min(max(place, 0), side - 1) for place in places]
-    if mode == "circular":
-        return [place % side for place in places]
     return [side - 1 - abs(side - 1 - abs(place)) for place in places]  # reflect
 
 

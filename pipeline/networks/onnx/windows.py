@@ -87,6 +87,8 @@ def _average_pool(node: Node) -> Value:
     ceil = bool(node.attribute("ceil_mode", 0))
     if node.attribute("count_include_pad", 0):
         axes, even = len(kernel), _is_even(pads, kernel)
+        if ceil and not even:
+            pads = _without_windows_in_pads(pads, x.shape[2:], kernel, strides)
         x, padding = (x, pads[:axes]) if even else (padded(node, x, pads, 0.0), (0,) * axes)
         return node.layer(make(kernel, strides, padding, ceil_mode=ceil, count_include_pad=True), x)
     if _is_even(pads, kernel) or _hangs_at_end(pads, x.shape[2:], kernel, strides):
@@ -113,7 +115,20 @@ def _hanging(  # noqa: PLR0917
         return x, tuple(pads[:axes]), ceil
     if not ceil and _hangs_at_end(pads, x.shape[2:], reach, strides):
         return x, tuple(pads[:axes]), True
+    if ceil:
+        pads = _without_windows_in_pads(pads, x.shape[2:], reach, strides)
     return padded(node, x, pads, fill), (0,) * axes, ceil
+
+
+def _without_windows_in_pads(
+    pads: Sequence[int], sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]
+) -> tuple[int, ...]:
+    """Pad less at the end where a window that hangs over would begin in the pads there: ONNX Runtime has none."""
+    axes, ends = len(reach), []
+    for before, after, size, side, stride in zip(pads[:axes], pads[axes:], sizes, reach, strides, strict=True):
+        last = math.ceil((before + size + after - side) / stride) * stride  # where the last window begins
+        ends.append(last - stride + side - size - before if last >= size + before else after)
+    return (*pads[:axes], *ends)
 
 
 def _is_even(pads: Sequence[int], reach: Sequence[int]) -> bool:
@@ -181,11 +196,12 @@ def _pad(node: Node) -> Value:
 
 
 def _edges(side: int, before: int, after: int, mode: str) -> list[int]:
+    if mode == "circular":  # what is cut off is not gone round
+        kept = range(max(-before, 0), side - max(-after, 0))
+        return [kept[place % len(kept)] for place in range(-max(before, 0), len(kept) + max(after, 0))]
     places = range(-before, side + after)
     if mode == "replicate":
         return [min(max(place, 0), side - 1) for place in places]
-    if mode == "circular":
-        return [place % side for place in places]
     period = max(2 * (side - 1), 1)
     return [side - 1 - abs(side - 1 - place % period) for place in places]
 

@@ -43,7 +43,7 @@ def model(
         [helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7 if opset < 22 else 10)
 
 
 def two_ends() -> onnx.ModelProto:
