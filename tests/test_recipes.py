@@ -58,7 +58,7 @@ class Made:
 
     @property
     def observed(self) -> Observed:
-        [observed] = self.outcome.observed
+        [observed] = [each for each in self.outcome.observed if each.place.how == "measured"]
         return observed
 
     def ways(self, runtime: str) -> list[Answered]:

@@ -47,7 +47,7 @@ def test_ascii_alone_is_enough(karui: Karui) -> None:
     table = in_a_process(*command, cwd=karui.folder, env=ascii_only)
     assert table.returncode == 0, table.stderr
     assert table.stdout.isascii()
-    assert re.search(r"^(ok|~) raspberry-pi-4b: ship ONNX float", table.stdout, re.MULTILINE)
+    assert re.search(r"^(ok|~) raspberry-pi-4b: ship TFLite float", table.stdout, re.MULTILINE)
     document = in_a_process(*command, "--json", "--quiet", cwd=karui.folder, env=ascii_only)
     assert document.stdout.isascii()
     assert json.loads(document.stdout)["recipe"] == "mine"
