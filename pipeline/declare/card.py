@@ -26,9 +26,8 @@ class FileSpec(Spec):
     path: str
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     url: str | None = None  # its public address, fetched only when the file is nowhere on disk
-    size_bytes: int | None = Field(
-        None, ge=1, le=LARGEST_SIZE
-    )  # of what is fetched; another size is refused before it comes
+    # of what is fetched; another size is refused before it comes
+    size_bytes: int | None = Field(None, ge=1, le=LARGEST_SIZE)
 
 
 class InputSpec(Spec):
