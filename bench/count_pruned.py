@@ -28,9 +28,9 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision
 from pipeline.estimating.predicted import predicted
 from pipeline.estimating.work import Work
-from pipeline.flow.job import kernels_of
 from pipeline.inspecting.subject import built
 from pipeline.instruments import Contender
+from pipeline.instruments.known import kernels_of
 from pipeline.instruments.modelled import ByKernels
 from pipeline.networks.edits import apply
 from pipeline.networks.pruning import plan_for

@@ -18,6 +18,7 @@ from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.calibrate import calibrate
 from pipeline.quant.prepare import prepare
 from pipeline.quant.to_onnx import to_bytes, write_onnx
+from pipeline.report.validation import lines_of
 from pipeline.tflite import write_tflite
 from pipeline.validating import Question, validate
 from tests.networks.onnx.written import model, node, random, two_ends
@@ -71,8 +72,8 @@ def test_a_float_file_runs_nothing_on_integers() -> None:
 
 
 def test_a_limit_that_nobody_measured_is_open(karui: Karui) -> None:
-    profile = find("target", "raspberry-pi-4").read_text().replace("[limits]", "[limits]\nlatency_p95_ms = 5.0")
-    Path("mine.toml").write_text(profile.replace('"8 MiB"', '"100 B"'))
+    profile = find("target", "x86-laptop-vnni").read_text().replace("[limits]", "[limits]\nlatency_p95_ms = 5.0")
+    Path("mine.toml").write_text(profile.replace('"64 MiB"', '"100 B"'))
     found = validate(Question(model=Path("int8.onnx"), data="labelled.npz", target="mine.toml"))
     states = {check.quantity: check.state for check in found.checks}
     assert states == {"file size": "missed", "accuracy drop": "open", "latency p95": "open", "peak memory": "met"}
@@ -83,6 +84,21 @@ def test_a_limit_that_nobody_measured_is_open(karui: Karui) -> None:
     assert said.status == 5
     assert "? latency p95 (int8): not measured, asked ≤ 5.00 ms: open" in said.out
     assert karui(*arguments, "--allow-open").status == 0
+
+
+@pytest.mark.parametrize(("factor", "state"), [(10.0, "met"), (1.0, "uncertain"), (0.1, "missed")])
+def test_the_latency_of_a_raspberry_pi_is_estimated_without_an_emulator(factor: float, state: str) -> None:
+    question = Question(model=Path("int8.onnx"), data="labelled.npz", target="raspberry-pi-4")
+    found = validate(question).by_model
+    assert found is not None
+    assert (found.place.how, found.place.profile) == ("estimated", "raspberry-pi-4b")
+    assert found.latency_ms.low < found.latency_ms.value < found.latency_ms.high
+    limit = f"[limits]\nlatency_p95_ms = {factor * found.latency_ms.value}"
+    Path("mine.toml").write_text(find("target", "raspberry-pi-4").read_text().replace("[limits]", limit))
+    judged = validate(replace(question, target="mine.toml"))
+    [check] = [each for each in judged.checks if each.quantity == "latency p95"]
+    assert check.state == state
+    assert any(line.startswith("latency there") and "estimated on the basis" in line for line in lines_of(judged))
 
 
 def test_without_labels_the_float_file_is_the_measure() -> None:

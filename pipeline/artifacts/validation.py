@@ -40,6 +40,15 @@ class OnTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ByModel:
+    """How long the file takes on a target that nobody asked, by a model of its kernels."""
+
+    place: Place
+    latency_ms: Interval
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileFacts:
     """What was found out about a file."""
 
@@ -61,6 +70,7 @@ class FileFacts:
     times_as_long: float | None  # as the float file
     checks: tuple[Check, ...]  # the target's limits
     there: There | None = None  # on the target's processor, emulated
+    by_model: ByModel | None = None  # where its processor did not answer, emulated
     on_target: OnTarget | None = None  # None: nobody brought what was measured there
     hints: tuple[str, ...] = ()  # what could not be found out, and why
 

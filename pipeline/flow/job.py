@@ -10,15 +10,11 @@ from pipeline import catalog
 from pipeline.artifacts.evidence import Place
 from pipeline.artifacts.networks import DataFacts, DataRef, NetworkCheck, NetworkRef, Threads
 from pipeline.declare.recipe import Recipe, TrainSpec
-from pipeline.declare.target import TargetProfile
-from pipeline.estimating.modelled import is_known
 from pipeline.flow.asked import Asked, data_of
 from pipeline.flow.stages import StageName, check, choose_threads, describe
 from pipeline.host import machine_name, usable_cores
-from pipeline.instruments.modelled import Kernels, basis
 from pipeline.runs.run import Run
 from pipeline.runtimes import RUNTIMES, version
-from pipeline.runtimes.emulation.processors import processor_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +121,3 @@ def runtimes_here() -> dict[str, str]:
 def measured_here() -> Place:
     """Say that numbers are measured on this machine."""
     return Place(how="measured", name=machine_name())
-
-
-def kernels_of(target: TargetProfile) -> Kernels | None:
-    """Return what is known of a target's kernels; None where none were counted on its processor or in its runtime."""
-    processor = processor_of(target.cpu)
-    if isinstance(processor, str):
-        return None
-    allowed = [each for each in target.runtimes if target.runtime in ("auto", each)]
-    runtimes = tuple(each for each in allowed if is_known(each, cpu=processor.name))
-    if not runtimes:
-        return None
-    clock_mhz = target.cpu.clock_mhz
-    return Kernels(cpu=processor.name, clock_mhz=clock_mhz, runtimes=runtimes, profile=target.name, basis=basis())

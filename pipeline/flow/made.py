@@ -10,10 +10,11 @@ from pipeline.artifacts.networks import WeightsFile
 from pipeline.artifacts.training import Checkpoint, Finetuned, Pruned, Quantized, Start
 from pipeline.data.files import sha256_of
 from pipeline.errors import ModelError
-from pipeline.flow.job import Job, ToTrain, kernels_of, measured_here, runtimes_here
+from pipeline.flow.job import Job, ToTrain, measured_here, runtimes_here
 from pipeline.flow.stages import export, finetune, import_weights, prune, quantize, train
 from pipeline.host import is_this_machine
 from pipeline.instruments import counts
+from pipeline.instruments.known import kernels_of
 from pipeline.instruments.modelled import ByKernels
 from pipeline.runs.finished import (
     load_outcome,

@@ -15,11 +15,12 @@ from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import RuntimeName
 from pipeline.errors import EmulationError
 from pipeline.estimating.table import own_version
-from pipeline.flow.job import Job, kernels_of, measured_here, runtimes_here
+from pipeline.flow.job import Job, measured_here, runtimes_here
 from pipeline.flow.made import Network, int8_of, narrow_suffix
 from pipeline.flow.stages import bring, emulate, estimate, judge, model, observe, predict, spread, weigh
 from pipeline.host import is_this_machine, usable_cores
 from pipeline.instruments import brought, counted, emulated, weighed
+from pipeline.instruments.known import kernels_of
 from pipeline.instruments.modelled import Kernels
 
 

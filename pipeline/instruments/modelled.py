@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.artifacts.evidence import Place
+from pipeline.artifacts.evidence import Interval, Place
 from pipeline.artifacts.networks import Digest
 from pipeline.artifacts.training import Paid
 from pipeline.declare.words import Precision, RuntimeName
@@ -42,6 +42,16 @@ class Kernels:
         if runtime not in self.runtimes:
             return None
         return modelled(layers, runtime=runtime, precision=precision, cpu=self.cpu, clock_mhz=self.clock_mhz)
+
+    def latency_ms(
+        self, layers: Sequence[Sequence[Work]], runtime: RuntimeName, precision: Precision
+    ) -> tuple[Interval, str] | None:
+        """Return how long one inference takes and how far off that may be, in words; None where nobody knows."""
+        found = self.take(layers, runtime, precision)
+        if found is None or found.latency_ms is None:
+            return None
+        ms, name = found.latency_ms, "float" if precision == "fp32" else precision
+        return ms, f"{name} in {runtime} within a factor of {ms.high / ms.value:.2f}"
 
 
 @dataclass(frozen=True, kw_only=True)

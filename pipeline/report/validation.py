@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.artifacts.evidence import Metric
-from pipeline.artifacts.validation import FileFacts, OnTarget, There
+from pipeline.artifacts.validation import ByModel, FileFacts, OnTarget, There
 from pipeline.report import words
 
 
@@ -31,6 +31,8 @@ def lines_of(found: FileFacts) -> Iterator[str]:
         yield f"{'peak memory':<16}{words.size(found.peak_memory_bytes)} more than the runtime alone"
     if found.there:
         yield from _there(metric, found.there)
+    if found.by_model:
+        yield _by_model(found.by_model)
     if found.on_target:
         yield from _on_target(found.on_target, found.there)
     for check in found.checks:
@@ -38,6 +40,13 @@ def lines_of(found: FileFacts) -> Iterator[str]:
         yield f"{words.check_sign(check)} {check.name}: {got}, asked {asked}: {words.check_word(check)}"
     for hint in found.hints:
         yield f"Hint: {hint}"
+
+
+def _by_model(found: ByModel) -> str:
+    """Say how long it is estimated to take on the target, without an emulator."""
+    ms = found.latency_ms
+    between = f"{words.milliseconds(ms.low)}–{words.milliseconds(ms.high)}, {found.place.text}; {found.basis}"
+    return f"{'latency there':<16}{words.milliseconds(ms.value)} ms ({between})"
 
 
 def _there(metric: Metric, there: There) -> Iterator[str]:

@@ -7,16 +7,13 @@ from collections.abc import Iterator, Sequence
 from pipeline.artifacts.evidence import Measurement, Observed, Place, Quantity
 from pipeline.artifacts.files import Exported
 from pipeline.artifacts.networks import DataRef
-from pipeline.estimating.work import Work as KernelWork
-from pipeline.inspecting.onnx_file import inspect_onnx
-from pipeline.inspecting.tflite_file import inspect_tflite
+from pipeline.inspecting.kernels import kernels_in
 from pipeline.instruments.here import FileWay, ways_of
 from pipeline.instruments.modelled import Kernels
 from pipeline.runs.run import Work, stage
 from pipeline.tasks import named
 
 _LATENCIES: tuple[Quantity, ...] = ("latency_p50_ms", "latency_p95_ms")  # of an idle board: nothing tells them apart
-_PRECISIONS = {"fp32": "float", "int8": "int8"}
 
 
 @stage(version=1)
@@ -40,18 +37,13 @@ def model(
 def _estimated(ways: Sequence[FileWay], kernels: Kernels, place: Place) -> Iterator[Measurement]:
     for each in ways:
         precision = each.way.variant.precision
-        found = kernels.take(_layers(each), each.runtime, precision)
-        if found is None or found.latency_ms is None:
+        layers = kernels_in(each.path, each.way.variant.format, precision)
+        found = kernels.latency_ms(layers, each.runtime, precision)
+        if found is None:
             continue
-        ms = found.latency_ms
-        basis = f"{_PRECISIONS[precision]} in {each.runtime} within a factor of {ms.high / ms.value:.2f}"
+        ms, basis = found
         for quantity in _LATENCIES:
             yield Measurement(
                 quantity=quantity, way=each.way, threads=1, place=place,
                 value=ms.value, low=ms.low, high=ms.high, basis=basis,
             )  # fmt: skip
-
-
-def _layers(each: FileWay) -> list[tuple[KernelWork, ...]]:
-    inspected = inspect_onnx(each.path) if each.way.variant.format == "onnx" else inspect_tflite(each.path)
-    return [layer.works.get(each.way.variant.precision, ()) for layer in inspected.layers]

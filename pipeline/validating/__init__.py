@@ -29,6 +29,7 @@ from pipeline.onboard.timing import measure
 from pipeline.runtimes import executed, open_session, peak_memory_bytes
 from pipeline.validating.asked import Asked, ask, check_ends
 from pipeline.validating.brought import on_target
+from pipeline.validating.by_model import by_model
 from pipeline.validating.opened import Opened, Question, open_file
 from pipeline.validating.there import there
 
@@ -67,9 +68,13 @@ def validate(question: Question) -> FileFacts:
     if target is not None and not here and question.emulate:
         elsewhere, hints, fails = _there(question, opened, asked, answers, target)
     fails = fails or bool(elsewhere and elsewhere.does_not_fit)
+    modelled = None
+    if target is not None and not here and not (elsewhere and elsewhere.latency_ms):
+        modelled = by_model(opened, variant, target)
+    estimated = (elsewhere and elsewhere.latency_ms) or (modelled and modelled.latency_ms)
     costs = Costs(
         size_bytes=size,
-        latency_p95_ms=p95 if here else elsewhere.latency_ms if elsewhere else None,
+        latency_p95_ms=p95 if here else estimated or None,
         peak_memory_bytes=_memory(peak, elsewhere, here=here),
     )
     if measured is not None:
@@ -96,6 +101,7 @@ def validate(question: Question) -> FileFacts:
             *(() if target is None else file_checks(target, variant, metric, comparison, costs)),
         ),
         there=elsewhere,
+        by_model=modelled,
         on_target=measured,
         hints=hints,
     )

@@ -11,9 +11,9 @@ from torch import nn
 from pipeline import catalog
 from pipeline.declare.target import TargetProfile
 from pipeline.declare.words import Precision
-from pipeline.flow.job import kernels_of
 from pipeline.inspecting.works import works_of
 from pipeline.instruments import Contender
+from pipeline.instruments.known import kernels_of
 from pipeline.instruments.modelled import RATIO_BAR, ByKernels, basis
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.prepare import prepare

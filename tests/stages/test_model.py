@@ -7,7 +7,7 @@ import pytest
 from pipeline import catalog
 from pipeline.artifacts.evidence import Observed
 from pipeline.artifacts.files import Exported
-from pipeline.flow.job import kernels_of
+from pipeline.instruments.known import kernels_of
 from pipeline.runtimes import unavailable
 from pipeline.stages.model import model
 from tests.stages.networks_made import make

@@ -15,9 +15,9 @@ from pipeline.artifacts.networks import DataFacts, DataRef
 from pipeline.artifacts.training import Checkpoint, Paid, Pruned
 from pipeline.data.load import load
 from pipeline.declare.recipe import PruneSpec, TrainSpec
-from pipeline.flow.job import kernels_of
 from pipeline.graph.costs import layer_costs
 from pipeline.instruments import Contender, counts, here
+from pipeline.instruments.known import kernels_of
 from pipeline.instruments.modelled import ByKernels
 from pipeline.networks.checkpoints import restore_float
 from pipeline.networks.from_torch import folded_graph
