@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts.evidence import Interval, Place
@@ -18,7 +18,7 @@ from pipeline.instruments.protocol import Contender
 
 # nine of ten ratios lay within this factor of those that follow from counts: of the networks, pruned by 20, 40 and 60 %
 # of their multiply-accumulates, that bench/count_pruned.py names
-RATIO_BAR = 1.05
+RATIO_BARS: Mapping[Precision, float] = {"int8": 1.05, "fp32": 1.17}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class ByKernels:
         del threads, budget_s, seed
         after, before = self._cost(candidate), self._cost(reference)
         ratio = after / before
-        bar = 1.0 if after == before else RATIO_BAR
+        bar = 1.0 if after == before else RATIO_BARS[self.precision]
         return Paid(ratio=ratio, low=ratio / bar, high=ratio * bar, of="latency", place=self.place())
 
     def _cost(self, contender: Contender) -> float:

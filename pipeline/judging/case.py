@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from pipeline.artifacts.evidence import (
     Answered,
@@ -96,15 +96,32 @@ class Case:
 
 
 def in_order_of_weight(observed: Iterable[Observed], target: str) -> tuple[Observed, ...]:
-    """Sort by what counts first: the target's own answers, unless they are a few that all other places give as well."""
+    """Sort by what counts first: the target's own answers, then those of other places.
 
-    def rank(each: Observed) -> int:
+    Of answers that were drawn, a way's count first only where one of them is another than elsewhere, and last
+    otherwise: a few that are the same say nothing more than all those do.
+    """
+    first, others, last = list[Observed](), list[Observed](), list[Observed]()
+    for each in observed:
         if each.place.profile != target:
-            return 1
-        drawn = any(one.samples < one.of for one in each.beside)
-        return 2 if drawn and not any(one.changed for one in each.beside) else 0
+            others.append(each)
+        elif any(one.samples < one.of for one in each.beside):
+            changed = {one.way for one in each.beside if one.changed}
+            first.append(_of_ways(each, changed))
+            last.append(replace(_of_ways(each, {one.way for one in each.answers} - changed), measurements=()))
+        else:
+            first.append(each)
+    return (*first, *others, *last)
 
-    return tuple(sorted(observed, key=rank))
+
+def _of_ways(observed: Observed, ways: Collection[Way]) -> Observed:
+    """Return what some ways answered, with all that was measured."""
+    return replace(
+        observed,
+        answers=tuple(each for each in observed.answers if each.way in ways),
+        comparisons=tuple(each for each in observed.comparisons if each.second in ways),
+        agreements=tuple(each for each in observed.agreements if each.second in ways),
+    )
 
 
 def standing_for(target: TargetProfile, found: Iterable[Measurement]) -> tuple[Measurement, ...]:

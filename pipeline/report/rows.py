@@ -81,7 +81,9 @@ def answers_of(outcome: Outcome, target: Judged) -> tuple[Answered, ...]:
     for each in (*(each.answered for each in outcome.predicted), *_observed_answers(outcome, target)):
         if is_of(each.way.variant, target):
             found.setdefault(each.way, each)
-    return tuple(sorted(found.values(), key=lambda each: not each.way.variant.unpruned))
+    order = list(dict.fromkeys(each.way for one in outcome.observed for each in one.answers))
+    by_file = sorted(found.values(), key=lambda each: order.index(each.way) if each.way in order else -1)
+    return tuple(sorted(by_file, key=lambda each: not each.way.variant.unpruned))
 
 
 def _observed_answers(outcome: Outcome, target: Judged) -> Iterator[Answered]:

@@ -12,7 +12,7 @@ from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.artifacts.training import PruneStep, SparsityTrial
 from pipeline.judging.limits import OVERFLOW, drop_name
 from pipeline.report import words
-from pipeline.report.rows import LATENCIES, emulated_of, observed_for, shown, since_training
+from pipeline.report.rows import LATENCIES, answers_of, emulated_of, observed_for, shown, since_training
 
 SIGNIFICANT = 0.05
 
@@ -154,13 +154,18 @@ def beside_estimates(outcome: Outcome, target: Judged) -> tuple[str, ...]:
 
 
 def emulated_note(outcome: Outcome, target: Judged) -> str:
-    """Say by which processor, emulated, the answers of the files were given, and to how many samples; or ""."""
+    """Say which answers were given by the target's processor, emulated, and to how many samples; or ""."""
     found = emulated_of(outcome, target)
     if found is None or not found.beside:
         return ""
-    one = found.beside[0]
+    one, metric = found.beside[0], outcome.metric.name
     part = f"all {one.samples:,}" if one.samples == one.of else f"{one.samples:,} of {one.of:,} (drawn)"
-    return f"{outcome.metric.name} of the files {found.place.text}, {part} test inputs"
+    told = [each.way for each in answers_of(outcome, target) if each.place == found.place]
+    if len(told) == len(found.beside):
+        return f"{metric} of the files {found.place.text}, {part} test inputs"
+    if told:
+        return f"{metric} of {', '.join(map(words.full_way, told))} {found.place.text}, {part} test inputs"
+    return f"{metric} of the files as it is here: {found.place.text} they decide alike, {part} test inputs"
 
 
 def memory_note(outcome: Outcome, target: Judged) -> str:

@@ -14,7 +14,7 @@ from pipeline.declare.words import Precision
 from pipeline.inspecting.works import works_of
 from pipeline.instruments import Contender
 from pipeline.instruments.known import kernels_of
-from pipeline.instruments.modelled import RATIO_BAR, ByKernels, basis
+from pipeline.instruments.modelled import RATIO_BARS, ByKernels, basis
 from pipeline.networks.from_torch import folded_graph
 from pipeline.quant.prepare import prepare
 
@@ -55,8 +55,8 @@ def test_half_of_the_channels_is_cheaper_and_the_network_equals_itself(target: s
     instrument = modelled(target, precision)
     paid = instrument.compare(half, whole, threads=1, budget_s=0.0, seed=0)
     assert 0.2 < paid.ratio < 0.6
-    assert paid.low == pytest.approx(paid.ratio / RATIO_BAR)
-    assert paid.high == pytest.approx(paid.ratio * RATIO_BAR)
+    assert paid.low == pytest.approx(paid.ratio / RATIO_BARS[precision])
+    assert paid.high == pytest.approx(paid.ratio * RATIO_BARS[precision])
     assert (paid.of, paid.place) == ("latency", instrument.place())
     again = instrument.compare(whole, whole, threads=4, budget_s=9.0, seed=1)
     assert (again.low, again.ratio, again.high) == (1, 1, 1)
