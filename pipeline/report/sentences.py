@@ -12,7 +12,7 @@ from pipeline.artifacts.outcome import Check, Judged, Outcome
 from pipeline.artifacts.training import PruneStep, SparsityTrial
 from pipeline.judging.limits import OVERFLOW, drop_name
 from pipeline.report import words
-from pipeline.report.rows import LATENCIES, answers_of, emulated_of, observed_for, shown, since_training
+from pipeline.report.rows import LATENCIES, answers_of, emulated_of, is_of, observed_for, shown, since_training
 
 SIGNIFICANT = 0.05
 
@@ -161,7 +161,7 @@ def emulated_note(outcome: Outcome, target: Judged) -> str:
     one, metric = found.beside[0], outcome.metric.name
     part = f"all {one.samples:,}" if one.samples == one.of else f"{one.samples:,} of {one.of:,} (drawn)"
     told = [each.way for each in answers_of(outcome, target) if each.place == found.place]
-    if len(told) == len(found.beside):
+    if len(told) == sum(is_of(each.way.variant, target) for each in found.beside):
         return f"{metric} of the files {found.place.text}, {part} test inputs"
     if told:
         return f"{metric} of {', '.join(map(words.full_way, told))} {found.place.text}, {part} test inputs"

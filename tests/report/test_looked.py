@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.artifacts.evidence import Answered, Beside, Matrix, Place
+from pipeline.artifacts.evidence import Answered, Beside, Matrix, Observed, Place
 from pipeline.errors import StorageError
+from pipeline.report import sentences
 from pipeline.report.looked import look, looked_at
-from pipeline.report.rows import comparison_of
+from pipeline.report.rows import answers_of, comparison_of
 from pipeline.runs.store import Store
 from tests.report.recorded import Recorded
 from tests.report.variations import LAPTOP, PI, float_only, target_of, with_target, with_targets
@@ -52,9 +53,13 @@ def test_figures_agree_with_the_comparison(digits: Recorded) -> None:
     assert np.array(right) / found.samples == pytest.approx([found.value_float, found.value_int8])
 
 
-@pytest.mark.parametrize("same", [1.0, 0.9])
-def test_a_few_answers_of_the_target_are_not_drawn_beside_all_test_inputs(digits: Recorded, same: float) -> None:
-    """Whether the few count for the verdict, since they differ, or not."""
+ALL = ("onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8")
+
+
+def emulated(digits: Recorded, *, differ: tuple[str, ...]) -> Observed:
+    """Return five answers of each way of running as the target, emulated, gave them; ``differ``: files of which one is
+    another than here.
+    """  # noqa: D205
     here, place = digits.outcome.observed[0], Place(how="emulated", name="qemu cortex-a72", profile=PI)
     few = np.arange(5)
 
@@ -67,17 +72,44 @@ def test_a_few_answers_of_the_target_are_not_drawn_beside_all_test_inputs(digits
 
     beside = tuple(
         Beside(
-            way=each.way, other=here.place, samples=len(few), of=each.samples, same=same, identical=same, max_steps=0
+            way=each.way, other=here.place, samples=len(few), of=each.samples,
+            same=0.8 if each.way.variant.key in differ else 1.0, identical=0.8, max_steps=0,
         )
         for each in here.answers
-    )
-    there = dataclasses.replace(
+    )  # fmt: skip
+    return dataclasses.replace(
         here, place=place, answers=tuple(map(drawn, here.answers)), beside=beside, timings=(), measurements=()
     )
+
+
+@pytest.mark.parametrize("differ", [(), ALL])
+def test_a_few_answers_of_the_target_are_not_drawn_beside_all_test_inputs(
+    digits: Recorded, differ: tuple[str, ...]
+) -> None:
+    """Whether the few count for the verdict, since they differ, or not."""
+    here, there = digits.outcome.observed[0], emulated(digits, differ=differ)
     run = digits.but(targets=(target_of(digits.outcome, PI),), observed=(here, there))
     (alone,) = digits.but(targets=(target_of(digits.outcome, PI),)).looked()
     (looked,) = run.looked()
     assert looked == alone
+
+
+@pytest.mark.parametrize(
+    ("differ", "said"),
+    [
+        (ALL, "accuracy of the files emulated on qemu cortex-a72, 5 of "),
+        ((), "accuracy of the files as it is here: emulated on qemu cortex-a72 they decide alike, 5 of "),
+        (("onnx-int8",), "accuracy of ONNX int8 in onnxruntime emulated on qemu cortex-a72, 5 of "),
+    ],
+)
+def test_it_is_said_of_which_files_the_few_answers_count(digits: Recorded, differ: tuple[str, ...], said: str) -> None:
+    outcome = digits.but(observed=(digits.outcome.observed[0], emulated(digits, differ=differ))).outcome
+    target = target_of(outcome, PI)
+    note = sentences.emulated_note(outcome, target)
+    assert note.startswith(said)
+    assert note.endswith(" (drawn) test inputs")
+    ways = [each.way for each in answers_of(outcome, target)]
+    assert ways == [each.way for each in answers_of(digits.outcome, target)]  # in the same order
 
 
 def test_targets_with_the_same_pair_are_shown_once(digits: Recorded) -> None:
