@@ -128,9 +128,10 @@ class SparsityTrial:
 
     sparsity: float  # 0 … 1
     val_metric: float
-    latency_ratio: float  # sparse / dense
+    latency_ratio: float  # sparse / dense; of multiply-accumulates where no clock was asked
     size_ratio: float  # raw bytes
     compressed_size_ratio: float  # after zlib
+    place: Place | None = None  # where the first ratio is from; None: in a record of an earlier version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def _not_at_hand(
         except EmulationError as error:  # the rest stands without it
             hints.append(f"{target.name} was not {what}: {' '.join(str(error).split())}")
     kernels = None if "estimated" in found else kernels_of(target)
-    return [*found.values(), *([_model(job, network, target, kernels)] if kernels else [])]
+    return [*found.values(), *([_model(job, network, target, kernels)] if kernels and kernels.tells_times else [])]
 
 
 def _emulate(

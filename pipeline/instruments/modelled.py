@@ -11,6 +11,7 @@ from pipeline.artifacts.networks import Digest
 from pipeline.artifacts.training import Paid
 from pipeline.declare.words import Precision, RuntimeName
 from pipeline.estimating.modelled import Modelled, modelled
+from pipeline.estimating.predicted import fit_of
 from pipeline.estimating.static import STATIC
 from pipeline.estimating.table import REFERENCE, own_version
 from pipeline.estimating.work import Work
@@ -36,6 +37,11 @@ class Kernels:
         """Say that times follow from the work of kernels."""
         name = f"the basis of a model of the kernels of a {self.cpu} at {self.clock_mhz} MHz"
         return Place(how="estimated", name=name, profile=self.profile)
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether anybody published times of such a processor."""
+        return fit_of(self.cpu) is not None
 
     def take(self, layers: Sequence[Sequence[Work]], runtime: RuntimeName, precision: Precision) -> Modelled | None:
         """Return what one inference takes on one thread; None in a runtime whose kernels were not counted."""

@@ -235,15 +235,15 @@ def prune_decided(steps: tuple[PruneStep, ...]) -> str:
 
 def sparsity_result(trial: SparsityTrial, metric: Metric) -> str:
     """Say what zeroing single weights would bring, the honest way."""
+    counted = trial.place is not None and trial.place.how != "measured"
+    where = f" ({trial.place.text})" if trial.place and not counted else ""
     return (
-        f"Zeroing {words.percent(trial.sparsity, 0)} of the single weights was tried too: latency × "
-        f"{trial.latency_ratio:.2f}, file × {trial.size_ratio:.2f} (× {trial.compressed_size_ratio:.2f} after "
-        f"compression), validation {metric.name} {words.metric_value(metric, trial.val_metric)}. Stock runtimes "
-        "multiply the zeros like any other number, so this is reported and never shipped."
+        f"Zeroing {words.percent(trial.sparsity, 0)} of the single weights was tried too: "
+        f"{'MACs' if counted else 'latency'} × {trial.latency_ratio:.2f}{where}, file × {trial.size_ratio:.2f} "
+        f"(× {trial.compressed_size_ratio:.2f} after compression), validation {metric.name} "
+        f"{words.metric_value(metric, trial.val_metric)}. Stock runtimes multiply the zeros like any other number, so "
+        "this is reported and never shipped."
     )
-
-
-# ── what to type ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def repeat_command(outcome: Outcome, command: Sequence[str]) -> str:

@@ -262,7 +262,19 @@ def test_single_zeros_are_tried_and_not_kept(made: Made) -> None:
     assert (trial.sparsity, trial.size_ratio) == (0.9, 1.0)
     assert trial.compressed_size_ratio < 0.4
     assert trial.latency_ratio == 1  # kernels multiply zeros like any other number
+    assert trial.place == counts.PLACE
     assert 0.2 < trial.val_metric <= 1
+
+
+def test_for_a_target_that_is_not_at_hand_single_zeros_are_timed_here(made: Made, clock: Callable[..., Clock]) -> None:
+    """A model of kernels knows of no zeros: it would claim what it did not find out."""
+    kernels = kernels_of(catalog.load_target("raspberry-pi-4b"))
+    assert kernels is not None
+    timed = clock(0.97)
+    by_kernels = ByKernels(kernels=kernels, precision="int8")
+    trial = made.pruned(place=kernels.place, by_kernels=by_kernels, amount=0, unstructured_sparsity=0.9).sparsity
+    assert trial is not None
+    assert (trial.latency_ratio, trial.place, timed.asked) == (0.97, HERE, 1)
 
 
 # ── after a kill ────────────────────────────────────────────────────────────────────────────────────────────────────

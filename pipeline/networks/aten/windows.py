@@ -20,6 +20,7 @@ from pipeline.networks.aten.pointwise import scaled
 from pipeline.networks.aten.shapes import Handler, gathered, padded
 from pipeline.networks.aten.weights import sides
 from pipeline.networks.axes import Value
+from pipeline.networks.edges import edge_indices
 from pipeline.networks.flat import Call, FlatGraph
 
 
@@ -196,19 +197,9 @@ def _pad(flat: FlatGraph, call: Call) -> Value:
     for pair in range(len(pads) // 2):
         axis, (before, after) = rank - 1 - pair, pads[2 * pair : 2 * pair + 2]
         side = value.shape[axis]
-        indices = _edge_indices(side, before, after, mode)
+        indices = edge_indices(side, before, after, mode)
         value = gathered(flat, call, value, axis, torch.tensor(indices))
     return value
-
-
-def _edge_indices(side: int, before: int, after: int, mode: str) -> list[int]:
-    if mode == "circular":  # what is cut off is not gone round
-        kept = range(max(-before, 0), side - max(-after, 0))
-        return [kept[place % len(kept)] for place in range(-max(before, 0), len(kept) + max(after, 0))]
-    places = range(-before, side + after)
-    if mode == "replicate":
-        return [min(max(place, 0), side - 1) for place in places]
-    return [side - 1 - abs(side - 1 - abs(place)) for place in places]  # reflect
 
 
 def _upsample(mode: str) -> Handler:

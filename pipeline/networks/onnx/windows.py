@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from pipeline.networks.edges import edge_indices
 from pipeline.networks.onnx.modules import Selected
 from pipeline.networks.onnx.nodes import Handler, Node
 from pipeline.networks.onnx.values import Refusal, Value
@@ -189,21 +190,10 @@ def _pad(node: Node) -> Value:
     if mode == "constant":
         return node.run(lambda y: F.pad(y, flat, value=fill), x)
     for axis, (before, after) in pairs.items():
-        indices = _edges(x.shape[axis], before, after, mode)
+        indices = edge_indices(x.shape[axis], before, after, mode)
         at = node.axis(axis, rank)
         x = node.run(Selected(at, torch.tensor(indices)), x)
     return x
-
-
-def _edges(side: int, before: int, after: int, mode: str) -> list[int]:
-    if mode == "circular":  # what is cut off is not gone round
-        kept = range(max(-before, 0), side - max(-after, 0))
-        return [kept[place % len(kept)] for place in range(-max(before, 0), len(kept) + max(after, 0))]
-    places = range(-before, side + after)
-    if mode == "replicate":
-        return [min(max(place, 0), side - 1) for place in places]
-    period = max(2 * (side - 1), 1)
-    return [side - 1 - abs(side - 1 - place % period) for place in places]
 
 
 WINDOWS: Mapping[str, Handler] = {
